@@ -1,0 +1,88 @@
+//! What may be asked of the state: one variant a command, one entry of the log a [`Batch`] of them.
+//!
+//! Adding a command: the variant here, its file in `state/apply/`, its rows in `state/rows.rs`, its conversion in `proto`, its
+//! use case in the API, its verb in the CLI, its part in the simulator's workload, its page in the docs.
+
+use crate::model::artifact::Artifact;
+use crate::model::attempt::{Outcome, StopReason};
+use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::time::{Stamp, Tick};
+use crate::model::worker::{Incarnation, WorkerSpec};
+use crate::spec::SpecBytes;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log: commands that are applied in order at one index, at one stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Batch {
+    pub stamp: Stamp,
+    pub commands: Vec<Command>,
+}
+
+/// Who asks, and the id that makes asking twice the same as asking once. The id is at most 128 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub id: String,
+    pub user: String,
+}
+
+/// What a mutation of jobs speaks of: a job, one task of it, or one index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub job: JobId,
+    pub task: Option<TaskNo>,
+    pub index: Option<u32>,
+}
+
+/// Attempt → worker and exact devices, as the plan proposes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub at: IndexRef,
+    pub worker: WorkerId,
+    /// Device numbers on that worker.
+    pub devices: Vec<u16>,
+}
+
+/// What a worker says of an attempt it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub token: Token,
+    pub at: IndexRef,
+    pub kind: ReportKind,
+}
+
+/// The two things that can be reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReportKind {
+    Running,
+    Ended { outcome: Outcome, artifacts: Vec<Artifact>, /** How long it ran, ms. */ ran_ms: u64 },
+}
+
+/// What may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A part of a submission larger than one entry; parts are joined in order by the `Submit` that names their count.
+    SubmitPart { request: Request, part: u32, bytes: Vec<u8> },
+    /// A new job. `parts` > 0: the spec is the staged parts of this request, joined.
+    Submit { request: Request, spec: SpecBytes, parts: u32 },
+    Cancel { request: Request, target: Target },
+    Hold { request: Request, target: Target },
+    Release { request: Request, target: Target },
+    /// Failed, skipped and cancelled indices of the job become waiting again.
+    Rerun { request: Request, target: Target },
+    /// The leader's verdict on a task's `when:`.
+    ResolveWhen { job: JobId, task: TaskNo, run: bool, reason: String },
+    /// All placements of one scheduling cycle; each is checked again.
+    ApplyPlan { placements: Vec<Placement> },
+    /// What a worker reported since the last proposal.
+    Reports { worker: WorkerId, incarnation: Incarnation, reports: Vec<Report> },
+    /// A worker registers: a new one, one that returns, or a new incarnation, whose predecessor's leases end `lost`.
+    Register { spec: WorkerSpec, incarnation: Incarnation, held: Vec<Token> },
+    /// The leader's lease timer of this worker ran out.
+    LoseWorker { worker: WorkerId, incarnation: Incarnation },
+    /// Attempts whose time is up.
+    Stop { tokens: Vec<Token>, reason: StopReason },
+    Drain { request: Request, worker: WorkerId, deadline_ms: Option<u64>, reason: String },
+    Undrain { request: Request, worker: WorkerId },
+    /// Finished jobs that leave memory, and requests and staged parts that are too old.
+    Retire { before: Tick },
+}

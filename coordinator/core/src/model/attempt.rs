@@ -1,0 +1,123 @@
+//! An attempt: one try of one index, under one fencing token, on one worker.
+
+use super::ids::{IndexRef, Token, WorkerId};
+use super::time::Stamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// ready → starting → running → (stopping →) ended. Only these live in memory; the ended are history rows on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptState {
+    Starting,
+    Running,
+    Stopping,
+}
+
+/// Why we ask an attempt to stop. It becomes the cause unless the task ends with success first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    Cancel,
+    Timeout,
+    Drain,
+    Hold,
+}
+
+/// A live attempt: the lease of its worker on the index, its devices and amounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub at: IndexRef,
+    /// From 1.
+    pub number: u32,
+    pub token: Token,
+    pub worker: WorkerId,
+    /// Device numbers on that worker.
+    pub devices: Vec<u16>,
+    pub state: AttemptState,
+    pub stop: Option<StopReason>,
+    pub placed: Stamp,
+    pub started: Option<Stamp>,
+}
+
+/// How the process ended, as the worker saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Exit(i32),
+    Signal(i32),
+    Oom,
+    /// The platform could not start it: never charged.
+    Launch(String),
+    /// A promised output is missing: charged.
+    ContractOutput(String),
+    /// The worker's shim stopped it because the lease ran out.
+    Fenced,
+}
+
+/// Why an attempt ended (SPEC section 6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Exit(i32),
+    Signal(i32),
+    Oom,
+    Timeout,
+    Evicted(StopReason),
+    Lost,
+    Launch(String),
+    Contract(String),
+    Cancelled,
+}
+
+impl Cause {
+    /// Whether it counts against `retry.attempts`: the user's own failures do, the platform's do not.
+    #[must_use]
+    pub fn is_charged(&self) -> bool {
+        match self {
+            Self::Exit(code) => *code != 0,
+            Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
+            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled => false,
+        }
+    }
+
+    /// The state an attempt with this cause ends in.
+    #[must_use]
+    pub fn end_state(&self) -> &'static str {
+        match self {
+            Self::Exit(0) => "succeeded",
+            Self::Evicted(_) => "evicted",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+            _ => "failed",
+        }
+    }
+
+    /// The exit code that `run` and `wait` return for it (SPEC section 7).
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Exit(code) => *code,
+            Self::Signal(n) => 128 + n,
+            Self::Timeout => 124,
+            _ => 125,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "exit({code})"),
+            Self::Signal(n) => write!(f, "signal({n})"),
+            Self::Oom => f.write_str("oom"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Evicted(StopReason::Drain) => f.write_str("evicted(drain)"),
+            Self::Evicted(_) => f.write_str("evicted(operator)"),
+            Self::Lost => f.write_str("lost(worker)"),
+            Self::Launch(reason) => write!(f, "launch({reason})"),
+            Self::Contract(what) => write!(f, "contract(output: {what})"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}

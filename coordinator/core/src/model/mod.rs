@@ -1,0 +1,14 @@
+//! The nouns, one file each.
+
+pub mod artifact;
+pub mod attempt;
+pub mod blob;
+pub mod duration;
+pub mod ids;
+pub mod job;
+pub mod job_spec;
+pub mod resources;
+pub mod retry;
+pub mod size;
+pub mod time;
+pub mod worker;

@@ -1,0 +1,85 @@
+//! A worker: a machine and its agent, as the coordinator knows it.
+
+use super::ids::WorkerId;
+use super::time::{Stamp, Tick};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// joining → ready ⇄ draining → drained; any → lost → ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    Ready,
+    Draining,
+    Drained,
+    Lost,
+}
+
+impl WorkerState {
+    /// The word shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// One GPU as the worker reported it; its position in the worker's list is its device number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub uuid: String,
+    pub model: String,
+    /// Bytes.
+    pub memory: u64,
+    /// Compute capability × 10, e.g. 90 for 9.0; 0 when unknown.
+    pub compute_capability: u32,
+    /// Not a real device: made up by `--gpus`.
+    pub simulated: bool,
+}
+
+/// What a worker says of itself when it registers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    pub name: String,
+    pub pool: String,
+    pub labels: BTreeMap<String, String>,
+    pub spot: bool,
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes.
+    pub disk: u64,
+    pub devices: Vec<Device>,
+    /// `cgroup2`, `cgroup1` or `none`.
+    pub isolation: String,
+    pub version: String,
+    pub host: String,
+}
+
+/// boot id + journal id: another incarnation of the same worker knows nothing of the attempts of this one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Incarnation(pub String);
+
+/// A drain that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When what still runs is evicted; none: it may finish.
+    pub deadline: Option<Tick>,
+    pub reason: String,
+}
+
+/// The durable row of a worker. Use is not stored: it is the sum over the worker's live attempts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    pub id: WorkerId,
+    pub spec: WorkerSpec,
+    pub incarnation: Incarnation,
+    pub state: WorkerState,
+    pub drain: Option<Drain>,
+    pub joined: Stamp,
+    pub changed: Stamp,
+}
