@@ -7,6 +7,7 @@ pub mod duration;
 pub mod ids;
 pub mod job;
 pub mod job_spec;
+pub mod lease;
 pub mod resources;
 pub mod retry;
 pub mod size;

@@ -1,0 +1,69 @@
+//! What the leader tells a worker. Instructions come from comparing state with what the worker last said, so any of them may
+//! come twice or never; each is safe to repeat.
+
+use crate::model::blob::BlobId;
+use crate::model::ids::{IndexRef, Token};
+use serde::{Deserialize, Serialize};
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Instruction {
+    /// Start this attempt under this token.
+    Start(Box<StartOrder>),
+    /// Signal, wait `grace_ms`, TERM, 2 s, KILL. Repeats change nothing.
+    Stop { token: Token, signal: i32, grace_ms: u64 },
+    /// The worker holds a token that the state does not know: end it at once, report nothing.
+    Kill { token: Token },
+    /// The ends of these tokens are durable on a majority: forget them.
+    Settled { tokens: Vec<Token> },
+    /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
+    Renewed { seq: u64, term: u64 },
+}
+
+/// Everything an attempt needs, rendered: no template is left in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartOrder {
+    pub at: IndexRef,
+    pub number: u32,
+    pub token: Token,
+    pub term: u64,
+    /// The `seq` of the worker's heartbeat from whose *sending* the first deadline counts.
+    pub heartbeat: u64,
+    /// Device numbers of the worker.
+    pub devices: Vec<u16>,
+    /// The rest: job and task names, command, environment, amounts, inputs, outputs. Opaque to the rules.
+    pub launch: LaunchOrder,
+}
+
+/// What the executor reads of a start order; the rules never look inside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LaunchOrder {
+    pub job_name: String,
+    pub task_name: String,
+    pub queue: String,
+    pub is_array: bool,
+    /// `/bin/sh -c` script.
+    pub shell: Option<String>,
+    /// Executed as it is when `shell` is none.
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cpu_milli: u64,
+    pub memory: u64,
+    pub disk: u64,
+    /// The workdir's manifest blob.
+    pub workdir: Option<BlobId>,
+    pub inputs: Vec<InputOrder>,
+    /// (name, path below the output directory)
+    pub outputs: Vec<(String, String)>,
+    pub restart_count: u32,
+}
+
+/// One input: the artifacts of the parent's indices. An array parent gives a directory with one subdirectory an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputOrder {
+    pub name: String,
+    pub from_array: bool,
+    /// (index, manifest)
+    pub manifests: Vec<(u32, BlobId)>,
+}
+

@@ -1,0 +1,23 @@
+//! muster-proto: the wire. Generated messages, the one way to dial and to listen ([`channel`]).
+//!
+//! Architecture invariant: wire types stop here and in the adapters (`coordinator/src/api/grpc*`, `worker/src/session.rs`, `cli/src/client`);
+//! what crosses as opaque `bytes` is postcard of a core type, decoded only through [`convert`].
+
+pub mod channel;
+pub mod convert;
+
+/// What users call.
+pub mod api {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("muster.api.v1");
+}
+/// A worker's session.
+pub mod worker {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("muster.worker.v1");
+}
+/// Between members.
+pub mod member {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("muster.member.v1");
+}

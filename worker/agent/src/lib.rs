@@ -1,0 +1,11 @@
+//! muster-agent: the rules of the worker's side, pure. `Agent::step(now, Input) -> Vec<Action>`.
+//!
+//! Architecture invariants: no runtime, process, disk, clock or device is named here; `now` is the worker's boot-time clock in
+//! milliseconds; what must survive a restart is an [`Action::Journal`] *before* the action that relies on it.
+
+mod agent;
+pub mod input;
+
+
+pub use agent::Agent;
+pub use input::{Action, Input, Instruction, Journaled, StartOrder};
