@@ -55,7 +55,7 @@ def accuracy_plot():
                         color=[colours[rate] for rate in rates])
         axes.bar_label(bars, [str(seed)] * len(rates), fontsize=7, padding=1)
     lowest = min(run["accuracy"] for run in runs)
-    axes.set_ylim(max(0, 100 * lowest - 2), 100.5)
+    axes.set_ylim(max(0, 100 * lowest - 2), 100)
     axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
     axes.set_xlabel("learning rate (a bar for each seed)")
     axes.set_ylabel("validation accuracy, %")
@@ -133,6 +133,7 @@ def result_rows():
 
 
 retried = sum(run["timing"]["attempt"] > 1 for run in runs)
+attempts_note = f"{retried} of the {len(runs)} needed more than one attempt." if retried else "Each took one attempt."
 accuracy, curves, confusion = accuracy_plot(), curve_plot(), confusion_plot()
 timeline = timeline_plot([prepared, *(run["timing"] for run in runs), results["timing"], timing.finish()])
 job = html.escape(os.environ.get("MUSTER_JOB_ID", "by hand"))
@@ -151,7 +152,7 @@ page = f"""<!doctype html>
 <p class="lead">Job {job}: {len(runs)} networks trained ({len(seeds)} seeds × {len(rates)} learning rates,
 {len(best['epochs'])} epochs each), validated on {results['validated']} digits that none of them saw.
 The best is index {best['index']}: seed {best['seed']}, learning rate {best['lr']:g}.
-{retried} of the {len(runs)} needed more than one attempt.</p>
+{attempts_note}</p>
 <h2>Accuracy</h2>
 <div class="row">
 <figure>{accuracy}<figcaption>By learning rate and seed; the number on a bar is the seed.</figcaption></figure>

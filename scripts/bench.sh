@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs the benchmarks one after the other on this machine, each with its bare counterpart in the same run; what they
+# mean and how they were measured is in docs/src/benchmarks.md. Arguments choose: scripts/bench.sh dispatch raft
+set -euo pipefail
+cd "$(dirname "$0")/.."
+muster="$PWD/target/release/muster"
+
+[ "$#" -gt 0 ] || set -- apply submit dispatch dag raft
+printf 'machine: %s, %s cores, Linux %s\n' "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(uname -r)"
+printf 'commit: %s, load before: %s\n' "$(git describe --always --dirty 2>/dev/null || echo unknown)" "$(cut -d' ' -f1-3 /proc/loadavg)"
+for name in "$@"; do
+    printf '\n== muster bench %s\n' "$name"
+    "$muster" bench "$name"
+done

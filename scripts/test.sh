@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# All tests. The binary of `make build` is given to the tests of real processes as MUSTER_BIN; examples/digits runs in
+# them too, so its virtual environment is first in PATH. Arguments go to the runner: scripts/test.sh -p muster-core
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+PATH="$(scripts/python-env.sh):$PATH"
+export PATH
+export MUSTER_BIN="$PWD/target/release/muster"
+
+scope=(--workspace)
+[ "$#" -eq 0 ] || scope=()
+# shellcheck disable=SC2206  # the flags are words on purpose
+cargo_flags=(${MUSTER_CARGO_FLAGS:-} --release)
+
+# Examples in rustdoc are tests where a crate has any; each of the other crates would cost a link for nothing.
+if [ "$#" -eq 0 ]; then
+    while IFS= read -r manifest; do
+        crate=$(dirname "$manifest")
+        if [ -f "$crate/src/lib.rs" ] && grep -rqE '^\s*//[/!] ```(rust|no_run|should_panic)?\s*$' "$crate/src"; then
+            cargo test "${cargo_flags[@]}" --quiet --doc --manifest-path "$manifest"
+        fi
+    done < <(git ls-files '*/Cargo.toml')
+fi
+
+# The runner comes last, so that its summary is what is left on the screen.
+if cargo nextest --version >/dev/null 2>&1; then
+    exec cargo nextest run "${cargo_flags[@]}" "${scope[@]}" --no-fail-fast "$@"
+fi
+exec cargo test "${cargo_flags[@]}" "${scope[@]}" --no-fail-fast --lib --bins --tests "$@"
