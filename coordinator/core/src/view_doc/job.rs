@@ -1,0 +1,140 @@
+//! Jobs, their tasks and attempts, as documents.
+
+use super::CountsDoc;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `muster ps`: newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobsDoc {
+    pub jobs: Vec<JobSummary>,
+}
+
+/// One line of `muster ps`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobSummary {
+    pub id: u64,
+    pub name: String,
+    /// `pending running succeeded failed cancelled held`.
+    pub state: String,
+    pub queue: String,
+    pub user: String,
+    /// RFC 3339, UTC.
+    pub submitted: String,
+    /// RFC 3339, UTC: when its first attempt started.
+    #[serde(default)]
+    pub started: Option<String>,
+    /// RFC 3339, UTC: when it became final.
+    #[serde(default)]
+    pub ended: Option<String>,
+    #[serde(default)]
+    pub priority: u32,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Indices by state, over all tasks.
+    pub tasks: CountsDoc,
+}
+
+/// `muster show 42`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobDoc {
+    pub id: u64,
+    pub name: String,
+    pub state: String,
+    pub queue: String,
+    pub user: String,
+    /// RFC 3339, UTC; so are `started` and `ended`.
+    pub submitted: String,
+    #[serde(default)]
+    pub started: Option<String>,
+    #[serde(default)]
+    pub ended: Option<String>,
+    #[serde(default)]
+    pub priority: u32,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Indices by state, over all tasks (what `ps` calls `tasks`).
+    #[serde(default)]
+    pub counts: CountsDoc,
+    /// In the order of the job file.
+    pub tasks: Vec<TaskDoc>,
+    /// Oldest first.
+    #[serde(default)]
+    pub timeline: Vec<TimelineDoc>,
+    /// The job's own code (SPEC section 7) once it is final.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+}
+
+/// One task of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskDoc {
+    pub name: String,
+    /// `waiting ready held starting running stopping succeeded failed skipped cancelled`.
+    pub state: String,
+    /// Why it is in that state, in words, when there is something to say.
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub needs: Vec<NeedDoc>,
+    /// The trigger rule, e.g. `all_success`.
+    #[serde(default)]
+    pub rule: String,
+    /// The command as written.
+    #[serde(default)]
+    pub run: String,
+    /// Whether it is an array: its attempts carry an index.
+    #[serde(default)]
+    pub array: bool,
+    #[serde(default)]
+    pub counts: CountsDoc,
+    /// Ended and live, by index then number; the newest 1,000 of a large array.
+    pub attempts: Vec<AttemptDoc>,
+    /// Attempts that exist and are not listed.
+    #[serde(default)]
+    pub attempts_omitted: u64,
+}
+
+/// An edge of the DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NeedDoc {
+    pub task: String,
+    /// `succeeded failed finished skipped`.
+    pub when: String,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AttemptDoc {
+    /// From 1.
+    pub number: u32,
+    /// Of an array only.
+    #[serde(default)]
+    pub index: Option<u32>,
+    /// `starting running stopping succeeded failed evicted lost cancelled`.
+    pub state: String,
+    /// Why it ended, e.g. `exit(7)`; none while it runs.
+    pub cause: Option<String>,
+    /// The worker's name.
+    pub worker: String,
+    /// UUIDs of the devices it held.
+    pub devices: Vec<String>,
+    /// RFC 3339, UTC.
+    pub started: Option<String>,
+    /// RFC 3339, UTC.
+    pub ended: Option<String>,
+    /// The fencing token.
+    #[serde(default)]
+    pub token: u64,
+}
+
+/// Something that happened to a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TimelineDoc {
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// A word for programs, e.g. `attempt_ended`.
+    pub event: String,
+    /// A sentence for people.
+    pub text: String,
+}

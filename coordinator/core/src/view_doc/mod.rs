@@ -1,0 +1,19 @@
+//! The documents that people and programs read: what `--output json` prints, what REST serves, what the tables are made of.
+//!
+//! Plain serde structs, filled by the coordinator's shell from state and history, printed by the CLI. Field names are a contract
+//! (SPEC section 7): fields are added, never renamed. Unknown fields are ignored on reading, so an older CLI reads a newer member.
+//! Left out: how documents are made, and the words of tables.
+
+mod cluster;
+mod counts;
+mod job;
+mod queue;
+mod time;
+mod worker;
+
+pub use cluster::{ClusterDoc, MemberDoc};
+pub use counts::CountsDoc;
+pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
+pub use queue::{QueueDoc, QueuesDoc};
+pub use time::{BadTime, parse_rfc3339, rfc3339};
+pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};

@@ -1,0 +1,88 @@
+//! Workers and their devices, as documents.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `muster workers`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkersDoc {
+    pub workers: Vec<WorkerDoc>,
+}
+
+/// `muster worker show ID`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkerDoc {
+    pub id: u64,
+    pub name: String,
+    /// `joining ready draining drained lost`.
+    pub state: String,
+    pub pool: String,
+    #[serde(default)]
+    pub spot: bool,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Thousandths of a CPU.
+    #[serde(default)]
+    pub cpu_milli: u64,
+    /// Whole CPUs, rounded down.
+    pub cpus: u64,
+    /// Bytes; so is `disk`.
+    pub memory: u64,
+    pub disk: u64,
+    pub gpus: Vec<GpuDoc>,
+    /// How tasks are held: `cgroup2 cgroup1 none`.
+    pub isolation: String,
+    /// Attempts that hold something of it.
+    pub leases: Vec<LeaseDoc>,
+    /// What those hold together: thousandths of a CPU, bytes, bytes, devices.
+    #[serde(default)]
+    pub used_cpu_milli: u64,
+    #[serde(default)]
+    pub used_memory: u64,
+    #[serde(default)]
+    pub used_disk: u64,
+    #[serde(default)]
+    pub used_gpus: u64,
+    pub version: String,
+    #[serde(default)]
+    pub host: String,
+    /// Why it is draining, in words.
+    #[serde(default)]
+    pub drain_reason: Option<String>,
+    /// RFC 3339, UTC.
+    #[serde(default)]
+    pub joined: String,
+    /// RFC 3339, UTC: the last change of its state.
+    #[serde(default)]
+    pub changed: String,
+}
+
+/// One GPU of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GpuDoc {
+    pub uuid: String,
+    pub model: String,
+    /// Bytes.
+    pub memory: u64,
+    /// E.g. `9.0`; empty when unknown.
+    #[serde(default)]
+    pub compute_capability: String,
+    /// Not a real device: made up by `--gpus`.
+    pub simulated: bool,
+    /// The attempt that holds it, e.g. `42.train[7]#2`.
+    #[serde(default)]
+    pub held_by: Option<String>,
+}
+
+/// A live attempt on a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeaseDoc {
+    /// E.g. `42.train[7]#2`.
+    pub attempt: String,
+    pub job: u64,
+    /// The fencing token.
+    pub token: u64,
+    pub state: String,
+    /// UUIDs.
+    pub devices: Vec<String>,
+}
