@@ -160,24 +160,32 @@ def processes_of(root):
                     yield int(entry.name)
 
 
-# --- what the demo reads from `ps` and `show`
-
-def counts(cluster, job):
-    """The job's row in `ps`: its state and its task counts."""
-    row = next(row for row in cluster.json("ps")["jobs"] if row["id"] == job)
-    return row["state"], row["tasks"]
-
+# --- what the demo reads from `show`
 
 def attempts(shown):
     """[(task, index, attempt)] of everything that was tried."""
     return [(task["name"], attempt.get("index"), attempt) for task in shown["tasks"] for attempt in task["attempts"]]
 
 
-def progress_line(state, tasks):
-    done, total = tasks.get("succeeded", 0), tasks["total"]
-    bar = "█" * round(24 * done / total)
-    others = ", ".join(f"{tasks[key]} {key}" for key in ("running", "ready", "waiting", "failed") if tasks.get(key))
-    return f"[{bar:·<24}] {done}/{total} {state}" + (f" ({others})" if others else "")
+def progress_line(shown):
+    """`prepare ✓  train ████····  5/12, 4 running  evaluate waiting  report waiting`"""
+    return "   ".join(task_progress(task) for task in shown["tasks"])
+
+
+def task_progress(task):
+    counts = task["counts"]
+    if task["state"] == "succeeded":
+        return f"{task['name']} ✓"
+    if counts["total"] == 1:
+        return f"{task['name']} {task['state']}"
+    done, total = counts["succeeded"], counts["total"]
+    return f"{task['name']} {'█' * done}{'·' * (total - done)} {done}/{total}, {counts['running']} running"
+
+
+def in_the_middle(shown):
+    """A third of the training is done, and some of it runs at this moment."""
+    train = next(task["counts"] for task in shown["tasks"] if task["name"] == "train")
+    return train["running"] > 0 and train["succeeded"] >= train["total"] // 3
 
 
 # --- the play, in order
@@ -201,19 +209,21 @@ def play(cluster):
     say(f"demo: submitted {JOB_FILE.relative_to(REPOSITORY)} as job {job}")
 
     killed = follow(cluster, job, started)
+    try:
+        cluster.muster("wait", job)
+    except Failed as error:
+        raise Failed(f"{error}\n{cluster.muster('logs', job, '--stderr', '--tail', 20)}") from None
+    seconds = time.monotonic() - started
     if not killed:
         raise Failed("the job ended before the leader was killed: nothing was shown")
-    cluster.muster("wait", job)
-    seconds = time.monotonic() - started
 
     shown = cluster.json("show", job)
     tried = attempts(shown)
     run = len({(task, index) for task, index, attempt in tried if attempt["state"] == "succeeded"})
     retried = sum(attempt["number"] > 1 for _, _, attempt in tried)
     lost = sum(attempt["state"] == "lost" for _, _, attempt in tried)
-    _, tasks = counts(cluster, job)
-    if run != tasks["total"]:
-        raise Failed(f"{run} of {tasks['total']} tasks succeeded")
+    if run != shown["counts"]["total"]:
+        raise Failed(f"{run} of {shown['counts']['total']} tasks succeeded")
     if "<svg" not in report.read_text():
         raise Failed(f"{report} is not the report")
     return report, f"tasks {run} run, {retried} retried, {lost} lost, leader killed once, time {seconds:.1f} s"
@@ -225,24 +235,23 @@ def follow(cluster, job, started):
     while True:
         cluster.check_alive(killed)
         try:
-            state, tasks = counts(cluster, job)
+            shown = cluster.json("show", job)
             lost_since = None
-        except Unreachable as error:
+        except (Unreachable, Failed) as error:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > FAILOVER_SECONDS:
-                raise Failed(f"no coordinator for {FAILOVER_SECONDS} s: {error}") from None
+                raise Failed(f"no answer for {FAILOVER_SECONDS} s: {error}") from None
             time.sleep(0.1)
             continue
-        line = progress_line(state, tasks)
+        line = progress_line(shown)
         if line != last:
             say(f"{time.monotonic() - started:7.1f} s  {line}")
             last = line
-        if state not in ("pending", "running"):
+        if shown["state"] not in ("pending", "running"):
             return killed
         if time.monotonic() - started > JOB_SECONDS:
-            raise Failed(f"job {job} still is {state} after {JOB_SECONDS} s")
-        # prepare is one task; the training is all but three of the rest.
-        if not killed and tasks.get("running") and tasks.get("succeeded", 0) >= 1 + (tasks["total"] - 3) // 3:
+            raise Failed(f"job {job} still is {shown['state']} after {JOB_SECONDS} s")
+        if not killed and in_the_middle(shown):
             killed = kill_leader(cluster, started)
         time.sleep(0.2)
 

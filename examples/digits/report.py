@@ -168,11 +168,11 @@ The best is index {best['index']}: seed {best['seed']}, learning rate {best['lr'
 </div>
 </html>
 """
-task.output_path("report.html").write_text(page)
+task.output_path("report.html").write_text(page, encoding="utf-8")
 print(f"wrote the report: {len(page) // 1024} KiB, best accuracy {best['accuracy']:.4f}")
 if args.copy_to:
     target = pathlib.Path(args.copy_to)
     part = target.with_name(f".{target.name}.part")
-    part.write_text(page)
+    part.write_text(page, encoding="utf-8")
     part.replace(target)
     print(f"copied to {target}")

@@ -18,11 +18,10 @@ def require_packages():
     """Ends the task with what is missing and the next step; `prepare` calls it for the whole job, before any work."""
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        here = pathlib.Path(__file__).resolve().parent
         print(f"error: {sys.executable} has no {', '.join(missing)}", file=sys.stderr)
         print(
-            f"hint: {sys.executable} -m pip install -r {here.name}/requirements.txt (in examples/), or start the worker "
-            "with a virtual environment that has them first in PATH",
+            "hint: on the worker, python3 -m pip install -r examples/digits/requirements.txt, or start the worker with "
+            "a virtual environment that has them first in PATH",
             file=sys.stderr,
         )
         sys.exit(1)
