@@ -5,7 +5,10 @@
 
 mod agent;
 pub mod input;
+mod lease;
 
+#[cfg(test)]
+mod agent_test;
 
 pub use agent::Agent;
 pub use input::{Action, Input, Instruction, Journaled, StartOrder};

@@ -12,4 +12,5 @@ pub mod resources;
 pub mod retry;
 pub mod size;
 pub mod time;
+pub mod tree;
 pub mod worker;

@@ -1,0 +1,279 @@
+//! The rules: what to start, what to refuse, what to repeat, when to forget.
+//!
+//! An attempt of this worker goes `starting → running → ended → forgotten`; it is *held* until it is forgotten. It is forgotten when the
+//! coordinator says that its end is durable, or when it ended after a `Kill`. Processes are ended by the shim when the lease runs out, not
+//! here: the agent may hang, and then only hears that it happened.
+
+use crate::input::{Action, Input, Instruction, Journaled, StartOrder};
+use crate::lease::Lease;
+use muster_core::command::{Report, ReportKind};
+use muster_core::model::artifact::Artifact;
+use muster_core::model::attempt::Outcome;
+use muster_core::model::ids::{IndexRef, Token};
+use muster_core::model::lease::RENEW_MS;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Forgotten tokens that are remembered one by one, so that tokens may arrive out of order. Older ones are known by the floor alone.
+const FORGOTTEN_MAX: usize = 16_384;
+
+/// The rules of one worker.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    held: BTreeMap<Token, Held>,
+    /// Tokens above the floor that were held once.
+    forgotten: BTreeSet<Token>,
+    /// No token at or below this one is ever started.
+    floor: Token,
+    lease: Lease,
+    session: bool,
+    next_heartbeat: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    at: IndexRef,
+    number: u32,
+    phase: Phase,
+    /// Its end is nobody's business.
+    killed: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    Starting,
+    Running,
+    Ended { outcome: Outcome, artifacts: Vec<Artifact>, ran_ms: u64, reported: Option<u64> },
+}
+
+impl Agent {
+    /// The agent of a worker whose journal holds `journaled`, has seen tokens up to `highest_token` and leaders up to `term`.
+    #[must_use]
+    pub fn new(journaled: Vec<Journaled>, highest_token: Token, term: u64) -> Self {
+        let held = journaled.into_iter().map(|entry| {
+            let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| Phase::Ended {
+                outcome,
+                artifacts,
+                ran_ms,
+                reported: None,
+            });
+            (entry.token, Held { at: entry.at, number: entry.number, phase, killed: false })
+        });
+        Self {
+            held: held.collect(),
+            forgotten: BTreeSet::new(),
+            floor: highest_token,
+            lease: Lease::new(term),
+            session: false,
+            next_heartbeat: 0,
+        }
+    }
+
+    /// Takes in one thing that happened at `now` (boot-time clock, ms) and says what to do, in order.
+    pub fn step(&mut self, now: u64, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::SessionOpened => self.session_opened(now, &mut out),
+            Input::SessionClosed => self.session = false,
+            Input::Tick => self.ticked(now, &mut out),
+            Input::Instruction(instruction) => self.instructed(now, instruction, &mut out),
+            Input::Started { token } => self.started(token, &mut out),
+            Input::Ended { token, outcome, artifacts, ran_ms } => {
+                self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
+            }
+        }
+        out
+    }
+
+    /// What a registration and every heartbeat name: running, starting, or ended and not settled.
+    #[must_use]
+    pub fn held(&self) -> Vec<Token> {
+        self.held.keys().copied().collect()
+    }
+
+    /// The highest term seen; to be journaled when it changes.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.lease.term()
+    }
+
+    /// When the next [`Input::Tick`] has something to do (boot-time clock, ms).
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        self.session.then_some(self.next_heartbeat)
+    }
+
+    fn instructed(&mut self, now: u64, instruction: Instruction, out: &mut Vec<Action>) {
+        match instruction {
+            Instruction::Start(order) => self.start(now, order, out),
+            Instruction::Stop { token, signal, grace_ms } => self.stop(token, signal, grace_ms, out),
+            Instruction::Kill { token } => self.kill(token, out),
+            Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
+            Instruction::Renewed { seq, term } => self.renewed(now, seq, term, out),
+        }
+    }
+
+    fn session_opened(&mut self, now: u64, out: &mut Vec<Action>) {
+        self.session = true;
+        self.heartbeat(now, out);
+        self.report_all(now, out);
+    }
+
+    fn ticked(&mut self, now: u64, out: &mut Vec<Action>) {
+        if self.session && now >= self.next_heartbeat {
+            self.heartbeat(now, out);
+            self.report_ends(now, out);
+        }
+    }
+
+    fn heartbeat(&mut self, now: u64, out: &mut Vec<Action>) {
+        self.next_heartbeat = now + RENEW_MS;
+        out.push(Action::Heartbeat { seq: self.lease.send(now), held: self.held() });
+    }
+
+    fn start(&mut self, now: u64, order: Box<StartOrder>, out: &mut Vec<Action>) {
+        let token = order.token;
+        if self.held.contains_key(&token) || self.forgotten.contains(&token) || !self.see_term(now, order.term, out) {
+            return;
+        }
+        let (at, number) = (order.at, order.number);
+        if token <= self.floor {
+            // It may have run before the journal was last read. Saying so lets the coordinator grant a new token; where the old
+            // one has ended already, the report is fenced.
+            self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
+            let outcome = Outcome::Launch("the worker may have started it before its agent restarted".into());
+            self.ended(now, token, (outcome, Vec::new(), 0), out);
+            return;
+        }
+        // A refused start is repeated by the leader with a newer heartbeat, because the next one does not name the token.
+        let Some(deadline) = self.lease.deadline_of(order.heartbeat).filter(|d| Lease::is_open(now, *d)) else { return };
+        self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
+        out.push(Action::Journal(Journaled { at, number, token, result: None }));
+        out.push(Action::Launch { order, deadline });
+    }
+
+    fn stop(&mut self, token: Token, signal: i32, grace_ms: u64, out: &mut Vec<Action>) {
+        if self.held.get(&token).is_some_and(Held::is_live) {
+            out.push(Action::Stop { token, signal, grace_ms });
+        }
+    }
+
+    fn kill(&mut self, token: Token, out: &mut Vec<Action>) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        if held.is_live() {
+            held.killed = true;
+            out.push(Action::Kill { token });
+        } else {
+            self.forget(token, out);
+        }
+    }
+
+    fn settled(&mut self, token: Token, out: &mut Vec<Action>) {
+        if self.held.get(&token).is_some_and(|held| !held.is_live()) {
+            self.forget(token, out);
+        }
+    }
+
+    fn renewed(&mut self, now: u64, seq: u64, term: u64, out: &mut Vec<Action>) {
+        if self.see_term(now, term, out)
+            && let Some(deadline) = self.lease.renewed(seq)
+        {
+            out.push(Action::Renew { deadline });
+        }
+    }
+
+    fn started(&mut self, token: Token, out: &mut Vec<Action>) {
+        let session = self.session;
+        let Some(held) = self.held.get_mut(&token) else {
+            out.push(Action::Kill { token });
+            return;
+        };
+        if matches!(held.phase, Phase::Starting) {
+            held.phase = Phase::Running;
+            if session && !held.killed {
+                out.push(Action::Report(vec![Report { token, at: held.at, kind: ReportKind::Running }]));
+            }
+        }
+    }
+
+    fn ended(&mut self, now: u64, token: Token, result: (Outcome, Vec<Artifact>, u64), out: &mut Vec<Action>) {
+        let session = self.session;
+        let Some(held) = self.held.get_mut(&token) else {
+            out.push(Action::Forget { token });
+            return;
+        };
+        if held.killed {
+            self.forget(token, out);
+            return;
+        }
+        if !held.is_live() {
+            return;
+        }
+        let (at, number) = (held.at, held.number);
+        out.push(Action::Journal(Journaled { at, number, token, result: Some(result.clone()) }));
+        let (outcome, artifacts, ran_ms) = result;
+        held.phase = Phase::Ended { outcome, artifacts, ran_ms, reported: None };
+        if session {
+            out.extend(held.report(token, now).map(|report| Action::Report(vec![report])));
+        }
+    }
+
+    /// False when the term is an old leader's. A new leader is told everything: what its predecessor heard may be lost with it, and a
+    /// session through a follower outlives a leader.
+    fn see_term(&mut self, now: u64, term: u64, out: &mut Vec<Action>) -> bool {
+        let Some(newer) = self.lease.see_term(term) else { return false };
+        if newer && self.session {
+            self.report_all(now, out);
+        }
+        true
+    }
+
+    fn report_all(&mut self, now: u64, out: &mut Vec<Action>) {
+        let held = self.held.iter_mut().filter(|(_, held)| !held.killed);
+        let reports: Vec<Report> = held.filter_map(|(token, held)| held.report(*token, now)).collect();
+        if !reports.is_empty() {
+            out.push(Action::Report(reports));
+        }
+    }
+
+    /// Repeats the ends that were reported a heartbeat ago and are not settled yet.
+    fn report_ends(&mut self, now: u64, out: &mut Vec<Action>) {
+        let due = self.held.iter_mut().filter(|(_, held)| match held.phase {
+            Phase::Ended { reported, .. } => reported.is_none_or(|at| at + RENEW_MS <= now),
+            Phase::Starting | Phase::Running => false,
+        });
+        let reports: Vec<Report> = due.filter_map(|(token, held)| held.report(*token, now)).collect();
+        if !reports.is_empty() {
+            out.push(Action::Report(reports));
+        }
+    }
+
+    fn forget(&mut self, token: Token, out: &mut Vec<Action>) {
+        self.held.remove(&token);
+        if token > self.floor {
+            self.forgotten.insert(token);
+        }
+        if self.forgotten.len() > FORGOTTEN_MAX {
+            self.floor = self.forgotten.pop_first().unwrap_or(self.floor);
+        }
+        out.push(Action::Forget { token });
+    }
+}
+
+impl Held {
+    fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Ended { .. })
+    }
+
+    /// What is to be said of it now: nothing before it runs.
+    fn report(&mut self, token: Token, now: u64) -> Option<Report> {
+        let kind = match &mut self.phase {
+            Phase::Starting => return None,
+            Phase::Running => ReportKind::Running,
+            Phase::Ended { outcome, artifacts, ran_ms, reported } => {
+                *reported = Some(now);
+                ReportKind::Ended { outcome: outcome.clone(), artifacts: artifacts.clone(), ran_ms: *ran_ms }
+            }
+        };
+        Some(Report { token, at: self.at, kind })
+    }
+}
