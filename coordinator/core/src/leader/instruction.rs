@@ -41,7 +41,8 @@ pub struct LaunchOrder {
     pub job_name: String,
     pub task_name: String,
     pub queue: String,
-    pub is_array: bool,
+    /// The index as the user wrote it (`MUSTER_INDEX`); none for a task without an array. `at.index` is its position.
+    pub index: Option<u32>,
     /// `/bin/sh -c` script.
     pub shell: Option<String>,
     /// Executed as it is when `shell` is none.

@@ -1,0 +1,133 @@
+//! Leases, from the leader's side: which workers were heard, and when their leases may be granted again.
+
+use super::instruction::Instruction;
+use super::io::{Output, SessionId};
+use super::step::Leader;
+use crate::command::Command;
+use crate::model::attempt::StopReason;
+use crate::model::ids::{Token, WorkerId};
+use crate::model::lease::LEADER_LEASE_MS;
+use crate::model::time::Tick;
+use crate::model::worker::{Incarnation, WorkerState};
+
+/// An open stream of a worker.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    /// The `seq` of the newest acknowledged heartbeat: the first deadline of a new attempt counts from its sending.
+    pub acked: Option<u64>,
+}
+
+impl Leader {
+    pub(super) fn session_opened(
+        &mut self,
+        session: SessionId,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        _held: Vec<Token>,
+    ) {
+        if let Some(old) = self.by_worker.insert(worker, session) {
+            self.sessions.remove(&old);
+        }
+        self.sessions.insert(session, Session { worker, incarnation, acked: None });
+        self.view.set_connected(worker, false);
+    }
+
+    pub(super) fn session_closed(&mut self, session: SessionId) {
+        let Some(closed) = self.sessions.remove(&session) else { return };
+        self.outbox.remove(&session);
+        if self.by_worker.get(&closed.worker) == Some(&session) {
+            self.by_worker.remove(&closed.worker);
+            self.view.set_connected(closed.worker, false);
+        }
+    }
+
+    /// One confirmation for all heartbeats that wait; while one is under way the next ones gather.
+    pub(super) fn confirm(&mut self, outputs: &mut Vec<Output>) {
+        if self.confirming.is_none() && !self.unconfirmed.is_empty() {
+            self.confirms += 1;
+            self.confirming = Some((self.confirms, std::mem::take(&mut self.unconfirmed)));
+            outputs.push(Output::Confirm { batch: self.confirms });
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, now: u64, batch: u64, ok: bool) {
+        let Some((_, heartbeats)) = self.confirming.take_if(|(number, _)| *number == batch) else { return };
+        let Some(term) = self.term.filter(|_| ok) else { return };
+        for (id, seq, received, held) in heartbeats {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let worker = session.worker;
+            let lost = self.view.workers.get(&worker).is_none_or(|w| {
+                w.worker.state == WorkerState::Lost || w.worker.incarnation != session.incarnation
+            });
+            if lost {
+                // It was given up: it must register again before it is heard.
+                continue;
+            }
+            let first = session.acked.is_none();
+            session.acked = Some(session.acked.map_or(seq, |s| s.max(seq)));
+            let heard = self.heard.entry(worker).or_insert(received);
+            *heard = (*heard).max(received);
+            self.outbox.entry(id).or_default().push(Instruction::Renewed { seq, term });
+            if first {
+                self.view.set_connected(worker, true);
+                self.must_plan = true;
+            }
+            self.reconcile(now, id, worker, &held);
+        }
+    }
+
+    /// Workers whose leases ran out, attempts whose time is up, drains whose deadline passed.
+    pub(super) fn timers(&mut self, now: u64, tick: Tick) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for (id, view) in &self.view.workers {
+            let heard = self.heard.get(id).copied().unwrap_or(now);
+            if view.worker.state != WorkerState::Lost && now > heard + LEADER_LEASE_MS {
+                let incarnation = view.worker.incarnation.clone();
+                commands.push(Command::LoseWorker { worker: *id, incarnation });
+                self.heard.insert(*id, now);
+            }
+        }
+        let mut late = Vec::new();
+        while self.deadlines.first().is_some_and(|(due, _)| *due <= tick) {
+            late.extend(self.deadlines.pop_first().map(|(_, token)| token));
+        }
+        late.retain(|t| self.view.live.get(t).is_some_and(|l| l.attempt.stop.is_none()));
+        if !late.is_empty() {
+            commands.push(Command::Stop { tokens: late, reason: StopReason::Timeout });
+        }
+        let mut evicted: Vec<Token> = Vec::new();
+        for (id, view) in &self.view.workers {
+            let due = view.worker.drain.as_ref().and_then(|d| d.deadline).is_some_and(|d| d <= tick);
+            if due && view.worker.state == WorkerState::Draining {
+                let open = |t: &Token| self.view.live.get(t).is_some_and(|l| l.attempt.stop.is_none());
+                evicted.extend(self.view.tokens_of(*id).filter(open));
+            }
+        }
+        if !evicted.is_empty() {
+            commands.push(Command::Stop { tokens: evicted, reason: StopReason::Drain });
+        }
+        if now >= self.next_retire {
+            self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
+            let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
+            commands.push(Command::Retire { before });
+        }
+        commands.extend(self.orphans(now));
+        if self.view.wake(tick) {
+            self.tick_at = now;
+            self.must_plan = true;
+        }
+        commands
+    }
+
+    /// Attempts with a timeout: the time runs from the report that they run.
+    pub(super) fn watch_deadline(&mut self, token: Token) {
+        let Some(live) = self.view.live.get(&token) else { return };
+        let Some(job) = self.view.job(live.attempt.at.job) else { return };
+        let common = job.spec.common(&job.spec.tasks[live.attempt.at.task.0 as usize]);
+        if let (Some(timeout), Some(started)) = (common.timeout_ms, live.attempt.started) {
+            self.deadlines.insert((started.tick.plus(timeout), token));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The leader: when to plan, who is alive, what each worker has to be told. It proposes and instructs; it changes nothing itself.
+//!
+//! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
+
+pub mod instruction;
+mod io;
+mod liveness;
+mod orders;
+mod proposals;
+mod reconcile;
+mod step;
+
+pub use io::{Input, Output, SessionId};
+pub use step::Leader;

@@ -1,0 +1,49 @@
+//! The start order of an attempt: templates rendered, names and inputs in place. The only place where a template is rendered.
+
+use super::instruction::{LaunchOrder, StartOrder};
+use super::step::Leader;
+use crate::model::ids::Token;
+use crate::model::job_spec::Run;
+
+impl Leader {
+    /// The order for a starting attempt, or why it can't be written.
+    pub(super) fn order(&self, token: Token, heartbeat: u64) -> Result<StartOrder, String> {
+        let live = self.view.live.get(&token).ok_or("it is gone")?;
+        let attempt = &live.attempt;
+        let at = attempt.at;
+        let job = self.view.job(at.job).ok_or("its job is gone")?;
+        let spec = &job.spec;
+        let task = spec.task(at.task).ok_or("its task is gone")?;
+        let common = spec.common(task);
+        let rendered = self.renderer.render(spec, at.job, at.task, at.index).map_err(|e| e.to_string())?;
+        let (shell, argv) = match rendered.run {
+            Run::Shell(text) => (Some(text.into_string()), Vec::new()),
+            Run::Exec(words) => (None, words.iter().map(|w| w.to_string()).collect()),
+        };
+        let launch = LaunchOrder {
+            job_name: spec.name.clone(),
+            task_name: task.name.to_string(),
+            queue: spec.queue.clone(),
+            index: task.array().and_then(|a| a.index(at.index)),
+            shell,
+            argv,
+            env: rendered.env.into_iter().collect(),
+            cpu_milli: common.resources.cpu_milli,
+            memory: common.resources.memory,
+            disk: common.resources.disk,
+            workdir: spec.workdir,
+            inputs: live.inputs.clone(),
+            outputs: task.outputs().iter().map(|o| (o.name.to_string(), o.path.to_string())).collect(),
+            restart_count: attempt.number - 1,
+        };
+        Ok(StartOrder {
+            at,
+            number: attempt.number,
+            token,
+            term: self.term.unwrap_or(0),
+            heartbeat,
+            devices: attempt.devices.clone(),
+            launch,
+        })
+    }
+}

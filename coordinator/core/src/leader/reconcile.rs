@@ -1,0 +1,121 @@
+//! Desired versus observed: what a worker holds beside what the state says it should.
+
+use super::instruction::Instruction;
+use super::io::SessionId;
+use super::step::Leader;
+use crate::command::{Command, Report, ReportKind};
+use crate::model::attempt::{AttemptState, Outcome};
+use crate::model::ids::{Token, WorkerId};
+use crate::model::lease::LEADER_LEASE_MS;
+use std::collections::BTreeSet;
+
+impl Leader {
+    /// After an acknowledged heartbeat: start what is not held, stop what should stop, kill what is not ours.
+    pub(super) fn reconcile(&mut self, now: u64, session: SessionId, worker: WorkerId, held: &[Token]) {
+        let held: BTreeSet<Token> = held.iter().copied().collect();
+        let desired: Vec<Token> = self.view.tokens_of(worker).collect();
+        for token in &desired {
+            if held.contains(token) {
+                self.missing.remove(token);
+                if self.view.live.get(token).is_some_and(|l| l.attempt.state == AttemptState::Stopping) {
+                    self.tell(now, *token);
+                }
+            } else if !self.ending.contains(token) {
+                self.missing.entry(*token).or_insert(now);
+                self.tell(now, *token);
+            }
+        }
+        let unknown = held.iter().filter(|t| !self.view.live.contains_key(t)).copied();
+        let kills: Vec<Instruction> = unknown.map(|token| Instruction::Kill { token }).collect();
+        if !kills.is_empty() {
+            self.outbox.entry(session).or_default().extend(kills);
+        }
+    }
+
+    /// Tells the worker of a live attempt what the state wants of it now.
+    pub(super) fn tell(&mut self, now: u64, token: Token) {
+        let Some(live) = self.view.live.get(&token) else { return };
+        let attempt = &live.attempt;
+        let Some(session) = self.by_worker.get(&attempt.worker).copied() else { return };
+        let Some(acked) = self.sessions.get(&session).and_then(|s| s.acked) else { return };
+        let instruction = match attempt.state {
+            AttemptState::Starting => match self.order(token, acked) {
+                Ok(order) => Instruction::Start(Box::new(order)),
+                Err(reason) => {
+                    let kind = ReportKind::Ended { outcome: Outcome::Launch(reason), artifacts: Vec::new(), ran_ms: 0 };
+                    let report = Report { token, at: attempt.at, kind };
+                    self.report(attempt.worker, report);
+                    return;
+                }
+            },
+            AttemptState::Running => return,
+            AttemptState::Stopping => {
+                let Some(job) = self.view.job(attempt.at.job) else { return };
+                let stop = job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).stop;
+                self.missing.entry(token).or_insert(now);
+                Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms }
+            }
+        };
+        self.outbox.entry(session).or_default().push(instruction);
+    }
+
+    /// Attempts that their worker denies for as long as a lease: it will never report their end, so the end is said here. Its
+    /// incarnation is the one that was told to start them, so it never will.
+    pub(super) fn orphans(&mut self, now: u64) -> Vec<Command> {
+        let live = &self.view.live;
+        self.missing.retain(|token, _| live.contains_key(token));
+        let gone: Vec<Token> =
+            self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS).map(|(t, _)| *t).collect();
+        for token in gone {
+            let held_back = self.view.live[&token].attempt.clone();
+            // A held attempt that is only slow to stop is not missing: its worker says so with every heartbeat.
+            self.missing.remove(&token);
+            let kind = ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
+            self.report(held_back.worker, Report { token, at: held_back.at, kind });
+        }
+        Vec::new()
+    }
+
+    /// Reports of a worker: into the log, unless they are settled or on their way already.
+    pub(super) fn reported(&mut self, session: SessionId, reports: Vec<Report>) {
+        let Some(worker) = self.sessions.get(&session).map(|s| s.worker) else { return };
+        if self.term.is_none() {
+            return;
+        }
+        let mut settled = Vec::new();
+        for report in reports {
+            if !self.view.live.contains_key(&report.token) {
+                settled.push(report.token);
+            } else {
+                self.report(worker, report);
+            }
+        }
+        if !settled.is_empty() {
+            self.outbox.entry(session).or_default().push(Instruction::Settled { tokens: settled });
+        }
+    }
+
+    fn report(&mut self, worker: WorkerId, report: Report) {
+        let on_its_way = match report.kind {
+            ReportKind::Ended { .. } => !self.ending.insert(report.token),
+            ReportKind::Running => !self.started.insert(report.token),
+        };
+        if !on_its_way {
+            self.reports.entry(worker).or_default().push(report);
+        }
+    }
+
+    /// The attempt is gone from the state: its worker may forget it, or must end it.
+    pub(super) fn ended(&mut self, token: Token, worker: WorkerId) {
+        self.missing.remove(&token);
+        self.started.remove(&token);
+        let reported = self.ending.remove(&token);
+        let Some(session) = self.by_worker.get(&worker).copied() else { return };
+        let outbox = self.outbox.entry(session).or_default();
+        match (reported, outbox.last_mut()) {
+            (true, Some(Instruction::Settled { tokens })) => tokens.push(token),
+            (true, _) => outbox.push(Instruction::Settled { tokens: vec![token] }),
+            (false, _) => outbox.push(Instruction::Kill { token }),
+        }
+    }
+}

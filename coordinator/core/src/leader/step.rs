@@ -1,0 +1,163 @@
+//! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
+
+use super::instruction::Instruction;
+use super::io::{Input, Output, SessionId};
+use super::liveness::Session;
+use super::proposals::InFlight;
+use crate::command::{Command, Report};
+use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
+use crate::model::time::Tick;
+use crate::scheduler::{Policy, View};
+use crate::spec::{Expressions, Renderer, WhenFacts};
+use crate::state::Delta;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The rules of the leading member. A follower's leader is empty and proposes nothing.
+#[derive(Default)]
+pub struct Leader {
+    pub(super) term: Option<u64>,
+    pub(super) view: View,
+    /// When (boot-time, ms) `view.tick` was learnt.
+    pub(super) tick_at: u64,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) by_worker: BTreeMap<WorkerId, SessionId>,
+    /// Receipt of the last acknowledged heartbeat, or the election.
+    pub(super) heard: BTreeMap<WorkerId, u64>,
+    /// Heartbeats that wait for a confirmation, and those of the one under way.
+    pub(super) unconfirmed: Vec<(SessionId, u64, u64, Vec<Token>)>,
+    pub(super) confirming: Option<(u64, Vec<(SessionId, u64, u64, Vec<Token>)>)>,
+    pub(super) confirms: u64,
+    pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
+    pub(super) reports: BTreeMap<WorkerId, Vec<Report>>,
+    /// Ends that are on their way into the log.
+    pub(super) ending: BTreeSet<Token>,
+    pub(super) started: BTreeSet<Token>,
+    pub(super) whens: BTreeMap<(JobId, TaskNo), WhenFacts>,
+    /// Attempts with a timeout, by when it is up.
+    pub(super) deadlines: BTreeSet<(Tick, Token)>,
+    /// Tokens that their worker does not hold although it should, since when.
+    pub(super) missing: BTreeMap<Token, u64>,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    pub(super) proposals: u64,
+    pub(super) must_plan: bool,
+    pub(super) policy: Policy,
+    pub(super) next_retire: u64,
+    pub(super) expressions: Expressions,
+    pub(super) renderer: Renderer,
+}
+
+impl Leader {
+    /// A leader that does not lead.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.term.is_some()
+    }
+
+    /// One input; `now` is the boot-time clock in milliseconds.
+    pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        match input {
+            Input::Elected { term, state } => self.elected(now, term, *state),
+            Input::Deposed => *self = Self::new(),
+            Input::Delta(delta) => self.learn(now, *delta),
+            Input::SessionOpened { session, worker, incarnation, held } => {
+                self.session_opened(session, worker, incarnation, held);
+            }
+            Input::SessionClosed { session } => self.session_closed(session),
+            Input::Heartbeat { session, seq, held } => self.unconfirmed.push((session, seq, now, held)),
+            Input::Reports { session, reports } => self.reported(session, reports),
+            Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
+            Input::Proposed { id, replies } => self.proposed(id, replies),
+            Input::Tick => return self.settle(now),
+        }
+        Vec::new()
+    }
+
+    /// The tick that the log would carry now.
+    pub(super) fn tick(&self, now: u64) -> Tick {
+        self.view.tick.plus(now.saturating_sub(self.tick_at))
+    }
+
+    fn elected(&mut self, now: u64, term: u64, state: Delta) {
+        let sessions = std::mem::take(&mut self.sessions);
+        let by_worker = std::mem::take(&mut self.by_worker);
+        *self = Self { term: Some(term), sessions, by_worker, ..Self::new() };
+        self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
+        self.learn(now, state);
+        // All leases start anew: nobody is lost for what an older leader did not hear.
+        self.heard = self.view.workers.keys().map(|id| (*id, now)).collect();
+    }
+
+    pub(super) fn learn(&mut self, now: u64, mut delta: Delta) {
+        if self.term.is_none() {
+            return;
+        }
+        if delta.tick >= self.view.tick {
+            self.tick_at = now;
+        }
+        for when in delta.whens.drain(..) {
+            self.whens.insert((when.job, when.task), when.facts);
+        }
+        let ended: Vec<(Token, WorkerId)> = delta
+            .live
+            .iter()
+            .filter(|(_, live)| live.is_none())
+            .filter_map(|(token, _)| Some((*token, self.view.live.get(token)?.attempt.worker)))
+            .collect();
+        let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
+        let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
+        self.view.learn(delta);
+        self.must_plan = true;
+        for id in joined {
+            self.heard.entry(id).or_insert(now);
+            let connected = self.by_worker.get(&id).and_then(|s| self.sessions.get(s)).is_some_and(|s| s.acked.is_some());
+            self.view.set_connected(id, connected);
+        }
+        for (token, worker) in ended {
+            self.ended(token, worker);
+        }
+        for token in touched {
+            self.watch_deadline(token);
+            self.tell(now, token);
+        }
+    }
+
+    /// The end of a burst: timers, plan, proposals, messages.
+    fn settle(&mut self, now: u64) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if self.term.is_none() {
+            self.unconfirmed.clear();
+            return outputs;
+        }
+        self.confirm(&mut outputs);
+        let tick = self.tick(now);
+        let mut commands = self.timers(now, tick);
+        commands.extend(self.evaluate());
+        self.propose_all(tick, commands, &mut outputs);
+        let outbox = std::mem::take(&mut self.outbox);
+        outputs.extend(outbox.into_iter().map(|(session, instructions)| Output::Instruct { session, instructions }));
+        outputs
+    }
+
+    /// `when:` of tasks whose parents allow them: evaluated here, decided in the log.
+    fn evaluate(&mut self) -> Vec<Command> {
+        let whens = std::mem::take(&mut self.whens);
+        let mut commands = Vec::new();
+        for ((job, task), facts) in whens {
+            let Some(view) = self.view.job(job) else { continue };
+            let Some(text) = view.spec.task(task).and_then(|t| t.when()) else { continue };
+            let (run, reason) = match self.expressions.when(text, &facts) {
+                Ok(true) => (true, String::new()),
+                Ok(false) => (false, format!("when: {text} is false")),
+                Err(error) => (false, format!("when: {text} failed: {error}")),
+            };
+            commands.push(Command::ResolveWhen { job, task, run, reason });
+        }
+        commands
+    }
+}

@@ -1,0 +1,10 @@
+//! The scheduler: a pure function from a view to a plan. Constraints are evaluated here; apply re-checks only capacity, lease and state.
+
+mod feasible;
+mod plan;
+mod ready;
+mod view;
+
+pub use feasible::{Shortfall, could_ever_fit, fits_empty};
+pub use plan::{Plan, Policy, plan};
+pub use view::{View, WorkerView};

@@ -1,0 +1,123 @@
+//! One cycle: ready indices, by priority then age, each to the worker where it fits best.
+
+use super::feasible::fit;
+use super::view::View;
+use crate::command::Placement;
+use crate::model::ids::{IndexRef, WorkerId};
+use crate::model::job_spec::TaskCommon;
+use crate::model::time::Tick;
+use crate::spec::{Expressions, WorkerFacts, WorkerValue};
+use crate::state::Used;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a plan may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Placements of one cycle at most: keeps an entry under 4 MiB and the start of the first under a cycle's length.
+    pub placements_max: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { placements_max: 4096 }
+    }
+}
+
+/// What to do, all of it to be checked again by apply.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The tick of the state it is based on.
+    pub based_on: Tick,
+    pub placements: Vec<Placement>,
+}
+
+/// The plan for this view.
+///
+/// Score, the least wins: GPU machines last for tasks without GPUs, then fewest GPUs left, then fewest CPUs left, then worker id.
+#[must_use]
+pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
+    let mut plan = Plan { based_on: view.tick, placements: Vec::new() };
+    // 1. What is free now: workers this leader hears and that take work.
+    let mut used: BTreeMap<WorkerId, Used> =
+        view.workers.iter().filter(|(_, w)| View::is_usable(w)).map(|(id, w)| (*id, w.used.clone())).collect();
+    let mut expressions = Expressions::new();
+    let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
+    // Amounts that fitted nowhere in this cycle will not fit later in it.
+    let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
+    // 2. By priority, then age.
+    for ((_, id, common), tasks) in &view.queue {
+        let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
+        let common = &job.spec.commons[*common as usize];
+        if full.contains(common) {
+            continue;
+        }
+        // 3. Workers whose constraints hold: once a class.
+        let candidates: Vec<WorkerId> = used
+            .keys()
+            .copied()
+            .filter(|w| {
+                common.constraints.is_empty() || {
+                    let value = facts.entry(*w).or_insert_with(|| WorkerValue::new(&facts_of(view, *w)));
+                    common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
+                }
+            })
+            .collect();
+        // 4. Each index to its best worker.
+        'class: for no in tasks {
+            let Some(ranges) = view.ready.get(&(*id, *no)) else { continue };
+            let running = view.running.get(&(*id, *no)).copied().unwrap_or(0);
+            let room = job.spec.tasks[no.0 as usize].max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
+            for index in ranges.iter().take(room as usize) {
+                if plan.placements.len() >= policy.placements_max {
+                    return plan;
+                }
+                let Some((worker, devices)) = best(view, &used, &candidates, common) else {
+                    full.insert(common);
+                    break 'class;
+                };
+                let taken = used.entry(worker).or_default();
+                taken.cpu_milli += common.resources.cpu_milli;
+                taken.memory += common.resources.memory;
+                taken.disk += common.resources.disk;
+                taken.devices.extend(&devices);
+                plan.placements.push(Placement { at: IndexRef::new(*id, *no, index), worker, devices });
+            }
+        }
+    }
+    plan
+}
+
+fn best(
+    view: &View,
+    used: &BTreeMap<WorkerId, Used>,
+    candidates: &[WorkerId],
+    common: &TaskCommon,
+) -> Option<(WorkerId, Vec<u16>)> {
+    let scored = candidates.iter().filter_map(|id| {
+        let spec = &view.workers[id].worker.spec;
+        let used = &used[id];
+        let devices = fit(&common.resources, spec, used)?;
+        let gpus_left = spec.devices.len() - used.devices.len() - devices.len();
+        let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
+        let wasted = devices.is_empty() && !spec.devices.is_empty();
+        Some(((wasted, gpus_left, cpu_left, *id), devices))
+    });
+    scored.min_by(|a, b| a.0.cmp(&b.0)).map(|((.., id), devices)| (id, devices))
+}
+
+fn facts_of(view: &View, id: WorkerId) -> WorkerFacts {
+    let spec = &view.workers[&id].worker.spec;
+    WorkerFacts {
+        name: spec.name.clone(),
+        pool: spec.pool.clone(),
+        labels: spec.labels.clone(),
+        spot: spec.spot,
+        cpu_milli: spec.cpu_milli,
+        memory: spec.memory,
+        disk: spec.disk,
+        gpus: spec.devices.len() as u64,
+        gpu_model: spec.devices.first().map(|d| d.model.clone()).unwrap_or_default(),
+        gpu_memory: spec.devices.first().map_or(0, |d| d.memory),
+        ..WorkerFacts::default()
+    }
+}

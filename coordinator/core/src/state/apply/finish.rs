@@ -1,0 +1,173 @@
+//! The end of an attempt: its cause, whether another follows, and what of it goes to history.
+
+use super::Apply;
+use crate::event::Event;
+use crate::model::artifact::Artifact;
+use crate::model::attempt::{Attempt, Cause, Outcome, StopReason};
+use crate::model::ids::Token;
+use crate::model::job::IndexState;
+use crate::model::retry::ChargedEnd;
+use crate::model::worker::WorkerState;
+use crate::state::rows::{History, Key};
+
+/// Attempts in a row that could not be launched, after which the index fails: the reason is likely the user's.
+pub const LAUNCHES_MAX: u8 = 3;
+/// Attempts in a row that ended `lost`, after which the index is held: it may be what kills its workers.
+pub const LOST_MAX: u8 = 3;
+/// Wait before the next try of a launch, ms, doubled each time.
+const LAUNCH_BACKOFF_MS: u64 = 200;
+
+/// What becomes of the index.
+struct Next {
+    state: IndexState,
+    wait_ms: u64,
+    reason: Option<String>,
+}
+
+impl Apply<'_> {
+    /// Ends a live attempt by what its worker reported.
+    pub(super) fn end_by_report(&mut self, token: Token, outcome: &Outcome, artifacts: &[Artifact]) {
+        let Some(attempt) = self.state.live.get(&token) else { return };
+        self.end(token, cause_of(outcome, attempt.stop), artifacts);
+    }
+
+    /// Ends a live attempt.
+    pub(super) fn end(&mut self, token: Token, cause: Cause, artifacts: &[Artifact]) {
+        let Some(attempt) = self.state.unlink(token) else { return };
+        let at = attempt.at;
+        let next = self.next_of(&attempt, &cause);
+        let retried = next.state == IndexState::Pending;
+        self.touch(Key::Live(token));
+        self.touch_index(at.job, at.task, at.index);
+        let Some(job) = self.state.jobs.get_mut(&at.job) else { return };
+        job.lost += u64::from(cause == Cause::Lost);
+        job.retried += u64::from(retried);
+        if cause == Cause::Lost || retried {
+            self.changes.keys.insert(Key::Job(at.job));
+        }
+        let run = job.task_mut(at.task);
+        run.indices.set(at.index, next.state);
+        if let Some(reason) = &next.reason {
+            run.reason = Some(reason.as_str().into());
+        }
+        match next.state {
+            IndexState::Succeeded => {
+                run.indices.forget(at.index);
+                if !artifacts.is_empty() {
+                    run.indices.set_artifacts(at.index, artifacts.to_vec());
+                    self.changes.keys.insert(Key::Artifacts(at.job, at.task, at.index));
+                }
+            }
+            IndexState::Pending => {
+                run.indices.remember(at.index).not_before = self.stamp.tick.plus(next.wait_ms);
+                self.changes.returned.push(at);
+            }
+            _ => {}
+        }
+        run.indices.settle(at.index);
+        self.history(&attempt, cause.clone(), retried);
+        self.settle_drain(&attempt);
+        if next.state == IndexState::Failed {
+            self.note_failure(at.job, &cause);
+        }
+        self.close_if_done(at.job, at.task);
+    }
+
+    fn next_of(&mut self, attempt: &Attempt, cause: &Cause) -> Next {
+        let plain = |state| Next { state, wait_ms: 0, reason: None };
+        let at = attempt.at;
+        let Some(job) = self.state.jobs.get_mut(&at.job) else { return plain(IndexState::Cancelled) };
+        let cancelled = job.cancelled;
+        let spec = job.spec.clone();
+        let retry = &spec.common(&spec.tasks[at.task.0 as usize]).retry;
+        match cause {
+            Cause::Exit(0) => return plain(IndexState::Succeeded),
+            Cause::Cancelled => return plain(IndexState::Cancelled),
+            _ => {}
+        }
+        let memory = job.task_mut(at.task).indices.remember(at.index);
+        memory.attempts = attempt.number;
+        memory.charged += u32::from(cause.is_charged());
+        memory.lost = if *cause == Cause::Lost { memory.lost + 1 } else { 0 };
+        memory.launch = if matches!(cause, Cause::Launch(_)) { memory.launch + 1 } else { 0 };
+        memory.cause = Some(cause.clone());
+        let (charged, lost, launch) = (memory.charged, memory.lost, memory.launch);
+        if cancelled {
+            return plain(IndexState::Cancelled);
+        }
+        let again = match cause {
+            Cause::Exit(code) => retry.tries_again(ChargedEnd::Exit(*code), charged),
+            Cause::Signal(n) => retry.tries_again(ChargedEnd::Signal(*n), charged),
+            Cause::Oom => retry.tries_again(ChargedEnd::Oom, charged),
+            Cause::Timeout => retry.tries_again(ChargedEnd::Timeout, charged),
+            Cause::Contract(_) => retry.tries_again(ChargedEnd::Contract, charged),
+            Cause::Launch(_) if launch >= LAUNCHES_MAX => false,
+            Cause::Launch(_) => {
+                return Next { state: IndexState::Pending, wait_ms: LAUNCH_BACKOFF_MS << (launch - 1), reason: None };
+            }
+            Cause::Lost if lost >= LOST_MAX => {
+                let reason = format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
+                return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
+            }
+            Cause::Lost | Cause::Evicted(_) => return plain(IndexState::Pending),
+            Cause::Cancelled => false,
+        };
+        if again {
+            Next { state: IndexState::Pending, wait_ms: retry.backoff.delay_ms(charged, attempt.token.0), reason: None }
+        } else {
+            plain(IndexState::Failed)
+        }
+    }
+
+    fn history(&mut self, attempt: &Attempt, cause: Cause, retried: bool) {
+        self.events.push(Event::AttemptEnded {
+            at: attempt.at,
+            number: attempt.number,
+            token: attempt.token,
+            worker: attempt.worker,
+            cause: cause.clone(),
+            retried,
+        });
+        self.changes.history.push(History {
+            at: attempt.at,
+            number: attempt.number,
+            token: attempt.token,
+            worker: attempt.worker,
+            devices: attempt.devices.clone(),
+            cause,
+            placed: attempt.placed,
+            started: attempt.started,
+            ended: self.stamp,
+            retried,
+        });
+    }
+
+    /// A draining worker whose last attempt ended is drained.
+    fn settle_drain(&mut self, attempt: &Attempt) {
+        let empty = self.state.by_worker.get(&attempt.worker).is_none_or(std::collections::BTreeSet::is_empty);
+        let Some(worker) = self.state.workers.get_mut(&attempt.worker) else { return };
+        if empty && worker.state == WorkerState::Draining {
+            self.changes.keys.insert(Key::Worker(attempt.worker));
+            worker.state = WorkerState::Drained;
+            worker.changed = self.stamp;
+            self.events.push(Event::WorkerChanged { worker: attempt.worker });
+        }
+    }
+}
+
+/// The cause, from what the worker saw and what we had asked. A cancel that was acknowledged first wins over any result (I10);
+/// success wins over every other order to stop.
+fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
+    match (stop, outcome) {
+        (Some(StopReason::Cancel), _) => Cause::Cancelled,
+        (_, Outcome::Exit(0)) => Cause::Exit(0),
+        (Some(StopReason::Timeout), _) => Cause::Timeout,
+        (Some(reason @ (StopReason::Drain | StopReason::Hold)), _) => Cause::Evicted(reason),
+        (None, Outcome::Exit(code)) => Cause::Exit(*code),
+        (None, Outcome::Signal(n)) => Cause::Signal(*n),
+        (None, Outcome::Oom) => Cause::Oom,
+        (None, Outcome::Launch(reason)) => Cause::Launch(reason.clone()),
+        (None, Outcome::ContractOutput(name)) => Cause::Contract(name.clone()),
+        (None, Outcome::Fenced) => Cause::Lost,
+    }
+}

@@ -1,0 +1,138 @@
+//! `State::apply`: sync, total, deterministic. One file a family; this is only the dispatch and what families share.
+
+mod finish;
+mod flow;
+mod mutate;
+mod place;
+mod report;
+mod retire;
+mod submit;
+mod when;
+mod worker;
+
+use super::rows::{Changes, Key, RequestRow};
+use super::store::State;
+use crate::command::{Command, Request};
+use crate::event::Event;
+use crate::model::ids::{JobId, TaskNo};
+use crate::model::time::Stamp;
+use crate::reply::{Rejection, Reply};
+
+pub(super) use flow::first_phase;
+
+/// One command at its place in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Log index; several commands of one batch share it.
+    pub index: u64,
+    pub stamp: Stamp,
+    pub command: &'a Command,
+}
+
+/// What applying it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub reply: Reply,
+    pub events: Vec<Event>,
+    pub changes: Changes,
+}
+
+/// One application in progress: the state, and what it has touched so far.
+pub(super) struct Apply<'a> {
+    state: &'a mut State,
+    index: u64,
+    stamp: Stamp,
+    events: Vec<Event>,
+    changes: Changes,
+}
+
+/// The answer of a family: a reply, or a refusal that changed nothing.
+type Answer = Result<Reply, Rejection>;
+
+impl State {
+    /// Applies one command. Never fails: a bad command is a [`Reply::Rejected`] that changed nothing.
+    pub fn apply(&mut self, entry: Entry<'_>) -> Applied {
+        // Ticks never go back, whatever a leader sent.
+        let tick = self.meta.tick.max(entry.stamp.tick);
+        let stamp = Stamp { wall: entry.stamp.wall, tick };
+        self.meta.tick = tick;
+        let mut apply =
+            Apply { state: self, index: entry.index, stamp, events: Vec::new(), changes: Changes::default() };
+        apply.touch(Key::Meta);
+        let reply = apply.command(entry.command).unwrap_or_else(Reply::Rejected);
+        Applied { reply, events: apply.events, changes: apply.changes }
+    }
+}
+
+impl Apply<'_> {
+    fn command(&mut self, command: &Command) -> Answer {
+        match command {
+            Command::SubmitPart { request, part, bytes } => self.submit_part(request, *part, bytes),
+            Command::Submit { request, spec, parts } => self.once(request, command, |a| a.submit(request, spec, *parts)),
+            Command::Cancel { request, target } => self.once(request, command, |a| a.cancel(target)),
+            Command::Hold { request, target } => self.once(request, command, |a| a.hold(target)),
+            Command::Release { request, target } => self.once(request, command, |a| a.release(target)),
+            Command::Rerun { request, target } => self.once(request, command, |a| a.rerun(target)),
+            Command::ResolveWhen { job, task, run, reason } => self.resolve_when(*job, *task, *run, reason),
+            Command::ApplyPlan { placements } => self.apply_plan(placements),
+            Command::Reports { worker, incarnation, reports } => self.reports(*worker, incarnation, reports),
+            Command::Register { spec, incarnation, held } => self.register(spec, incarnation, held),
+            Command::LoseWorker { worker, incarnation } => self.lose_worker(*worker, incarnation),
+            Command::Stop { tokens, reason } => self.stop_attempts(tokens, *reason),
+            Command::Drain { request, worker, deadline_ms, reason } => {
+                self.once(request, command, |a| a.drain(*worker, *deadline_ms, reason))
+            }
+            Command::Undrain { request, worker } => self.once(request, command, |a| a.undrain(*worker)),
+            Command::Retire { before } => self.retire(*before),
+        }
+    }
+
+    fn touch(&mut self, key: Key) {
+        self.changes.keys.insert(key);
+    }
+
+    /// The same request id gives the same answer; another payload under it is refused. Refusals are not remembered: the caller
+    /// may mend what was wrong and ask again under the same id.
+    fn once(&mut self, request: &Request, command: &Command, act: impl FnOnce(&mut Self) -> Answer) -> Answer {
+        let key = request_key(request);
+        let digest = *blake3::hash(&postcard::to_extend(command, Vec::new()).unwrap_or_default()).as_bytes();
+        if let Some(row) = self.state.requests.get(&key) {
+            return if row.digest == digest {
+                Ok(row.reply.clone())
+            } else {
+                Err(Rejection::RequestIdReused { id: request.id.clone() })
+            };
+        }
+        let reply = act(self)?;
+        let job = match &reply {
+            Reply::Submitted { job, .. } => Some(*job),
+            _ => None,
+        };
+        let row = RequestRow { digest, reply: reply.clone(), tick: self.stamp.tick, job };
+        self.state.requests.insert(key.clone(), row);
+        self.touch(Key::Request(key));
+        Ok(reply)
+    }
+
+    fn touch_index(&mut self, job: JobId, task: TaskNo, index: u32) {
+        let is_array = self.state.jobs.get(&job).is_some_and(|j| j.spec.tasks[task.0 as usize].array().is_some());
+        if is_array {
+            self.touch(Key::Block(job, task, super::restore::block_of(index)));
+        } else {
+            self.touch(Key::Task(job, task));
+        }
+    }
+
+    /// Every block of the task, and the task itself.
+    fn touch_all(&mut self, job: JobId, task: TaskNo) {
+        let Some(row) = self.state.jobs.get(&job) else { return };
+        let blocks: Vec<u32> = row.task(task).indices.touched_blocks().collect();
+        self.touch(Key::Task(job, task));
+        blocks.into_iter().for_each(|b| self.touch(Key::Block(job, task, b)));
+    }
+}
+
+/// Requests of different users never meet.
+fn request_key(request: &Request) -> String {
+    format!("{}/{}", request.user, request.id)
+}

@@ -1,0 +1,47 @@
+//! What workers report. Only the current token is heard; an old one changes nothing.
+
+use super::{Answer, Apply};
+use crate::command::{Report, ReportKind};
+use crate::event::Event;
+use crate::model::attempt::AttemptState;
+use crate::model::ids::WorkerId;
+use crate::model::worker::Incarnation;
+use crate::reply::Reply;
+use crate::state::rows::Key;
+
+impl Apply<'_> {
+    pub(super) fn reports(&mut self, worker: WorkerId, _incarnation: &Incarnation, reports: &[Report]) -> Answer {
+        let mut settled = Vec::with_capacity(reports.len());
+        let mut fenced = 0;
+        for report in reports {
+            let current = self.state.live.get(&report.token).is_some_and(|a| a.worker == worker && a.at == report.at);
+            match &report.kind {
+                ReportKind::Ended { outcome, artifacts, .. } => {
+                    // Accepted or fenced, this end is settled: the worker may forget it.
+                    settled.push(report.token);
+                    if current {
+                        self.end_by_report(report.token, outcome, artifacts);
+                    }
+                }
+                ReportKind::Running if current => self.running(report),
+                ReportKind::Running => {}
+            }
+            fenced += u32::from(!current);
+        }
+        Ok(Reply::Reported { settled, fenced })
+    }
+
+    fn running(&mut self, report: &Report) {
+        let Some(attempt) = self.state.live.get_mut(&report.token) else { return };
+        if attempt.started.is_some() {
+            return;
+        }
+        attempt.started = Some(self.stamp);
+        if attempt.state == AttemptState::Starting {
+            attempt.state = AttemptState::Running;
+        }
+        let (at, number) = (attempt.at, attempt.number);
+        self.touch(Key::Live(report.token));
+        self.events.push(Event::AttemptRunning { at, number, token: report.token });
+    }
+}

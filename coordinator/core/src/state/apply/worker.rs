@@ -1,0 +1,107 @@
+//! Workers come, return, are lost, drain.
+
+use super::{Answer, Apply};
+use crate::event::Event;
+use crate::model::attempt::{Cause, StopReason};
+use crate::model::ids::{Token, WorkerId};
+use crate::model::worker::{Drain, Incarnation, Worker, WorkerSpec, WorkerState};
+use crate::reply::{Rejection, Reply};
+use crate::state::rows::Key;
+
+impl Apply<'_> {
+    /// A worker keeps its id by its name. A new incarnation knows nothing of the old one's attempts: those it does not hold end
+    /// `lost` and are never started again.
+    pub(super) fn register(&mut self, spec: &WorkerSpec, incarnation: &Incarnation, held: &[Token]) -> Answer {
+        let id = match self.state.names.get(&spec.name) {
+            Some(id) => *id,
+            None => {
+                self.state.meta.last_worker += 1;
+                WorkerId(self.state.meta.last_worker)
+            }
+        };
+        let old = self.state.workers.get(&id).cloned();
+        let same = old.as_ref().is_some_and(|w| w.incarnation == *incarnation);
+        if !same {
+            for token in self.state.tokens_of(id) {
+                if !held.contains(&token) {
+                    self.end(token, Cause::Lost, &[]);
+                }
+            }
+        }
+        let drain = old.as_ref().and_then(|w| w.drain.clone());
+        let empty = self.state.tokens_of(id).is_empty();
+        let state = match (&drain, empty) {
+            (None, _) => WorkerState::Ready,
+            (Some(_), false) => WorkerState::Draining,
+            (Some(_), true) => WorkerState::Drained,
+        };
+        let unchanged = old.as_ref().is_some_and(|w| same && w.spec == *spec && w.state == state);
+        if !unchanged {
+            let joined = old.map_or(self.stamp, |w| w.joined);
+            let changed = self.stamp;
+            let (spec, incarnation) = (self.keep_devices(id, spec), incarnation.clone());
+            self.state.names.insert(spec.name.clone(), id);
+            self.state.workers.insert(id, Worker { id, spec, incarnation, state, drain, joined, changed });
+            self.events.push(Event::WorkerChanged { worker: id });
+        }
+        self.touch(Key::Worker(id));
+        Ok(Reply::Registered { worker: id })
+    }
+
+    /// While attempts live on it, a worker does not shrink in the books below what they take: else the sums would go negative.
+    fn keep_devices(&self, id: WorkerId, spec: &WorkerSpec) -> WorkerSpec {
+        let used = self.state.used(id);
+        let mut spec = spec.clone();
+        spec.cpu_milli = spec.cpu_milli.max(used.cpu_milli);
+        spec.memory = spec.memory.max(used.memory);
+        spec.disk = spec.disk.max(used.disk);
+        let needed = used.devices.last().map_or(0, |d| usize::from(*d) + 1);
+        if let Some(old) = self.state.workers.get(&id)
+            && spec.devices.len() < needed
+        {
+            spec.devices.clone_from(&old.spec.devices);
+        }
+        spec
+    }
+
+    pub(super) fn lose_worker(&mut self, id: WorkerId, incarnation: &Incarnation) -> Answer {
+        let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
+        if worker.incarnation != *incarnation {
+            return Err(Rejection::OldIncarnation { got: incarnation.0.clone() });
+        }
+        worker.state = WorkerState::Lost;
+        worker.changed = self.stamp;
+        self.touch(Key::Worker(id));
+        self.events.push(Event::WorkerChanged { worker: id });
+        for token in self.state.tokens_of(id) {
+            let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
+            self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn drain(&mut self, id: WorkerId, deadline_ms: Option<u64>, reason: &str) -> Answer {
+        let empty = self.state.tokens_of(id).is_empty();
+        let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
+        worker.drain = Some(Drain { deadline: deadline_ms.map(|ms| self.stamp.tick.plus(ms)), reason: reason.to_owned() });
+        if worker.state != WorkerState::Lost {
+            worker.state = if empty { WorkerState::Drained } else { WorkerState::Draining };
+        }
+        worker.changed = self.stamp;
+        self.touch(Key::Worker(id));
+        self.events.push(Event::WorkerChanged { worker: id });
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn undrain(&mut self, id: WorkerId) -> Answer {
+        let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
+        worker.drain = None;
+        if worker.state != WorkerState::Lost {
+            worker.state = WorkerState::Ready;
+        }
+        worker.changed = self.stamp;
+        self.touch(Key::Worker(id));
+        self.events.push(Event::WorkerChanged { worker: id });
+        Ok(Reply::Done)
+    }
+}

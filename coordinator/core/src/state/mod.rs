@@ -1,0 +1,16 @@
+//! The replicated state: what is true after each entry of the log. `apply` is a match; families are files of `apply/`.
+
+mod apply;
+mod delta;
+pub mod indices;
+pub mod job;
+mod restore;
+pub mod rows;
+mod store;
+
+pub use apply::{Applied, Entry};
+pub use delta::{Delta, JobDelta, LiveDelta, TaskDelta, WhenDelta};
+pub use job::{Job, Phase, TaskRun};
+pub use restore::RestoreError;
+pub use rows::{Changes, History, Key, Row};
+pub use store::{State, Used};

@@ -1,0 +1,216 @@
+//! Rows out of the state, and the state out of rows.
+
+use super::indices::{BLOCK, Indices};
+use super::job::{Job, Phase, TaskRun};
+use super::rows::{JobRow, Key, Row, TaskRow};
+use super::store::State;
+use crate::model::ids::{JobId, TaskNo};
+use crate::model::job::IndexState;
+use crate::model::job_spec::JobSpec;
+use crate::spec::SpecBytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The rows on disk make no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error("row {key:?} is not of the kind its key says")]
+    WrongKind { key: Key },
+    #[error("row {key:?} belongs to job {job}, which has no row")]
+    NoJob { key: Key, job: JobId },
+    #[error("the specification of job {job} is unreadable: {reason}")]
+    BadSpec { job: JobId, reason: String },
+}
+
+impl State {
+    /// The value of a row after the last apply; none when there is no such row any more.
+    #[must_use]
+    pub fn row(&self, key: &Key) -> Option<Row> {
+        match key {
+            Key::Meta => Some(Row::Meta(self.meta)),
+            Key::Spec(id) => self.jobs.get(id).map(|job| Row::Spec(SpecBytes::encode(&job.spec))),
+            Key::Job(id) => self.jobs.get(id).map(|job| Row::Job(Box::new(job_row(job)))),
+            Key::Task(id, no) => task_row(self.jobs.get(id)?.tasks.get(no.0 as usize)?).map(|r| Row::Task(Box::new(r))),
+            Key::Block(id, no, number) => {
+                self.jobs.get(id)?.tasks.get(no.0 as usize)?.indices.block_row(*number).map(Row::Block)
+            }
+            Key::Artifacts(id, no, i) => {
+                let artifacts = self.jobs.get(id)?.tasks.get(no.0 as usize)?.indices.artifacts(*i);
+                (!artifacts.is_empty()).then(|| Row::Artifacts(artifacts.to_vec()))
+            }
+            Key::Worker(id) => self.workers.get(id).map(|w| Row::Worker(Box::new(w.clone()))),
+            Key::Live(token) => self.live.get(token).map(|a| Row::Live(Box::new(a.clone()))),
+            Key::Request(id) => self.requests.get(id).cloned().map(Row::Request),
+            Key::Part(id, n) => self.parts.get(&(id.clone(), *n)).cloned().map(Row::Part),
+        }
+    }
+
+    /// The state whose rows these are, in the order of their keys.
+    ///
+    /// # Errors
+    /// Rows that do not fit together: the disk holds something else than what was written.
+    pub fn restore(rows: impl Iterator<Item = (Key, Row)>) -> Result<Self, RestoreError> {
+        let mut state = Self::new();
+        let mut specs = BTreeMap::new();
+        for (key, row) in rows {
+            match (key, row) {
+                (Key::Spec(id), Row::Spec(bytes)) => {
+                    let spec = bytes.decode().map_err(|e| RestoreError::BadSpec { job: id, reason: e.to_string() })?;
+                    specs.insert(id, spec);
+                }
+                (Key::Job(id), Row::Job(row)) => {
+                    let spec = specs.remove(&id).ok_or(RestoreError::NoJob { key: Key::Spec(id), job: id })?;
+                    state.jobs.insert(id, job_of(id, spec, *row));
+                }
+                (key, row) => state.restore_row(key, row)?,
+            }
+        }
+        for job in state.jobs.values_mut() {
+            job.open = job.tasks.iter().filter(|t| t.outcome().is_none()).count() as u32;
+        }
+        Ok(state)
+    }
+
+    fn restore_row(&mut self, key: Key, row: Row) -> Result<(), RestoreError> {
+        match (key.clone(), row) {
+            (Key::Meta, Row::Meta(meta)) => self.meta = meta,
+            (Key::Task(id, no), Row::Task(row)) => {
+                let run = self.task_of(&key, id, no)?;
+                run.phase = row.phase;
+                run.held = row.held;
+                run.parents = row.parents;
+                run.reason = row.reason.map(String::into_boxed_str);
+                if let Some((index_state, memory)) = row.one {
+                    run.indices.set(0, index_state);
+                    if let Some(memory) = memory {
+                        *run.indices.remember(0) = memory;
+                    }
+                }
+            }
+            (Key::Block(id, no, number), Row::Block(row)) => self.task_of(&key, id, no)?.indices.restore_block(number, row),
+            (Key::Artifacts(id, no, i), Row::Artifacts(row)) => self.task_of(&key, id, no)?.indices.set_artifacts(i, row),
+            (Key::Worker(id), Row::Worker(worker)) => {
+                self.names.insert(worker.spec.name.clone(), id);
+                self.workers.insert(id, *worker);
+            }
+            (Key::Live(_), Row::Live(attempt)) => {
+                let at = attempt.at;
+                self.task_of(&key, at.job, at.task)?.indices.set(at.index, IndexState::Live);
+                self.link(*attempt);
+            }
+            (Key::Request(id), Row::Request(row)) => {
+                self.requests.insert(id, row);
+            }
+            (Key::Part(id, n), Row::Part(row)) => {
+                self.parts.insert((id, n), row);
+            }
+            (key, _) => return Err(RestoreError::WrongKind { key }),
+        }
+        Ok(())
+    }
+
+    fn task_of(&mut self, key: &Key, job: JobId, no: TaskNo) -> Result<&mut TaskRun, RestoreError> {
+        self.jobs
+            .get_mut(&job)
+            .and_then(|j| j.tasks.get_mut(no.0 as usize))
+            .ok_or_else(|| RestoreError::NoJob { key: key.clone(), job })
+    }
+
+    /// Whether the derived maps and counters are what the rows say, and no device has two attempts.
+    ///
+    /// # Errors
+    /// The first thing that is not so, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let rows = self.keys().into_iter().filter_map(|k| self.row(&k).map(|r| (k, r)));
+        let again = Self::restore(rows).map_err(|e| e.to_string())?;
+        if again.used != self.used.iter().filter(|(_, u)| **u != super::Used::default()).map(|(k, v)| (*k, v.clone())).collect() {
+            return Err(format!("use of workers: kept {:?}, is {:?}", self.used, again.used));
+        }
+        for (id, job) in &self.jobs {
+            let other = &again.jobs[id];
+            if (job.open, job.live) != (other.open, other.live) {
+                return Err(format!("job {id}: open {} live {}, is {} {}", job.open, job.live, other.open, other.live));
+            }
+            for (no, (run, back)) in job.tasks.iter().zip(&other.tasks).enumerate() {
+                if run.phase != back.phase || run.indices.runs() != back.indices.runs() {
+                    return Err(format!("job {id} task {no}: {:?} {:?}", run.phase, back.phase));
+                }
+            }
+        }
+        for (id, worker) in &self.workers {
+            let used = self.used(*id);
+            let spec = &worker.spec;
+            if used.cpu_milli > spec.cpu_milli || used.memory > spec.memory || used.disk > spec.disk {
+                return Err(format!("worker {id} gives more than it has: {used:?}"));
+            }
+            let granted: usize = self.tokens_of(*id).iter().map(|t| self.live[t].devices.len()).sum();
+            if granted != used.devices.len() {
+                return Err(format!("worker {id}: a device has two attempts"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn job_row(job: &Job) -> JobRow {
+    JobRow {
+        request: job.request.clone(),
+        user: job.user.clone(),
+        submitted: job.submitted,
+        started: job.started,
+        ended: job.ended,
+        held: job.held,
+        cancelled: job.cancelled,
+        first_failure: job.first_failure.clone(),
+        retried: job.retried,
+        lost: job.lost,
+    }
+}
+
+fn job_of(id: JobId, spec: JobSpec, row: JobRow) -> Job {
+    let mut job = Job::new(id, Arc::new(spec), row.request, row.user, row.submitted);
+    job.started = row.started;
+    job.ended = row.ended;
+    job.held = row.held;
+    job.cancelled = row.cancelled;
+    job.first_failure = row.first_failure;
+    job.retried = row.retried;
+    job.lost = row.lost;
+    // A task without parents and without a row is as the submission left it.
+    for (run, task) in job.tasks.iter_mut().zip(&job.spec.tasks) {
+        run.phase = super::apply::first_phase(&job.spec, task);
+    }
+    job
+}
+
+/// None for a task of which nothing has happened: it is what the spec alone says. A live index counts as pending here.
+fn task_row(run: &TaskRun) -> Option<TaskRow> {
+    let one = match &run.indices {
+        Indices::One(_) => {
+            let state = match run.indices.state(0).unwrap_or(IndexState::Pending) {
+                IndexState::Live => IndexState::Pending,
+                state => state,
+            };
+            Some((state, run.indices.memory(0).cloned()))
+        }
+        Indices::Array(_) => None,
+    };
+    let untouched = run.phase == Phase::Waiting
+        && !run.held
+        && run.parents == crate::dag::Parents::default()
+        && run.reason.is_none()
+        && one.as_ref().is_none_or(|(state, memory)| *state == IndexState::Pending && memory.is_none());
+    (!untouched).then(|| TaskRow {
+        phase: run.phase,
+        held: run.held,
+        parents: run.parents,
+        reason: run.reason.as_deref().map(str::to_owned),
+        one,
+    })
+}
+
+/// The block that index `i` lies in.
+#[must_use]
+pub fn block_of(i: u32) -> u32 {
+    i / BLOCK
+}

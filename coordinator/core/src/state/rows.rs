@@ -1,0 +1,141 @@
+//! What is durable: keys and rows. Derived maps are rebuilt from them; nothing else of the state survives a restart.
+
+use super::indices::BlockRow;
+use super::job::Phase;
+use crate::dag::Parents;
+use crate::model::artifact::Artifact;
+use crate::model::attempt::{Attempt, Cause};
+use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::job::IndexState;
+use crate::model::time::{Stamp, Tick};
+use crate::model::worker::Worker;
+use crate::reply::Reply;
+use crate::spec::SpecBytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use super::indices::Memory;
+
+/// Names a row. Their order is the order in which they are restored: a job before its tasks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Key {
+    Meta,
+    /// Written once: it is large.
+    Spec(JobId),
+    Job(JobId),
+    Task(JobId, TaskNo),
+    /// Block number of an array.
+    Block(JobId, TaskNo, u32),
+    /// Artifacts of one index.
+    Artifacts(JobId, TaskNo, u32),
+    Worker(WorkerId),
+    Live(Token),
+    /// Request key, `user/id`.
+    Request(String),
+    /// A staged part of a submission.
+    Part(String, u32),
+}
+
+/// The value of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    Meta(Meta),
+    Spec(SpecBytes),
+    Job(Box<JobRow>),
+    Task(Box<TaskRow>),
+    Block(BlockRow),
+    Artifacts(Vec<Artifact>),
+    Worker(Box<Worker>),
+    Live(Box<Attempt>),
+    Request(RequestRow),
+    Part(PartRow),
+}
+
+/// The counters of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Meta {
+    pub tick: Tick,
+    pub last_job: u64,
+    pub last_worker: u64,
+    pub last_token: u64,
+}
+
+/// A job without its spec and its tasks' fates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    pub request: String,
+    pub user: String,
+    pub submitted: Stamp,
+    pub started: Option<Stamp>,
+    pub ended: Option<Stamp>,
+    pub held: bool,
+    pub cancelled: bool,
+    pub first_failure: Option<Cause>,
+    pub retried: u64,
+    pub lost: u64,
+}
+
+/// A task's fate; absent while it is what the spec alone says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRow {
+    pub phase: Phase,
+    pub held: bool,
+    pub parents: Parents,
+    pub reason: Option<String>,
+    /// State and memory of the one index of a task without an array.
+    pub one: Option<(IndexState, Option<Memory>)>,
+}
+
+/// What a request was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRow {
+    pub digest: [u8; 32],
+    pub reply: Reply,
+    pub tick: Tick,
+    /// Kept at least as long as this job's row.
+    pub job: Option<JobId>,
+}
+
+/// A staged part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    pub bytes: Vec<u8>,
+    pub tick: Tick,
+}
+
+/// An attempt that ended: written once, never held in memory. Its key is (job, task, index, number).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    pub at: IndexRef,
+    pub number: u32,
+    pub token: Token,
+    pub worker: WorkerId,
+    pub devices: Vec<u16>,
+    pub cause: Cause,
+    pub placed: Stamp,
+    pub started: Option<Stamp>,
+    pub ended: Stamp,
+    /// Another attempt follows by itself.
+    pub retried: bool,
+}
+
+/// What one command touched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    pub keys: BTreeSet<Key>,
+    pub history: Vec<History>,
+    /// For the leader's view: tasks whose pending indices have to be looked at anew …
+    pub reread: BTreeSet<(JobId, TaskNo)>,
+    /// … and single indices that may be placed again.
+    pub returned: Vec<IndexRef>,
+}
+
+impl Changes {
+    /// Adds what a later command touched.
+    pub fn merge(&mut self, mut later: Self) {
+        self.keys.append(&mut later.keys);
+        self.history.append(&mut later.history);
+        self.reread.append(&mut later.reread);
+        self.returned.append(&mut later.returned);
+    }
+}

@@ -1,0 +1,186 @@
+//! The maps, and what can be read of them.
+
+use super::job::Job;
+use super::rows::{Key, Meta, PartRow, RequestRow, Row};
+use crate::model::attempt::Attempt;
+use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::time::Tick;
+use crate::model::worker::Worker;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the live attempts of a worker take.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Used {
+    pub cpu_milli: u64,
+    pub memory: u64,
+    pub disk: u64,
+    pub devices: BTreeSet<u16>,
+}
+
+/// The replicated state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    pub(super) meta: Meta,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) live: BTreeMap<Token, Attempt>,
+    pub(super) requests: BTreeMap<String, RequestRow>,
+    pub(super) parts: BTreeMap<(String, u32), PartRow>,
+    // Derived: never stored.
+    pub(super) names: BTreeMap<String, WorkerId>,
+    pub(super) by_index: BTreeMap<IndexRef, Token>,
+    pub(super) by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
+    pub(super) used: BTreeMap<WorkerId, Used>,
+}
+
+impl State {
+    /// The empty state of a new cluster.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tick of the last entry.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        self.meta.tick
+    }
+
+    /// The highest fencing token granted so far.
+    #[must_use]
+    pub fn last_token(&self) -> Token {
+        Token(self.meta.last_token)
+    }
+
+    /// Jobs in memory, oldest first.
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// The job, while it is in memory.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// All workers that ever registered and were not removed.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// The worker with this id.
+    #[must_use]
+    pub fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    /// The worker of this name.
+    #[must_use]
+    pub fn worker_named(&self, name: &str) -> Option<&Worker> {
+        self.workers.get(self.names.get(name)?)
+    }
+
+    /// What the worker's live attempts take.
+    #[must_use]
+    pub fn used(&self, id: WorkerId) -> Used {
+        self.used.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Live attempts by token.
+    pub fn live(&self) -> impl Iterator<Item = &Attempt> {
+        self.live.values()
+    }
+
+    /// Live attempts of one job.
+    pub fn live_of_job(&self, job: JobId) -> impl Iterator<Item = &Attempt> {
+        let from = IndexRef::new(job, TaskNo(0), 0);
+        let to = IndexRef::new(job, TaskNo(u32::MAX), u32::MAX);
+        self.by_index.range(from..=to).map(|(_, token)| &self.live[token])
+    }
+
+    /// Tokens of the attempts that live on a worker.
+    #[must_use]
+    pub fn tokens_of(&self, worker: WorkerId) -> Vec<Token> {
+        self.by_worker.get(&worker).map(|t| t.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The live attempt with this token.
+    #[must_use]
+    pub fn attempt(&self, token: Token) -> Option<&Attempt> {
+        self.live.get(&token)
+    }
+
+    /// The live attempt of this index.
+    #[must_use]
+    pub fn attempt_of(&self, at: IndexRef) -> Option<&Attempt> {
+        self.live.get(self.by_index.get(&at)?)
+    }
+
+    /// A digest of every row: equal on replicas that applied the same log.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for key in self.keys() {
+            let row: Option<Row> = self.row(&key);
+            hasher.update(&postcard::to_extend(&(key, row), Vec::new()).unwrap_or_default());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Keys of all rows, in order.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::from([Key::Meta]);
+        for (id, job) in &self.jobs {
+            keys.extend([Key::Spec(*id), Key::Job(*id)]);
+            for (no, run) in job.tasks.iter().enumerate() {
+                let no = TaskNo(no as u32);
+                keys.insert(Key::Task(*id, no));
+                keys.extend(run.indices.touched_blocks().map(|b| Key::Block(*id, no, b)));
+                keys.extend(run.indices.with_artifacts().map(|i| Key::Artifacts(*id, no, i)));
+            }
+        }
+        keys.extend(self.workers.keys().map(|id| Key::Worker(*id)));
+        keys.extend(self.live.keys().map(|t| Key::Live(*t)));
+        keys.extend(self.requests.keys().map(|r| Key::Request(r.clone())));
+        keys.extend(self.parts.keys().map(|(r, n)| Key::Part(r.clone(), *n)));
+        keys
+    }
+
+    pub(super) fn link(&mut self, attempt: Attempt) {
+        let used = self.used.entry(attempt.worker).or_default();
+        if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
+            job.live += 1;
+            let spec = &job.spec;
+            let resources = &spec.common(&spec.tasks[attempt.at.task.0 as usize]).resources;
+            used.cpu_milli += resources.cpu_milli;
+            used.memory += resources.memory;
+            used.disk += resources.disk;
+        }
+        used.devices.extend(&attempt.devices);
+        self.by_index.insert(attempt.at, attempt.token);
+        self.by_worker.entry(attempt.worker).or_default().insert(attempt.token);
+        self.live.insert(attempt.token, attempt);
+    }
+
+    pub(super) fn unlink(&mut self, token: Token) -> Option<Attempt> {
+        let attempt = self.live.remove(&token)?;
+        self.by_index.remove(&attempt.at);
+        if let Some(tokens) = self.by_worker.get_mut(&attempt.worker) {
+            tokens.remove(&token);
+        }
+        let used = self.used.entry(attempt.worker).or_default();
+        if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
+            job.live -= 1;
+            let spec = &job.spec;
+            let resources = &spec.common(&spec.tasks[attempt.at.task.0 as usize]).resources;
+            used.cpu_milli -= resources.cpu_milli;
+            used.memory -= resources.memory;
+            used.disk -= resources.disk;
+        }
+        attempt.devices.iter().for_each(|d| {
+            used.devices.remove(d);
+        });
+        Some(attempt)
+    }
+}
