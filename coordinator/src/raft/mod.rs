@@ -1,0 +1,26 @@
+//! The replicated log: openraft on RocksDB and gRPC behind a facade ([`node::Node`]) without a type of openraft in it.
+//!
+//! - [`machine`] is the seam to what is replicated; [`types`] the type configuration, generic over the runtime.
+//! - [`log_store`] with [`record`] and [`sync`]: the log, its hash chain, one sync for all that waits.
+//! - [`state_machine`]: rows and last applied in one write; snapshots are copies of `state/`.
+//! - [`network`], [`service`], [`snapshot`]: gRPC between members.
+//!
+//! Left out: what commands mean (muster-core), who may call (the service checks the cluster's secret only), forwarding.
+//! Architecture invariant: nothing outside this module names `openraft`.
+
+pub mod log_store;
+pub mod machine;
+pub mod network;
+pub mod node;
+pub mod open;
+pub mod record;
+pub mod service;
+pub mod snapshot;
+pub mod state_machine;
+pub mod sync;
+#[cfg(test)]
+mod tests;
+pub mod types;
+
+pub use machine::{Applied, Machine, RestoreError, Rows};
+pub use node::{Config, Member, MembershipError, Node, ProposeError, ReadError, Role, StartError, Status};

@@ -1,0 +1,1 @@
+//! Tests of the store, of three members under faults, and of real members over loopback.
