@@ -1,0 +1,62 @@
+//! Why files could not be packed, kept or brought back.
+
+use muster_core::model::blob::BlobId;
+use muster_core::model::tree::BadTree;
+use std::io;
+use std::path::PathBuf;
+
+/// Each names the file, link or blob.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("{path} does not exist")]
+    Absent { path: PathBuf },
+    #[error("{path} is not a directory")]
+    NotADirectory { path: PathBuf },
+    #[error("cannot {what} {path}: {source}")]
+    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} changed while it was read")]
+    Changed { path: PathBuf },
+    #[error("{path:?} has a name that is not UTF-8")]
+    Name { path: PathBuf },
+    #[error("{path} is neither a file, a directory nor a link")]
+    Special { path: PathBuf },
+    #[error("link {path} leads out of the directory, to {to}")]
+    Link { path: PathBuf, to: PathBuf },
+    #[error("bad pattern: {0}")]
+    Pattern(#[from] globset::Error),
+    #[error(transparent)]
+    Tree(#[from] BadTree),
+    #[error("{url:?} is no store: write file:///path, s3://bucket/prefix, gs:// or az://")]
+    Url { url: String },
+    #[error("the store has no {key}")]
+    Missing { key: String },
+    #[error("blob {id} in the store is damaged")]
+    Damaged { id: BlobId },
+    #[error("the store refused {key}: {source}")]
+    Store { key: String, source: object_store::Error },
+    #[error("stopped")]
+    Stopped,
+}
+
+impl BlobError {
+    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::Absent { path },
+            _ => Self::File { what, path, source },
+        }
+    }
+
+    /// The next step, for people; empty when there is none to name.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Link { .. } | Self::Special { .. } | Self::Name { .. } | Self::File { .. } => {
+                "leave it out with a pattern under `ignore:`"
+            }
+            Self::Tree(BadTree::TooLarge { .. }) => "leave directories out with patterns under `ignore:`",
+            Self::Changed { .. } => "submit again when nothing writes there",
+            _ => "",
+        }
+    }
+}
