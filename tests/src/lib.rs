@@ -1,0 +1,12 @@
+//! muster-tests: a cluster of real processes on loopback, for tests of what crosses a network or a disk.
+//!
+//! One test binary a kind (`tests/cluster`), because each link of RocksDB is slow. Nothing here sleeps for a result: it waits for
+//! a state and fails with what it saw when the state does not come.
+
+pub mod cluster;
+pub mod process;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use process::{Cli, Ran};
+pub use wait::until;

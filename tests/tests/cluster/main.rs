@@ -1,0 +1,14 @@
+//! Real processes: what a user does, and what dies under them. Short versions here; `MUSTER_SCALE=full` runs the numbers.
+
+mod artifacts;
+mod bad_input;
+mod dev;
+mod failover;
+mod fencing;
+mod first_steps;
+mod jobs;
+
+/// `full` where the long version was asked for.
+fn scaled(short: u64, full: u64) -> u64 {
+    if std::env::var("MUSTER_SCALE").is_ok_and(|s| s == "full") { full } else { short }
+}
