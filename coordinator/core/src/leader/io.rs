@@ -37,6 +37,8 @@ pub enum Input {
 pub enum Output {
     Propose { id: u64, commands: Vec<Command> },
     Instruct { session: SessionId, instructions: Vec<Instruction> },
+    /// End the stream: the worker registers again.
+    Close { session: SessionId },
     /// Ask a quorum whether this member still leads; answer with `Input::Confirmed`.
     Confirm { batch: u64 },
 }

@@ -62,7 +62,8 @@ impl Leader {
                 w.worker.state == WorkerState::Lost || w.worker.incarnation != session.incarnation
             });
             if lost {
-                // It was given up: it must register again before it is heard.
+                // It was given up: it must register again before it is heard, so its stream ends here.
+                self.closing.insert(id);
                 continue;
             }
             let first = session.acked.is_none();
@@ -113,7 +114,7 @@ impl Leader {
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.push(Command::Retire { before });
         }
-        commands.extend(self.orphans(now));
+        self.orphans(now);
         if self.view.wake(tick) {
             self.tick_at = now;
             self.must_plan = true;

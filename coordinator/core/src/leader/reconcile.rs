@@ -3,7 +3,7 @@
 use super::instruction::Instruction;
 use super::io::SessionId;
 use super::step::Leader;
-use crate::command::{Command, Report, ReportKind};
+use crate::command::{Report, ReportKind};
 use crate::model::attempt::{AttemptState, Outcome};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
@@ -18,11 +18,11 @@ impl Leader {
             if held.contains(token) {
                 self.missing.remove(token);
                 if self.view.live.get(token).is_some_and(|l| l.attempt.state == AttemptState::Stopping) {
-                    self.tell(now, *token);
+                    self.tell(*token);
                 }
             } else if !self.ending.contains(token) {
                 self.missing.entry(*token).or_insert(now);
-                self.tell(now, *token);
+                self.tell(*token);
             }
         }
         let unknown = held.iter().filter(|t| !self.view.live.contains_key(t)).copied();
@@ -33,7 +33,7 @@ impl Leader {
     }
 
     /// Tells the worker of a live attempt what the state wants of it now.
-    pub(super) fn tell(&mut self, now: u64, token: Token) {
+    pub(super) fn tell(&mut self, token: Token) {
         let Some(live) = self.view.live.get(&token) else { return };
         let attempt = &live.attempt;
         let Some(session) = self.by_worker.get(&attempt.worker).copied() else { return };
@@ -52,28 +52,29 @@ impl Leader {
             AttemptState::Stopping => {
                 let Some(job) = self.view.job(attempt.at.job) else { return };
                 let stop = job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).stop;
-                self.missing.entry(token).or_insert(now);
                 Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms }
             }
         };
         self.outbox.entry(session).or_default().push(instruction);
     }
 
-    /// Attempts that their worker denies for as long as a lease: it will never report their end, so the end is said here. Its
-    /// incarnation is the one that was told to start them, so it never will.
-    pub(super) fn orphans(&mut self, now: u64) -> Vec<Command> {
+    /// Attempts that ran, or were to stop, and that their worker denies for as long as a lease: it will never report their end, so
+    /// the end is said here. A starting one is different: it is ordered again with every heartbeat, and the worker answers.
+    pub(super) fn orphans(&mut self, now: u64) {
         let live = &self.view.live;
-        self.missing.retain(|token, _| live.contains_key(token));
-        let gone: Vec<Token> =
-            self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS).map(|(t, _)| *t).collect();
-        for token in gone {
-            let held_back = self.view.live[&token].attempt.clone();
-            // A held attempt that is only slow to stop is not missing: its worker says so with every heartbeat.
-            self.missing.remove(&token);
-            let kind = ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
-            self.report(held_back.worker, Report { token, at: held_back.at, kind });
+        self.missing.retain(|token, _| live.get(token).is_some_and(|l| l.attempt.state != AttemptState::Starting));
+        let due = self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS);
+        let gone: Vec<(WorkerId, Report)> = due
+            .map(|(token, _)| {
+                let attempt = &live[token].attempt;
+                let kind = ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
+                (attempt.worker, Report { token: *token, at: attempt.at, kind })
+            })
+            .collect();
+        for (worker, report) in gone {
+            self.missing.remove(&report.token);
+            self.report(worker, report);
         }
-        Vec::new()
     }
 
     /// Reports of a worker: into the log, unless they are settled or on their way already.
@@ -84,10 +85,13 @@ impl Leader {
         }
         let mut settled = Vec::new();
         for report in reports {
-            if !self.view.live.contains_key(&report.token) {
-                settled.push(report.token);
-            } else {
-                self.report(worker, report);
+            let known = self.view.live.contains_key(&report.token);
+            match report.kind {
+                _ if known => self.report(worker, report),
+                ReportKind::Ended { .. } => settled.push(report.token),
+                ReportKind::Running => {
+                    self.outbox.entry(session).or_default().push(Instruction::Kill { token: report.token });
+                }
             }
         }
         if !settled.is_empty() {

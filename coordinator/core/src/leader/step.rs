@@ -27,6 +27,8 @@ pub struct Leader {
     pub(super) unconfirmed: Vec<(SessionId, u64, u64, Vec<Token>)>,
     pub(super) confirming: Option<(u64, Vec<(SessionId, u64, u64, Vec<Token>)>)>,
     pub(super) confirms: u64,
+    /// Streams to end: their workers have to register again.
+    pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
     pub(super) reports: BTreeMap<WorkerId, Vec<Report>>,
     /// Ends that are on their way into the log.
@@ -123,7 +125,7 @@ impl Leader {
         }
         for token in touched {
             self.watch_deadline(token);
-            self.tell(now, token);
+            self.tell(token);
         }
     }
 
@@ -139,6 +141,10 @@ impl Leader {
         let mut commands = self.timers(now, tick);
         commands.extend(self.evaluate());
         self.propose_all(tick, commands, &mut outputs);
+        for session in std::mem::take(&mut self.closing) {
+            self.session_closed(session);
+            outputs.push(Output::Close { session });
+        }
         let outbox = std::mem::take(&mut self.outbox);
         outputs.extend(outbox.into_iter().map(|(session, instructions)| Output::Instruct { session, instructions }));
         outputs
