@@ -5,7 +5,17 @@
 pub mod artifacts;
 pub mod blobs;
 pub mod cgroup;
+pub mod config;
 pub mod devices;
 pub mod executor;
+pub mod join;
 pub mod journal;
+mod logs;
+mod logs_upload;
+pub mod machine;
+mod run;
+mod session;
 pub mod shim;
+
+pub use config::{ConfigError, WorkerConfig};
+pub use run::{Shutdown, WorkerError, run};

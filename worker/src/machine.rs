@@ -1,0 +1,65 @@
+//! What this machine is: what a worker offers when it registers.
+
+use crate::config::WorkerConfig;
+use crate::devices::simulated::{Simulated, SpecError};
+use crate::devices::{Device, Devices};
+use muster_core::model::worker::{self, WorkerSpec};
+use std::path::Path;
+
+/// The machine's host name, `worker` when it has none.
+#[must_use]
+pub fn host_name() -> String {
+    sysinfo::System::host_name().ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "worker".into())
+}
+
+/// The devices of the worker `name`, in the order of their numbers.
+///
+/// # Errors
+/// A bad specification.
+pub fn devices(config: &WorkerConfig, name: &str) -> Result<Vec<Device>, SpecError> {
+    Ok(Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?.fingerprint())
+}
+
+/// What the worker says of itself: the machine, overridden by the configuration.
+#[must_use]
+pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation: &str) -> WorkerSpec {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    // In thousandths; the configuration's bounds keep it small and positive.
+    let cpu_milli = config.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
+    WorkerSpec {
+        name: name.to_owned(),
+        pool: config.pool.clone(),
+        labels: config.labels.clone(),
+        spot: config.spot,
+        cpu_milli,
+        memory: config.memory.map_or_else(memory, |m| m.bytes()),
+        disk: config.disk.map_or_else(|| free_disk(&config.data_dir), |d| d.bytes()),
+        devices: devices.iter().map(describe_device).collect(),
+        isolation: isolation.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host_name(),
+    }
+}
+
+fn describe_device(device: &Device) -> worker::Device {
+    worker::Device {
+        uuid: device.uuid.clone(),
+        model: device.model.clone(),
+        memory: device.memory_bytes,
+        compute_capability: device.compute_capability.map_or(0, |(major, minor)| major * 10 + minor),
+        simulated: device.simulated,
+    }
+}
+
+/// Bytes of memory, or what the cgroup that the worker itself lives in allows; 0 when the machine does not say.
+fn memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else { return 0 };
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|l| l.total_memory).filter(|bytes| *bytes > 0);
+    limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory()))
+}
+
+/// Bytes that are free where attempts write.
+fn free_disk(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+}

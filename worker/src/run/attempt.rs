@@ -1,0 +1,122 @@
+//! What the shell knows of an attempt: on disk what a restarted agent needs, in memory where it stands.
+//!
+//! ```text
+//! preparing → launched → finishing → over        (journal: started … finished … acknowledged)
+//! ```
+
+use crate::executor::{Dirs, Exit, ExitStatus};
+use crate::logs_upload::AttemptLogs;
+use muster_agent::{Journaled, StartOrder};
+use muster_core::model::artifact::Artifact;
+use muster_core::model::attempt::Outcome;
+use muster_core::model::ids::{IndexRef, Token};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What an attempt's end is: how, with which outputs, after how many milliseconds.
+pub type Result3 = (Outcome, Vec<Artifact>, u64);
+
+/// The journal's record of an attempt, written before its launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub at: IndexRef,
+    pub number: u32,
+    /// (name, path below the output directory)
+    pub outputs: Vec<(String, String)>,
+}
+
+impl Kept {
+    /// Of an attempt about to be launched, or, without an order, of one that never will be.
+    pub fn new(journaled: &Journaled, order: Option<&StartOrder>) -> Self {
+        let outputs = order.map_or_else(Vec::new, |order| order.launch.outputs.clone());
+        Self { at: journaled.at, number: journaled.number, outputs }
+    }
+
+    /// As the agent reads it after a restart.
+    pub fn journaled(&self, token: u64, result: Option<Result3>) -> Journaled {
+        Journaled { at: self.at, number: self.number, token: Token(token), result }
+    }
+}
+
+/// One attempt in memory.
+#[derive(Debug)]
+pub struct Local {
+    pub kept: Kept,
+    pub phase: Phase,
+    pub logs: Arc<AttemptLogs>,
+    /// Cancelled when its logs are complete.
+    pub ended: CancellationToken,
+    /// Boot time (ms) of its start, once known.
+    pub started: Option<u64>,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+pub enum Phase {
+    /// Its files are being fetched. `stop`: the signal it would have got.
+    Preparing { deadline: u64, cancel: CancellationToken, stop: Option<i32> },
+    /// The shim has it.
+    Launched,
+    /// It ended; its outputs and logs are being stored.
+    Finishing,
+    Over,
+}
+
+impl Local {
+    pub fn new(kept: Kept, token: u64, phase: Phase, dirs: &Dirs, log_cap: u64) -> Self {
+        let logs = Arc::new(AttemptLogs::new(kept.at, kept.number, &dirs.of(token), log_cap));
+        Self { kept, phase, logs, ended: CancellationToken::new(), started: None }
+    }
+}
+
+/// How the process ended, in the coordinator's words. `stopping`: the worker is ending its tasks to end itself, which is not their fault.
+pub fn outcome(exit: &Exit, stopping: bool) -> Outcome {
+    match exit.status {
+        _ if exit.fenced => Outcome::Fenced,
+        ExitStatus::Code(0) => Outcome::Exit(0),
+        _ if stopping => Outcome::Fenced,
+        _ if exit.oom => Outcome::Oom,
+        ExitStatus::Code(code) => Outcome::Exit(code),
+        ExitStatus::Signal(signal) => Outcome::Signal(signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(status: ExitStatus) -> Exit {
+        Exit {
+            token: 1,
+            status,
+            oom: false,
+            fenced: false,
+            stopped: false,
+            started_boot_ms: 0,
+            ended_boot_ms: 0,
+            started_wall_ms: 0,
+            ended_wall_ms: 0,
+            max_rss_bytes: 0,
+            cpu_usec: 0,
+        }
+    }
+
+    #[test]
+    fn how_it_ended_is_said_in_the_coordinators_words() {
+        let (ok, failed, killed) = (exit(ExitStatus::Code(0)), exit(ExitStatus::Code(3)), exit(ExitStatus::Signal(9)));
+        let fenced = Exit { fenced: true, ..killed.clone() };
+        let oom = Exit { oom: true, ..killed.clone() };
+        for (exit, stopping, expected) in [
+            (&ok, false, Outcome::Exit(0)),
+            (&ok, true, Outcome::Exit(0)),
+            (&failed, false, Outcome::Exit(3)),
+            (&failed, true, Outcome::Fenced),
+            (&killed, false, Outcome::Signal(9)),
+            (&fenced, false, Outcome::Fenced),
+            (&oom, false, Outcome::Oom),
+        ] {
+            assert_eq!(outcome(exit, stopping), expected, "{exit:?} {stopping}");
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! What the agent asks is done here, and what comes of it goes back as inputs.
+
+use super::attempt::{Kept, Local, Phase, Result3, outcome};
+use super::prepare::{Preparer, is_quick};
+use crate::artifacts::collect;
+use crate::blobs::Store;
+use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
+use crate::journal::{Journal, Record};
+use crate::logs;
+use crate::session::Outbox;
+use crate::shim::clock::boot_ms;
+use muster_agent::{Action, Input, Journaled, StartOrder};
+use muster_core::command::Report;
+use muster_core::model::attempt::Outcome;
+use muster_core::model::ids::Token;
+use muster_core::model::lease::KILL_BEFORE_MS;
+use muster_proto::convert::pack;
+use muster_proto::worker::worker_message::Kind as Up;
+use muster_proto::worker::{Heartbeat, LogRequest, Reports};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+/// Ended attempts whose outputs and logs are stored at once.
+const FINISHING_MAX: usize = 16;
+/// Attempts whose files are brought at once.
+const PREPARING_MAX: usize = 8;
+/// A log of an attempt this young (ms) is not copied yet: most are over before.
+const YOUNG_MS: u64 = 4_000;
+
+/// What spawned work brings back.
+#[derive(Debug)]
+pub enum Internal {
+    Prepared { token: u64, launch: Result<Box<Launch>, Outcome> },
+    Finished { token: u64, result: Result3 },
+    LogServed { id: u64, token: u64 },
+    Uploaded,
+}
+
+/// The worker's hands.
+pub struct Hands {
+    preparer: Arc<Preparer>,
+    shim: ShimClient,
+    pub journal: Journal,
+    store: Store,
+    internal: UnboundedSender<Internal>,
+    attempts: BTreeMap<u64, Local>,
+    preparing: BTreeSet<u64>,
+    /// Log readers by attempt and request.
+    readers: BTreeMap<(u64, u64), CancellationToken>,
+    /// Forgotten attempts whose logs are still being read.
+    kept_for_readers: BTreeSet<u64>,
+    finish_permits: Arc<Semaphore>,
+    prepare_permits: Arc<Semaphore>,
+    term: u64,
+    uploading: bool,
+    stopping: bool,
+}
+
+/// What one turn sends in one go.
+#[derive(Default)]
+struct Turn {
+    launches: Vec<Launch>,
+    reports: Vec<Report>,
+    released: Vec<u64>,
+    removed: Vec<u64>,
+    inputs: Vec<Input>,
+}
+
+impl Hands {
+    pub fn new(preparer: Arc<Preparer>, shim: ShimClient, journal: Journal, store: Store, internal: UnboundedSender<Internal>) -> Self {
+        let term = journal.term();
+        Self {
+            preparer,
+            shim,
+            journal,
+            store,
+            internal,
+            attempts: BTreeMap::new(),
+            preparing: BTreeSet::new(),
+            readers: BTreeMap::new(),
+            kept_for_readers: BTreeSet::new(),
+            finish_permits: Arc::new(Semaphore::new(FINISHING_MAX)),
+            prepare_permits: Arc::new(Semaphore::new(PREPARING_MAX)),
+            term,
+            uploading: false,
+            stopping: false,
+        }
+    }
+
+    /// What the journal holds, for the agent; the shell's part of it is remembered.
+    pub fn restore(&mut self) -> Vec<Journaled> {
+        let mut journaled = Vec::new();
+        for entry in self.journal.held() {
+            let Ok(kept) = postcard::from_bytes::<Kept>(&entry.attempt) else {
+                tracing::error!(token = entry.token, "an entry of the journal cannot be read; its attempt is ended");
+                self.shim.kill(entry.token);
+                continue;
+            };
+            let result = entry.result.as_ref().and_then(|bytes| postcard::from_bytes::<Result3>(bytes).ok());
+            let phase = if result.is_some() { Phase::Over } else { Phase::Launched };
+            journaled.push(kept.journaled(entry.token, result));
+            let local = Local::new(kept, entry.token, phase, &self.preparer.dirs, self.preparer.log_cap);
+            self.attempts.insert(entry.token, local);
+        }
+        journaled
+    }
+
+    /// Removes the directories that nobody holds.
+    pub fn sweep(&self) {
+        let dirs = &self.preparer.dirs;
+        self.remove(dirs.list().into_iter().filter(|token| !self.attempts.contains_key(token)).collect());
+    }
+
+    /// Whether nothing runs and nothing is being stored.
+    pub fn is_idle(&self) -> bool {
+        self.attempts.values().all(|local| matches!(local.phase, Phase::Over))
+    }
+
+    /// Does what the agent asks. Returns what already came of it.
+    pub fn perform(&mut self, actions: Vec<Action>, term: u64, outbox: Option<&Outbox>) -> Vec<Input> {
+        let mut turn = Turn::default();
+        // 1. The journal, before anything that relies on it.
+        let is_written = self.write_journal(&actions, term);
+        // 2. The rest, in order.
+        for action in actions {
+            match action {
+                Action::Journal(_) => {}
+                Action::Launch { order, deadline } if is_written => self.launch(order, deadline, &mut turn),
+                Action::Launch { order, .. } => turn.inputs.extend(self.ended(order.token.0, unwritten())),
+                Action::Heartbeat { seq, held } => {
+                    if let Some(outbox) = outbox {
+                        outbox.send(Up::Heartbeat(Heartbeat { seq, held: held.into_iter().map(|t| t.0).collect() }));
+                    }
+                }
+                Action::Report(reports) => turn.reports.extend(reports),
+                Action::Renew { deadline } => self.renew(deadline, &mut turn),
+                Action::Stop { token, signal, grace_ms } => self.stop(token.0, signal, grace_ms, &mut turn),
+                Action::Kill { token } => self.kill(token.0, &mut turn),
+                Action::Forget { token } => self.forget(token.0, &mut turn),
+            }
+        }
+        self.flush(&mut turn);
+        if let Some(outbox) = outbox.filter(|_| !turn.reports.is_empty()) {
+            outbox.send(Up::Reports(Reports { reports: pack(&turn.reports) }));
+        }
+        if !turn.released.is_empty() {
+            self.shim.release(turn.released);
+        }
+        self.remove(turn.removed);
+        turn.inputs
+    }
+
+    /// One write for the turn. False when it failed; then nothing of the turn may be launched.
+    fn write_journal(&mut self, actions: &[Action], term: u64) -> bool {
+        let mut records = Vec::new();
+        if term > self.term {
+            records.push(Record::Term { term });
+        }
+        for (n, action) in actions.iter().enumerate() {
+            match action {
+                Action::Journal(journaled) => {
+                    let order = match actions.get(n + 1) {
+                        Some(Action::Launch { order, .. }) => Some(&**order),
+                        _ => None,
+                    };
+                    self.journal_attempt(journaled, order, &mut records);
+                }
+                Action::Forget { token } => records.push(Record::Acknowledged { token: token.0 }),
+                _ => {}
+            }
+        }
+        if records.is_empty() {
+            return true;
+        }
+        match self.journal.append(&records) {
+            Ok(()) => {
+                self.term = term;
+                true
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the journal was not written");
+                false
+            }
+        }
+    }
+
+    fn journal_attempt(&mut self, journaled: &Journaled, order: Option<&StartOrder>, records: &mut Vec<Record>) {
+        let token = journaled.token.0;
+        if !self.attempts.contains_key(&token) {
+            let kept = Kept::new(journaled, order);
+            records.push(Record::Started { token, attempt: encode(&kept) });
+            let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
+            self.attempts.insert(token, Local::new(kept, token, phase, &self.preparer.dirs, self.preparer.log_cap));
+        }
+        if let Some(result) = &journaled.result {
+            records.push(Record::Finished { token, result: encode(result) });
+        }
+    }
+
+    fn launch(&mut self, order: Box<StartOrder>, deadline: u64, turn: &mut Turn) {
+        let token = order.token.0;
+        if self.stopping {
+            turn.inputs.extend(self.ended(token, Outcome::Launch("the worker is stopping".into())));
+        } else if is_quick(&order) {
+            match self.preparer.prepare_quick(&order) {
+                Ok(launch) => turn.launches.push(Launch { deadline_boot_ms: deadline, ..launch }),
+                Err(outcome) => turn.inputs.extend(self.ended(token, outcome)),
+            }
+        } else {
+            let cancel = CancellationToken::new();
+            let Some(local) = self.attempts.get_mut(&token) else { return };
+            local.phase = Phase::Preparing { deadline, cancel: cancel.clone(), stop: None };
+            self.preparing.insert(token);
+            let (preparer, permits, internal) = (self.preparer.clone(), self.prepare_permits.clone(), self.internal.clone());
+            tokio::spawn(async move {
+                let work = async {
+                    let _permit = permits.acquire().await;
+                    preparer.prepare(&order, &cancel).await
+                };
+                let launch = tokio::select! {
+                    launch = work => launch.map(Box::new),
+                    () = cancel.cancelled() => Err(Outcome::Fenced),
+                };
+                let _ = internal.send(Internal::Prepared { token, launch });
+            });
+        }
+    }
+
+    /// What was prepared so far goes to the shim before anything that speaks of it.
+    fn flush(&mut self, turn: &mut Turn) {
+        if !turn.launches.is_empty() {
+            self.shim.launch(std::mem::take(&mut turn.launches));
+        }
+    }
+
+    fn renew(&mut self, renewed: u64, turn: &mut Turn) {
+        self.flush(turn);
+        self.shim.renew(renewed, Vec::new());
+        for token in &self.preparing {
+            if let Some(Phase::Preparing { deadline, .. }) = self.attempts.get_mut(token).map(|local| &mut local.phase) {
+                *deadline = renewed.max(*deadline);
+            }
+        }
+    }
+
+    fn stop(&mut self, token: u64, signal: i32, grace_ms: u64, turn: &mut Turn) {
+        self.flush(turn);
+        match self.attempts.get_mut(&token).map(|local| &mut local.phase) {
+            Some(Phase::Preparing { cancel, stop, .. }) => {
+                *stop = Some(signal);
+                cancel.cancel();
+            }
+            Some(Phase::Launched) => self.shim.stop(token, signal, grace_ms),
+            Some(Phase::Finishing | Phase::Over) | None => {}
+        }
+    }
+
+    fn kill(&mut self, token: u64, turn: &mut Turn) {
+        self.flush(turn);
+        match self.attempts.get(&token).map(|local| &local.phase) {
+            Some(Phase::Preparing { cancel, .. }) => cancel.cancel(),
+            // Also one that the shim holds and the journal does not.
+            Some(Phase::Launched) | None => self.shim.kill(token),
+            Some(Phase::Finishing | Phase::Over) => {}
+        }
+    }
+
+    fn forget(&mut self, token: u64, turn: &mut Turn) {
+        self.preparing.remove(&token);
+        turn.released.push(token);
+        if let Some(local) = self.attempts.remove(&token) {
+            local.ended.cancel();
+        }
+        if self.is_read(token) {
+            self.kept_for_readers.insert(token);
+        } else {
+            turn.removed.push(token);
+        }
+    }
+
+    /// Removing is slow where a task left much.
+    fn remove(&self, tokens: Vec<u64>) {
+        if tokens.is_empty() {
+            return;
+        }
+        let dirs = self.preparer.dirs.clone();
+        tokio::task::spawn_blocking(move || {
+            for token in tokens {
+                if let Err(error) = dirs.remove(token) {
+                    tracing::warn!(token, %error, "the directories of an attempt were not removed");
+                }
+            }
+        });
+    }
+
+    /// The shim executes it.
+    pub fn started(&mut self, token: u64, at: u64) {
+        if let Some(local) = self.attempts.get_mut(&token) {
+            local.started.get_or_insert(at);
+        }
+    }
+
+    /// The shim did not execute it.
+    pub fn launch_failed(&mut self, token: u64, reason: &LaunchFailure) -> Option<Input> {
+        self.ended(token, Outcome::Launch(reason.to_string()))
+    }
+
+    /// No shim has it any more.
+    pub fn vanished(&mut self, token: u64) -> Option<Input> {
+        let was_running = self.attempts.get(&token)?.started.is_some();
+        let never = || Outcome::Launch("the worker lost it when its agent or shim ended".into());
+        self.ended(token, if was_running { Outcome::Fenced } else { never() })
+    }
+
+    /// Its processes are gone and its logs complete. What it promised and printed is stored before its end is told.
+    pub fn exited(&mut self, exit: Exit) -> Option<Input> {
+        let token = exit.token;
+        let Some(local) = self.attempts.get_mut(&token) else {
+            return Some(Input::Ended { token: Token(token), outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 });
+        };
+        if !matches!(local.phase, Phase::Launched) {
+            return None;
+        }
+        local.ended.cancel();
+        let (ended, ran_ms) = (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
+        let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
+        if outputs.is_empty() && local.logs.is_empty() {
+            local.phase = Phase::Over;
+            return Some(Input::Ended { token: Token(token), outcome: ended, artifacts: Vec::new(), ran_ms });
+        }
+        local.phase = Phase::Finishing;
+        let (logs, store, out) = (local.logs.clone(), self.store.clone(), self.preparer.dirs.of(token).out);
+        let (permits, internal) = (self.finish_permits.clone(), self.internal.clone());
+        tokio::spawn(async move {
+            let _permit = permits.acquire().await;
+            let (outcome, artifacts) = match collect(&out, &outputs, &store).await {
+                Ok(artifacts) => (ended, artifacts),
+                Err(broken) => (broken, Vec::new()),
+            };
+            logs.upload_last(&store).await;
+            let _ = internal.send(Internal::Finished { token, result: (outcome, artifacts, ran_ms) });
+        });
+        None
+    }
+
+    /// Spawned work came back.
+    pub fn done(&mut self, result: Internal, now: u64) -> Option<Input> {
+        match result {
+            Internal::Prepared { token, launch } => self.prepared(token, launch, now),
+            Internal::Finished { token, result: (outcome, artifacts, ran_ms) } => {
+                self.attempts.get_mut(&token)?.phase = Phase::Over;
+                Some(Input::Ended { token: Token(token), outcome, artifacts, ran_ms })
+            }
+            Internal::LogServed { id, token } => {
+                self.readers.remove(&(token, id));
+                if !self.is_read(token) && self.kept_for_readers.remove(&token) {
+                    self.remove(vec![token]);
+                }
+                None
+            }
+            Internal::Uploaded => {
+                self.uploading = false;
+                None
+            }
+        }
+    }
+
+    fn prepared(&mut self, token: u64, launch: Result<Box<Launch>, Outcome>, now: u64) -> Option<Input> {
+        self.preparing.remove(&token);
+        let local = self.attempts.get_mut(&token)?;
+        let Phase::Preparing { deadline, stop, .. } = local.phase else { return None };
+        let launch = match (launch, stop) {
+            (_, Some(signal)) => Err(Outcome::Signal(signal)),
+            (Ok(_), None) if now + KILL_BEFORE_MS >= deadline => Err(Outcome::Fenced),
+            (launch, None) => launch,
+        };
+        match launch {
+            Ok(launch) => {
+                local.phase = Phase::Launched;
+                self.shim.launch(vec![Launch { deadline_boot_ms: deadline, ..*launch }]);
+                None
+            }
+            Err(outcome) => self.ended(token, outcome),
+        }
+    }
+
+    /// It ended without having run, or nothing of it is left to store.
+    fn ended(&mut self, token: u64, outcome: Outcome) -> Option<Input> {
+        let local = self.attempts.get_mut(&token)?;
+        if matches!(local.phase, Phase::Finishing | Phase::Over) {
+            return None;
+        }
+        local.phase = Phase::Over;
+        local.ended.cancel();
+        let ran_ms = local.started.map_or(0, |started| boot_ms().saturating_sub(started));
+        Some(Input::Ended { token: Token(token), outcome, artifacts: Vec::new(), ran_ms })
+    }
+
+    /// Ends every task, because the worker ends.
+    pub fn stop_all(&mut self) {
+        self.stopping = true;
+        for (token, local) in &self.attempts {
+            match &local.phase {
+                Phase::Preparing { cancel, .. } => cancel.cancel(),
+                Phase::Launched => self.shim.stop(*token, libc::SIGTERM, 0),
+                Phase::Finishing | Phase::Over => {}
+            }
+        }
+    }
+
+    /// Copies the logs of what has run for some time, one round at a time.
+    pub fn upload_running(&mut self) {
+        let old = boot_ms().saturating_sub(YOUNG_MS);
+        let runs = |local: &&Local| matches!(local.phase, Phase::Launched) && local.started.is_some_and(|at| at <= old);
+        let logs: Vec<_> = self.attempts.values().filter(runs).map(|local| local.logs.clone()).collect();
+        if self.uploading || logs.is_empty() {
+            return;
+        }
+        self.uploading = true;
+        let (store, internal) = (self.store.clone(), self.internal.clone());
+        tokio::spawn(async move {
+            for logs in logs {
+                logs.upload_running(&store).await;
+            }
+            let _ = internal.send(Internal::Uploaded);
+        });
+    }
+
+    /// A reader comes or goes.
+    pub fn log_requested(&mut self, request: LogRequest, outbox: &Outbox) {
+        let key = (request.token, request.id);
+        if request.cancel {
+            if let Some(reader) = self.readers.get(&key) {
+                reader.cancel();
+            }
+            return;
+        }
+        let Some(local) = self.attempts.get(&request.token) else {
+            outbox.send(logs::absent(&request));
+            return;
+        };
+        let cancelled = CancellationToken::new();
+        self.readers.insert(key, cancelled.clone());
+        let (file, ended) = (local.logs.file(request.stderr).clone(), local.ended.clone());
+        let (out, internal) = (outbox.logs.clone(), self.internal.clone());
+        tokio::spawn(async move {
+            logs::serve(request, file, ended, cancelled, out).await;
+            let _ = internal.send(Internal::LogServed { id: key.1, token: key.0 });
+        });
+    }
+
+    /// Its readers are gone with it.
+    pub fn session_lost(&mut self) {
+        self.readers.values().for_each(CancellationToken::cancel);
+    }
+
+    fn is_read(&self, token: u64) -> bool {
+        self.readers.range((token, 0)..=(token, u64::MAX)).next().is_some()
+    }
+}
+
+fn unwritten() -> Outcome {
+    Outcome::Launch("the worker cannot write its journal".into())
+}
+
+/// Plain data into memory: there is no way to fail.
+fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).unwrap_or_default()
+}

@@ -1,0 +1,328 @@
+//! The worker daemon: build in order, then one loop that moves inputs to the agent and does what it asks.
+//!
+//! One task, no locks: everything slow (files from and to the store, dialling, log readers, removing directories) is spawned or polled
+//! and comes back as an input. What queued while the loop was busy is taken in one turn: one journal write, one report message, one
+//! batch to the shim.
+
+mod attempt;
+mod error;
+mod hands;
+mod prepare;
+
+pub use error::WorkerError;
+
+use crate::blobs::{Cache, Store};
+use crate::config::WorkerConfig;
+use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
+use crate::join::{Identity, identity};
+use crate::journal::{Journal, JournalError};
+use crate::session::{Members, Session, SessionError, open};
+use crate::shim::clock::boot_ms;
+use crate::{logs_upload, machine, shim};
+use futures::future::{BoxFuture, OptionFuture};
+use hands::{Hands, Internal};
+use muster_agent::{Agent, Input};
+use muster_core::model::ids::Token;
+use muster_core::model::lease::RENEW_MS;
+use muster_proto::convert::{pack, unpack};
+use muster_proto::worker::{MemberMessage, Register, member_message::Kind as Down};
+use prepare::Preparer;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+/// A predecessor that was killed a moment ago may still hold the journal.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// A session without an acknowledged heartbeat for this long leads to a member that has lost its leader: another one is asked. Longer
+/// than two renewals, and short enough that a lease lasts over it.
+const UNHEARD: Duration = Duration::from_millis(2 * RENEW_MS + 1_000);
+/// Most events taken in one turn.
+const TURN_MAX: usize = 4096;
+/// How long tasks have to end when the worker ends them.
+const STOP_PATIENCE: Duration = Duration::from_secs(6);
+
+/// What becomes of the tasks when the worker ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// They run on, and the next agent in the same directory adopts them.
+    LeaveTasks,
+    /// They get SIGTERM, 2 s later SIGKILL.
+    StopTasks,
+}
+
+/// Runs a worker until `shutdown` says how to end.
+///
+/// # Errors
+/// [`WorkerError`]: something without which there is no worker. A member that does not answer is no error.
+pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>) -> Result<(), WorkerError> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    // 1. Who and where: before anything is started.
+    config.validate()?;
+    make_data_dir(&config.data_dir)?;
+    let identity = tokio::select! {
+        identity = identity(&config) => identity?,
+        _ = &mut shutdown => return Ok(()),
+    };
+    // 2. What the machine offers.
+    let devices = machine::devices(&config, &identity.name).map_err(crate::config::ConfigError::from)?;
+    let url = config.store.url.clone().unwrap_or_else(|| identity.store_url.clone());
+    if url.is_empty() {
+        return Err(WorkerError::NoStore);
+    }
+    let store = Store::open(&url)?;
+    let cache = Arc::new(Cache::open(config.data_dir.join("cache"), store.clone(), config.cache.bytes())?);
+    let dirs = Arc::new(Dirs::open(&config.data_dir).map_err(data_dir(&config.data_dir))?);
+    // 3. What it ran before, and what still runs.
+    let journal = open_journal(&config.data_dir).await?;
+    let shim_config = ShimConfig {
+        program: config.shim_program.clone(),
+        args: config.shim_args.clone(),
+        ..ShimConfig::new(&config.data_dir)
+    };
+    let (client, held, shim_events) = ShimClient::start(shim_config).await?;
+    let spec = machine::describe(&config, &identity.name, &devices, client.backend().kind.name());
+    tracing::info!(name = spec.name, isolation = spec.isolation, reason = client.backend().reason, "worker starts");
+    let incarnation = format!("{}-{:016x}", journal.incarnation().boot, journal.incarnation().journal);
+    let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
+    // 4. The loop.
+    let (internal, internal_events) = unbounded_channel();
+    let preparer = Preparer {
+        worker: spec.name.clone(),
+        pool: spec.pool.clone(),
+        spot: spec.spot,
+        devices: devices.iter().map(|d| d.uuid.clone()).collect(),
+        host: HostEnv::capture(&config.env),
+        dirs,
+        cache,
+        log_cap: config.log_cap.bytes(),
+    };
+    let hands = Hands::new(Arc::new(preparer), client, journal, store, internal);
+    let members = Members::new(config.join.iter().chain(&identity.members).cloned());
+    let mut worker = Worker { agent: Agent::new(Vec::new(), Token(0), 0), hands, config, identity, members, register, session: None, heard: Instant::now() };
+    worker.adopt(held);
+    worker.serve(shim_events, internal_events, shutdown).await;
+    Ok(())
+}
+
+/// The loop's state.
+struct Worker {
+    agent: Agent,
+    hands: Hands,
+    config: WorkerConfig,
+    identity: Identity,
+    members: Members,
+    /// Without the held tokens.
+    register: Register,
+    session: Option<Session>,
+    /// When the leader was last heard through the session.
+    heard: Instant,
+}
+
+type Opening = BoxFuture<'static, Result<Session, SessionError>>;
+
+impl Worker {
+    /// Compares the journal with what the shim holds and makes the agent of it.
+    fn adopt(&mut self, held: Held) {
+        let hands = &mut self.hands;
+        let journaled: Vec<_> = hands.restore();
+        let (floor, term) = (Token(hands.journal.highest_token()), hands.journal.term());
+        let mut inputs = Vec::new();
+        let mut known: std::collections::BTreeSet<u64> = held.running.iter().map(|r| r.token).collect();
+        known.extend(held.exited.iter().map(|e| e.token));
+        for running in held.running {
+            hands.started(running.token, running.started_boot_ms);
+            inputs.push(Input::Started { token: Token(running.token) });
+        }
+        for exit in held.exited {
+            inputs.extend(hands.exited(exit));
+        }
+        for entry in journaled.iter().filter(|j| j.result.is_none() && !known.contains(&j.token.0)) {
+            inputs.extend(hands.vanished(entry.token.0));
+        }
+        hands.sweep();
+        tracing::info!(held = journaled.len(), "took over what an earlier agent left");
+        self.agent = Agent::new(journaled, floor, term);
+        self.turn(inputs);
+    }
+
+    async fn serve(
+        &mut self,
+        mut shim_events: UnboundedReceiver<ShimEvent>,
+        mut internal: UnboundedReceiver<Internal>,
+        mut shutdown: std::pin::Pin<&mut impl Future<Output = Shutdown>>,
+    ) {
+        let mut opening: Option<Opening> = None;
+        let mut retry_at = Instant::now();
+        let mut upload_at = Instant::now() + logs_upload::EVERY;
+        let mut stop_by: Option<Instant> = None;
+        let (mut events, mut results) = (Vec::new(), Vec::new());
+        loop {
+            if stop_by.is_some_and(|by| self.hands.is_idle() || by <= Instant::now()) {
+                return;
+            }
+            if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
+                opening = Some(self.dial());
+            }
+            let mut wake = upload_at.min(stop_by.unwrap_or(upload_at));
+            if self.session.is_some() {
+                wake = wake.min(self.heard + UNHEARD);
+                let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
+                wake = wake.min(Instant::now() + Duration::from_millis(beat));
+            } else if opening.is_none() {
+                wake = wake.min(retry_at);
+            }
+            let mut inputs = Vec::new();
+            let message: OptionFuture<_> = self.session.as_mut().map(|s| s.incoming.message()).into();
+            let opened: OptionFuture<_> = opening.as_mut().into();
+            tokio::select! {
+                how = &mut shutdown, if stop_by.is_none() => match how {
+                    Shutdown::LeaveTasks => return,
+                    Shutdown::StopTasks => {
+                        self.hands.stop_all();
+                        stop_by = Some(Instant::now() + STOP_PATIENCE);
+                    }
+                },
+                Some(message) = message => match message {
+                    Ok(Some(message)) => self.heard_message(message, &mut inputs),
+                    Ok(None) => retry_at = self.lost(&SessionError::Ended, &mut inputs),
+                    Err(status) => retry_at = self.lost(&SessionError::Status(Box::new(status)), &mut inputs),
+                },
+                Some(opened) = opened => {
+                    opening = None;
+                    match opened {
+                        Ok(session) => self.opened(session, &mut inputs),
+                        Err(error) => retry_at = self.not_opened(&error),
+                    }
+                }
+                _ = shim_events.recv_many(&mut events, TURN_MAX) => self.shim_said(&mut events, &mut inputs),
+                _ = internal.recv_many(&mut results, TURN_MAX) => {
+                    inputs.extend(results.drain(..).filter_map(|result| self.hands.done(result, boot_ms())));
+                }
+                () = sleep_until(wake) => {
+                    if upload_at <= Instant::now() {
+                        self.hands.upload_running();
+                        upload_at = Instant::now() + logs_upload::EVERY;
+                    }
+                    if self.session.is_some() && self.heard + UNHEARD <= Instant::now() {
+                        retry_at = self.lost(&SessionError::Silent, &mut inputs);
+                    }
+                    inputs.push(Input::Tick);
+                }
+            }
+            // What came with it belongs to the same turn.
+            while let Ok(event) = shim_events.try_recv() {
+                events.push(event);
+            }
+            self.shim_said(&mut events, &mut inputs);
+            self.turn(inputs);
+        }
+    }
+
+    /// Gives what happened to the agent and does what it asks, until nothing follows.
+    fn turn(&mut self, mut inputs: Vec<Input>) {
+        while !inputs.is_empty() {
+            let now = boot_ms();
+            let mut actions = Vec::new();
+            for input in inputs {
+                actions.append(&mut self.agent.step(now, input));
+            }
+            inputs = self.hands.perform(actions, self.agent.term(), self.session.as_ref().map(|s| &s.outbox));
+        }
+    }
+
+    fn dial(&mut self) -> Opening {
+        let held = self.agent.held().into_iter().map(|token| token.0).collect();
+        let register = Register { held, ..self.register.clone() };
+        Box::pin(open(self.members.next(), self.identity.token.clone(), self.config.tls.clone(), register))
+    }
+
+    fn opened(&mut self, session: Session, inputs: &mut Vec<Input>) {
+        tracing::info!(member = session.member, worker = session.registered.worker, "session opened");
+        let named = &session.registered.members;
+        if !named.is_empty() && *named != self.identity.members {
+            self.identity.members.clone_from(named);
+            if let Err(error) = crate::join::save(&self.config.data_dir, &self.identity) {
+                tracing::warn!(%error, "the list of members was not kept");
+            }
+        }
+        self.members.learn(named);
+        self.members.opened(&session.member);
+        self.heard = Instant::now();
+        self.session = Some(session);
+        inputs.push(Input::SessionOpened);
+    }
+
+    fn not_opened(&mut self, error: &SessionError) -> Instant {
+        let pause = self.members.failed(error);
+        tracing::warn!(error = error as &dyn std::error::Error, pause_ms = pause.as_millis(), "no session yet");
+        Instant::now() + pause
+    }
+
+    fn lost(&mut self, error: &SessionError, inputs: &mut Vec<Input>) -> Instant {
+        tracing::warn!(error = error as &dyn std::error::Error, "session lost");
+        self.session = None;
+        self.hands.session_lost();
+        inputs.push(Input::SessionClosed);
+        Instant::now()
+    }
+
+    fn heard_message(&mut self, message: MemberMessage, inputs: &mut Vec<Input>) {
+        match message.kind {
+            Some(Down::Instructions(message)) => match unpack::<Vec<muster_agent::Instruction>>(&message.instructions) {
+                Ok(instructions) => {
+                    if instructions.iter().any(|i| matches!(i, muster_agent::Instruction::Renewed { .. })) {
+                        self.heard = Instant::now();
+                    }
+                    inputs.extend(instructions.into_iter().map(Input::Instruction));
+                }
+                Err(error) => tracing::error!(%error, "instructions cannot be read"),
+            },
+            Some(Down::Log(request)) => {
+                if let Some(session) = &self.session {
+                    self.hands.log_requested(request, &session.outbox);
+                }
+            }
+            Some(Down::Refused(refused)) => tracing::error!(reason = refused.reason, "the member refused the worker"),
+            Some(Down::Registered(_)) | None => {}
+        }
+    }
+
+    fn shim_said(&mut self, events: &mut Vec<ShimEvent>, inputs: &mut Vec<Input>) {
+        for event in events.drain(..) {
+            match event {
+                ShimEvent::Started { token, boot_ms, .. } => {
+                    self.hands.started(token, boot_ms);
+                    inputs.push(Input::Started { token: Token(token) });
+                }
+                ShimEvent::LaunchFailed { token, reason } => inputs.extend(self.hands.launch_failed(token, &reason)),
+                ShimEvent::Exited(exit) => inputs.extend(self.hands.exited(exit)),
+                ShimEvent::Vanished { token } => inputs.extend(self.hands.vanished(token)),
+                ShimEvent::Unkillable { token } => tracing::error!(token, "processes survive SIGKILL; the machine needs a look"),
+            }
+        }
+    }
+}
+
+fn make_data_dir(dir: &Path) -> Result<(), WorkerError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(data_dir(dir))
+}
+
+fn data_dir(dir: &Path) -> impl FnOnce(std::io::Error) -> WorkerError {
+    let dir = dir.to_owned();
+    move |source| WorkerError::DataDir { dir, source }
+}
+
+async fn open_journal(dir: &Path) -> Result<Journal, WorkerError> {
+    let boot = shim::boot_id().map_err(WorkerError::BootId)?;
+    let give_up = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Journal::open(&dir.join("journal"), &boot) {
+            Err(JournalError::Locked { .. }) if Instant::now() < give_up => tokio::time::sleep(Duration::from_millis(50)).await,
+            opened => return Ok(opened?),
+        }
+    }
+}
