@@ -127,7 +127,12 @@ impl Journal {
     /// The file system, another agent, or a file of a later version. Damage is no error: what follows it is cut.
     pub fn open(path: &Path, boot: &str) -> Result<Self, JournalError> {
         let failed = |what| move |source| JournalError::File { what, path: path.to_owned(), source };
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(failed("cannot open"))?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)
+            .map_err(failed("cannot open"))?;
         use rustix::fs::{FlockOperation, flock};
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(JournalError::Locked { path: path.to_owned() });
@@ -265,7 +270,8 @@ impl Journal {
         }
         let next = self.path.with_extension("next");
         let _ = std::fs::remove_file(&next);
-        let mut file = OpenOptions::new().create_new(true).append(true).open(&next).map_err(failed("cannot rewrite"))?;
+        let mut file =
+            OpenOptions::new().create_new(true).append(true).open(&next).map_err(failed("cannot rewrite"))?;
         file.write_all(&bytes).map_err(failed("cannot rewrite"))?;
         // The lock is on the file, not on its name: the new one is locked before it gets the name.
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
@@ -298,7 +304,10 @@ fn next<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<(T, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_at_checked(8)?;
     let (body, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    (blake3::hash(body).as_bytes()[..8] == *sum).then(|| postcard::from_bytes(body).ok()).flatten().map(|value| (value, rest))
+    (blake3::hash(body).as_bytes()[..8] == *sum)
+        .then(|| postcard::from_bytes(body).ok())
+        .flatten()
+        .map(|value| (value, rest))
 }
 
 #[cfg(test)]
@@ -319,7 +328,12 @@ mod tests {
         let path = dir.path().join("journal");
         let mut journal = Journal::open(&path, "boot").unwrap();
         journal.append(&[started(3), started(5), started(4), Record::Term { term: 7 }]).unwrap();
-        journal.append(&[Record::Finished { token: 4, result: b"7".to_vec() }, Record::Acknowledged { token: 5 }]).unwrap();
+        journal
+            .append(&[
+                Record::Finished { token: 4, result: b"7".to_vec() },
+                Record::Acknowledged { token: 5 },
+            ])
+            .unwrap();
         let life = journal.incarnation().clone();
         drop(journal);
 
@@ -358,7 +372,11 @@ mod tests {
             assert_eq!(tokens(&journal), [1], "cut at {cut}");
             journal.append(&[started(9)]).unwrap();
             drop(journal);
-            assert_eq!(tokens(&Journal::open(&path, "boot").unwrap()), [1, 9], "cut at {cut}, and written on");
+            assert_eq!(
+                tokens(&Journal::open(&path, "boot").unwrap()),
+                [1, 9],
+                "cut at {cut}, and written on"
+            );
         }
     }
 
@@ -377,7 +395,9 @@ mod tests {
         let mut bytes = Vec::new();
         put(&mut bytes, &Head { format: FORMAT + 1, ..Head::new("boot") });
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(Journal::open(&path, "boot"), Err(JournalError::Newer { found, .. }) if found == FORMAT + 1));
+        assert!(
+            matches!(Journal::open(&path, "boot"), Err(JournalError::Newer { found, .. }) if found == FORMAT + 1)
+        );
         std::fs::remove_file(&path).unwrap();
         let _first = Journal::open(&path, "boot").unwrap();
         assert!(matches!(Journal::open(&path, "boot"), Err(JournalError::Locked { .. })));

@@ -59,7 +59,11 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 pub(super) fn open(path: &Path, writing: bool) -> Result<File, CgroupError> {
-    OpenOptions::new().read(!writing).write(writing).open(path).map_err(|e| CgroupError::file("cannot open", path, e))
+    OpenOptions::new()
+        .read(!writing)
+        .write(writing)
+        .open(path)
+        .map_err(|e| CgroupError::file("cannot open", path, e))
 }
 
 pub(super) fn open_dir(path: &Path) -> Result<OwnedFd, CgroupError> {

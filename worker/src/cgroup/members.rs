@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, WaitIdOptions, WaitId, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process};
 
 use super::fs::{keyed, read_again};
 
@@ -24,6 +25,8 @@ pub enum Members {
         procs: File,
         /// `cgroup.events`, with its line `populated`.
         events: File,
+        /// `cgroup.kill` was used. Linux 6.18 then kills what `CLONE_INTO_CGROUP` puts there later, so the group is not used again.
+        spent: AtomicBool,
     },
     /// The freezer hierarchy of v1, which every group has.
     V1 {
@@ -63,7 +66,10 @@ impl Members {
     /// What the kernel said about the control file.
     pub fn kill(&self) -> io::Result<()> {
         match self {
-            Self::V2 { kill: Some(kill), .. } => control(kill, "1"),
+            Self::V2 { kill: Some(kill), spent, .. } => {
+                spent.store(true, Ordering::Relaxed);
+                control(kill, "1")
+            }
             Self::V2 { kill: None, freeze, procs, .. } => {
                 control(freeze, "1")?;
                 let killed = kill_listed(procs);
@@ -83,6 +89,12 @@ impl Members {
                 Ok(())
             }
         }
+    }
+
+    /// Must the group be removed after this use?
+    #[must_use]
+    pub fn spent(&self) -> bool {
+        matches!(self, Self::V2 { spent, .. } if spent.load(Ordering::Relaxed))
     }
 
     /// The process ids, for messages.

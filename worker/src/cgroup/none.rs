@@ -54,7 +54,9 @@ impl Backend for NoCgroup {
 pub fn descendants() -> Vec<i32> {
     let mut below: HashMap<i32, Vec<i32>> = HashMap::new();
     for pid in processes() {
-        if let Some(parent) = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok().as_deref().and_then(parent_of) {
+        if let Some(parent) =
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).ok().as_deref().and_then(parent_of)
+        {
             below.entry(parent).or_default().push(pid);
         }
     }
@@ -102,7 +104,11 @@ pub fn kill_by_environment(needles: &[String]) -> usize {
 }
 
 fn processes() -> impl Iterator<Item = i32> {
-    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok())
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
 }
 
 fn send(pids: &[i32], signal: Signal) {

@@ -70,14 +70,18 @@ pub fn probe() -> Probed {
     if let Ok((controllers, parent)) = &v2
         && controllers.complete()
     {
-        return Probed { kind: Kind::V2, reason: format!("memory, cpu and pids are limited below {}", parent.display()) };
+        return Probed {
+            kind: Kind::V2,
+            reason: format!("memory, cpu and pids are limited below {}", parent.display()),
+        };
     }
     let v1 = v1_parents();
     match (v1, v2) {
         (Ok(parents), _) => {
             let limited = [("memory", &parents.memory), ("pids", &parents.pids), ("cpu", &parents.cpu)];
             let named = |on: bool| {
-                let names: Vec<_> = limited.iter().filter(|(_, p)| p.is_some() == on).map(|(n, _)| *n).collect();
+                let names: Vec<_> =
+                    limited.iter().filter(|(_, p)| p.is_some() == on).map(|(n, _)| *n).collect();
                 names.join(", ")
             };
             let mut reason = format!("v1 hierarchies; limited: {}", named(true));
@@ -89,9 +93,14 @@ pub fn probe() -> Probed {
         (Err(_), Ok((controllers, parent))) => {
             let has = controllers.enable().replace('+', "");
             let has = if has.is_empty() { "nothing" } else { &has };
-            Probed { kind: Kind::V2, reason: format!("{} kills whole groups, but limits only: {has}", parent.display()) }
+            Probed {
+                kind: Kind::V2,
+                reason: format!("{} kills whole groups, but limits only: {has}", parent.display()),
+            }
         }
-        (Err(v1), Err(v2)) => Probed { kind: Kind::None, reason: format!("no cgroup: {}; {}", chain(&v2), chain(&v1)) },
+        (Err(v1), Err(v2)) => {
+            Probed { kind: Kind::None, reason: format!("no cgroup: {}; {}", chain(&v2), chain(&v1)) }
+        }
     }
 }
 
@@ -108,7 +117,8 @@ pub fn v2_parent() -> Result<PathBuf, CgroupError> {
     hand_down(&own);
     // Our own cgroup when it is delegated to us; else, for root, the top of the hierarchy, which systemd gives the controllers.
     let enabled = |dir: &Path| {
-        Controllers::parse(&std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default()).complete()
+        Controllers::parse(&std::fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default())
+            .complete()
     };
     let own_works = can_make(&own);
     match own_works {
@@ -128,8 +138,10 @@ pub fn v1_parents() -> Result<Parents, CgroupError> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let find = |controller: &str| -> Result<PathBuf, CgroupError> {
-        let mount = v1_mount(&mounts, controller).ok_or(CgroupError::Unavailable("no cgroup v1 freezer is mounted"))?;
-        let path = own_path(controller, &own).ok_or(CgroupError::Unavailable("this process is in no cgroup v1"))?;
+        let mount = v1_mount(&mounts, controller)
+            .ok_or(CgroupError::Unavailable("no cgroup v1 freezer is mounted"))?;
+        let path =
+            own_path(controller, &own).ok_or(CgroupError::Unavailable("this process is in no cgroup v1"))?;
         let dir = below(&mount, &path);
         can_make(&dir).map(|()| dir)
     };
@@ -144,9 +156,12 @@ pub fn v1_parents() -> Result<Parents, CgroupError> {
 /// Enables the controllers for children of a cgroup that is ours alone. The kernel wants it free of processes ("no internal
 /// processes"), so they move into a leaf; done only when all of them are this process, its parent or its children.
 fn hand_down(own: &Path) {
-    let offered = Controllers::parse(&std::fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default());
-    let enabled = Controllers::parse(&std::fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default());
-    if offered == Controllers::default() || enabled == offered || own.join("cgroup.type").metadata().is_err() {
+    let offered =
+        Controllers::parse(&std::fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default());
+    let enabled =
+        Controllers::parse(&std::fs::read_to_string(own.join("cgroup.subtree_control")).unwrap_or_default());
+    if offered == Controllers::default() || enabled == offered || own.join("cgroup.type").metadata().is_err()
+    {
         return;
     }
     let pids: Vec<i32> = std::fs::read_to_string(own.join("cgroup.procs"))
@@ -205,7 +220,11 @@ fn own_path(controller: &str, text: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let ours = if controller.is_empty() { controllers.is_empty() } else { controllers.split(',').any(|c| c == controller) };
+        let ours = if controller.is_empty() {
+            controllers.is_empty()
+        } else {
+            controllers.split(',').any(|c| c == controller)
+        };
         // A process whose cgroup is going away is shown with this suffix.
         ours.then(|| path.trim_end_matches(" (deleted)").to_owned())
     })

@@ -28,7 +28,9 @@ pub struct Parents {
 
 impl Parents {
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
-        [Some(&self.freezer), self.memory.as_ref(), self.pids.as_ref(), self.cpu.as_ref()].into_iter().flatten()
+        [Some(&self.freezer), self.memory.as_ref(), self.pids.as_ref(), self.cpu.as_ref()]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -79,10 +81,8 @@ impl V1 {
         let name = format!("g{id}");
         let freezer = self.base.freezer.join(&name);
         make_dir(&freezer)?;
-        let members = Members::V1 {
-            state: open(&freezer.join("freezer.state"), true)?,
-            dir: open_dir(&freezer)?,
-        };
+        let members =
+            Members::V1 { state: open(&freezer.join("freezer.state"), true)?, dir: open_dir(&freezer)? };
         let mut join = vec![open(&freezer.join("cgroup.procs"), true)?.into()];
         for base in self.wanted(limits).into_iter().flatten() {
             let dir = base.join(&name);
@@ -90,12 +90,22 @@ impl V1 {
             join.push(open(&dir.join("cgroup.procs"), true)?.into());
         }
         let oom = match &self.base.memory {
-            Some(base) if limits.memory_bytes > 0 => Some(open(&base.join(&name).join("memory.oom_control"), false)?),
+            Some(base) if limits.memory_bytes > 0 => {
+                Some(open(&base.join(&name).join("memory.oom_control"), false)?)
+            }
             _ => None,
         };
         let limits_now = Limits::default();
-        let mut group =
-            Group { id, members: Arc::new(members), join, into: None, data_limit: 0, limits: limits_now, oom, oom_kills: 0 };
+        let mut group = Group {
+            id,
+            members: Arc::new(members),
+            join,
+            into: None,
+            data_limit: 0,
+            limits: limits_now,
+            oom,
+            oom_kills: 0,
+        };
         self.limit(&mut group, limits)?;
         Ok(group)
     }
@@ -149,7 +159,9 @@ impl V1 {
 
 /// Two sets of limits are of one shape when they need the same controllers.
 fn same_shape(a: &Limits, b: &Limits) -> bool {
-    (a.memory_bytes > 0) == (b.memory_bytes > 0) && (a.pids > 0) == (b.pids > 0) && (a.cpu_millis > 0) == (b.cpu_millis > 0)
+    (a.memory_bytes > 0) == (b.memory_bytes > 0)
+        && (a.pids > 0) == (b.pids > 0)
+        && (a.cpu_millis > 0) == (b.cpu_millis > 0)
 }
 
 impl Backend for V1 {
@@ -180,10 +192,8 @@ impl Backend for V1 {
         let until = Instant::now() + patience;
         let mut swept = 0;
         for (id, path) in numbered(&self.base.freezer) {
-            let members = Members::V1 {
-                state: open(&path.join("freezer.state"), true)?,
-                dir: open_dir(&path)?,
-            };
+            let members =
+                Members::V1 { state: open(&path.join("freezer.state"), true)?, dir: open_dir(&path)? };
             swept += u32::from(empty(&members, &path, until)?);
             self.remove_dirs(id);
             self.next = self.next.max(id + 1);
@@ -219,7 +229,11 @@ pub(super) fn empty(members: &Members, path: &Path, until: Instant) -> Result<bo
         members.kill().map_err(|e| CgroupError::file("cannot kill in", path, e))?;
         if Instant::now() > until {
             let left = members.list();
-            return Err(CgroupError::Unkillable { path: path.to_owned(), count: left.len(), first: left.first().copied().unwrap_or(0) });
+            return Err(CgroupError::Unkillable {
+                path: path.to_owned(),
+                count: left.len(),
+                first: left.first().copied().unwrap_or(0),
+            });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));

@@ -120,16 +120,23 @@ fn changed(has: Controllers, old: &Limits, new: &Limits) -> Vec<(&'static str, S
     if has.memory && old.memory_bytes != new.memory_bytes {
         files.push(("memory.max", or_max(new.memory_bytes)));
         // With swap left open a limit would only move the memory to disk.
-        files.push(("memory.swap.max", if new.memory_bytes == 0 { "max".to_owned() } else { "0".to_owned() }));
+        files
+            .push(("memory.swap.max", if new.memory_bytes == 0 { "max".to_owned() } else { "0".to_owned() }));
     }
     if has.pids && old.pids != new.pids {
         files.push(("pids.max", or_max(u64::from(new.pids))));
     }
     if has.cpu && old.cpu_millis != new.cpu_millis {
-        files.push(("cpu.weight", if new.cpu_millis == 0 { "100".to_owned() } else { new.weight().to_string() }));
+        files.push((
+            "cpu.weight",
+            if new.cpu_millis == 0 { "100".to_owned() } else { new.weight().to_string() },
+        ));
     }
     if has.cpu && old.quota_us() != new.quota_us() {
-        files.push(("cpu.max", format!("{} 100000", new.quota_us().map_or("max".to_owned(), |us| us.to_string()))));
+        files.push((
+            "cpu.max",
+            format!("{} 100000", new.quota_us().map_or("max".to_owned(), |us| us.to_string())),
+        ));
     }
     files
 }
@@ -140,6 +147,7 @@ fn members(dir: &Path) -> Result<Members, CgroupError> {
         freeze: open(&dir.join("cgroup.freeze"), true)?,
         procs: open(&dir.join("cgroup.procs"), false)?,
         events: open(&dir.join("cgroup.events"), false)?,
+        spent: false.into(),
     })
 }
 
@@ -162,7 +170,7 @@ impl Backend for V2 {
     }
 
     fn close(&mut self, group: Group) {
-        if self.pool.len() < POOL_MAX {
+        if self.pool.len() < POOL_MAX && !group.members.spent() {
             self.pool.push(group);
         } else {
             let _ = std::fs::remove_dir(self.dir(group.id));
@@ -226,6 +234,9 @@ mod tests {
     #[test]
     fn a_missing_controller_is_left_out() {
         let limits = Limits { cpu_millis: 1000, memory_bytes: 4096, pids: 64, ..Limits::default() };
-        assert_eq!(changed(Controllers { pids: true, ..Controllers::default() }, &Limits::default(), &limits), [("pids.max", "64".to_owned())]);
+        assert_eq!(
+            changed(Controllers { pids: true, ..Controllers::default() }, &Limits::default(), &limits),
+            [("pids.max", "64".to_owned())]
+        );
     }
 }

@@ -89,7 +89,14 @@ fn uuid(worker: &str, index: u32) -> String {
 }
 
 fn size(text: &str) -> Option<u64> {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("TiB", 1 << 40), ("GB", 1_000_000_000), ("MB", 1_000_000), ("TB", 1_000_000_000_000)];
+    let units = [
+        ("GiB", 1u64 << 30),
+        ("MiB", 1 << 20),
+        ("TiB", 1 << 40),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("TB", 1_000_000_000_000),
+    ];
     let (number, unit) = units.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)))?;
     let number: u64 = number.trim().parse().ok()?;
     number.checked_mul(unit).filter(|bytes| *bytes > 0)
@@ -116,9 +123,13 @@ mod tests {
     #[test]
     fn a_specification_is_devices() {
         let gpus = Simulated::parse("2xH100-80GB, 1xA100-SXM4-40GiB", "w1").unwrap().fingerprint();
-        let shown: Vec<_> = gpus.iter().map(|d| (d.index, d.model.as_str(), d.memory_bytes, d.simulated)).collect();
-        let expected =
-            [(0, "H100", 80_000_000_000, true), (1, "H100", 80_000_000_000, true), (2, "A100-SXM4", 40 << 30, true)];
+        let shown: Vec<_> =
+            gpus.iter().map(|d| (d.index, d.model.as_str(), d.memory_bytes, d.simulated)).collect();
+        let expected = [
+            (0, "H100", 80_000_000_000, true),
+            (1, "H100", 80_000_000_000, true),
+            (2, "A100-SXM4", 40 << 30, true),
+        ];
         assert_eq!(shown, expected);
         assert_eq!(gpus[0].compute_capability, Some((9, 0)));
     }
@@ -127,7 +138,8 @@ mod tests {
     fn uuids_are_stable_and_unique_across_workers() {
         let of = |worker| Simulated::parse("8xH100-80GB", worker).unwrap();
         assert_eq!(of("w1"), of("w1"));
-        let mut all: Vec<String> = ["w1", "w2", "w11"].iter().flat_map(|w| of(w).fingerprint()).map(|d| d.uuid).collect();
+        let mut all: Vec<String> =
+            ["w1", "w2", "w11"].iter().flat_map(|w| of(w).fingerprint()).map(|d| d.uuid).collect();
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 24);

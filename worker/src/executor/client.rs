@@ -68,7 +68,9 @@ pub enum ShimError {
         source: io::Error,
     },
     /// It speaks no version that we do.
-    #[error("the running shim speaks protocol {oldest} to {newest}, this worker does not; stop its tasks or use the older binary")]
+    #[error(
+        "the running shim speaks protocol {oldest} to {newest}, this worker does not; stop its tasks or use the older binary"
+    )]
     Version {
         /// Newest version of the shim.
         newest: u16,
@@ -185,7 +187,10 @@ impl ShimClient {
                 links.retain(|_, link| !link.closed());
                 for launch in launches {
                     let link = links.entry(launch.token).or_insert_with(|| {
-                        Link::open_later(LinkConfig::single(&self.inner.config, launch.token), self.inner.events.clone())
+                        Link::open_later(
+                            LinkConfig::single(&self.inner.config, launch.token),
+                            self.inner.events.clone(),
+                        )
                     });
                     link.send([Request::Launch(Box::new(launch))]);
                 }
@@ -285,21 +290,25 @@ async fn adopt_singles(
     let boot = boot_id().unwrap_or_default();
     for token in tokens_in(&config.dir.join(SINGLES)) {
         let link = LinkConfig::single(config, token);
-        if crate::shim::socket::connect(&link.dir).is_ok() {
-            let (link, one, _) = Link::open(link, events.clone()).await?;
-            held.running.extend(one.running);
-            held.exited.extend(one.exited);
-            links.insert(token, link);
-        } else {
-            kill_leftovers(&config.dir, token);
-            let exited = exits::read_dir(&link.dir, &boot);
-            if exited.is_empty() {
-                let _ = std::fs::remove_dir_all(&link.dir);
-            } else {
-                // A shim for the sake of its release; it ends with it.
-                links.insert(token, Link::open_later(link, events.clone()));
-                held.exited.extend(exited);
+        if crate::shim::socket::connect(&link.dir).is_ok()
+            && let Ok((link, one, _)) = Link::open(link.clone(), events.clone()).await
+        {
+            // Nothing held: that one was released while it ended, or was started by our own connecting.
+            if !one.running.is_empty() || !one.exited.is_empty() {
+                held.running.extend(one.running);
+                held.exited.extend(one.exited);
+                links.insert(token, link);
             }
+            continue;
+        }
+        kill_leftovers(&config.dir, token);
+        let exited = exits::read_dir(&link.dir, &boot);
+        if exited.is_empty() {
+            let _ = std::fs::remove_dir_all(&link.dir);
+        } else {
+            // A shim for the sake of its release; it ends with it.
+            links.insert(token, Link::open_later(link, events.clone()));
+            held.exited.extend(exited);
         }
     }
     Ok((links, held))
@@ -308,7 +317,8 @@ async fn adopt_singles(
 /// Kills what a dead shim without cgroups left running: processes that carry the attempt's token and directory in their environment.
 pub(super) fn kill_leftovers(worker_dir: &Path, token: Token) {
     let scratch = super::launch::Dirs::at(worker_dir).of(token).scratch;
-    let needles = [format!("MUSTER_FENCING_TOKEN={token}"), format!("MUSTER_SCRATCH_DIR={}", scratch.display())];
+    let needles =
+        [format!("MUSTER_FENCING_TOKEN={token}"), format!("MUSTER_SCRATCH_DIR={}", scratch.display())];
     let killed = cgroup::none::kill_by_environment(&needles);
     if killed > 0 {
         tracing::warn!(token, killed, "killed processes that a dead shim left");

@@ -214,7 +214,8 @@ fn slurm(task: &TaskEnv, env: &mut Environment) {
         env.set("SLURM_ARRAY_JOB_ID", task.job);
         env.set("SLURM_ARRAY_TASK_ID", index);
     }
-    let (rank, hosts) = task.gang.as_ref().map_or((0, vec![task.worker.clone()]), |g| (g.rank, g.hosts.clone()));
+    let (rank, hosts) =
+        task.gang.as_ref().map_or((0, vec![task.worker.clone()]), |g| (g.rank, g.hosts.clone()));
     for name in ["SLURM_NTASKS", "SLURM_NPROCS", "SLURM_JOB_NUM_NODES", "SLURM_NNODES"] {
         env.set(name, hosts.len());
     }
@@ -241,7 +242,8 @@ mod tests {
     use super::*;
 
     fn host() -> HostEnv {
-        let passed = [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let passed =
+            [("PATH", "/bin"), ("HOME", "/root"), ("LANG", "C")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         HostEnv { muster_dir: Some("/opt/muster".into()), passed: passed.to_vec() }
     }
 
@@ -279,7 +281,8 @@ mod tests {
     #[test]
     fn the_user_overrides_what_is_passed_on_but_not_who_the_task_is() {
         let user = [("HOME", "/home/me"), ("MUSTER_FENCING_TOKEN", "1"), ("PATH", "/usr/bin"), ("X", "y=z")];
-        let env = build(&TaskEnv { user: user.map(|(n, v)| (n.into(), v.into())).to_vec(), ..task() }, &host());
+        let env =
+            build(&TaskEnv { user: user.map(|(n, v)| (n.into(), v.into())).to_vec(), ..task() }, &host());
         assert_eq!(get(&env, "HOME").as_deref(), Some("/home/me"));
         assert_eq!(get(&env, "MUSTER_FENCING_TOKEN").as_deref(), Some("99"));
         assert_eq!(get(&env, "PATH").as_deref(), Some("/opt/muster:/usr/bin"));
@@ -311,11 +314,17 @@ mod tests {
 
     #[test]
     fn a_gang_member_knows_its_place() {
-        let gang = GangEnv { rank: 1, hosts: vec!["a".into(), "b".into()], master_port: 29500, hostfile: None };
+        let gang =
+            GangEnv { rank: 1, hosts: vec!["a".into(), "b".into()], master_port: 29500, hostfile: None };
         let env = build(&TaskEnv { gang: Some(gang), gpus: vec!["g".into(); 8], ..task() }, &host());
-        for (name, value) in
-            [("MASTER_ADDR", "a"), ("MASTER_PORT", "29500"), ("RANK", "1"), ("WORLD_SIZE", "2"), ("NNODES", "2"), ("NPROC_PER_NODE", "8")]
-        {
+        for (name, value) in [
+            ("MASTER_ADDR", "a"),
+            ("MASTER_PORT", "29500"),
+            ("RANK", "1"),
+            ("WORLD_SIZE", "2"),
+            ("NNODES", "2"),
+            ("NPROC_PER_NODE", "8"),
+        ] {
             assert_eq!(get(&env, name).as_deref(), Some(value), "{name}");
         }
     }
@@ -324,7 +333,9 @@ mod tests {
     fn nothing_of_the_workers_environment_leaks() {
         let leaky = HostEnv::capture(&["MUSTER_SERVER_TOKEN".to_owned()]);
         assert!(leaky.passed.iter().all(|(n, _)| PASSED_ON.contains(&n.as_str())));
-        let other = std::env::vars().map(|(n, _)| n).find(|n| !PASSED_ON.contains(&n.as_str()) && !n.starts_with("MUSTER_"));
+        let other = std::env::vars()
+            .map(|(n, _)| n)
+            .find(|n| !PASSED_ON.contains(&n.as_str()) && !n.starts_with("MUSTER_"));
         if let Some(name) = other {
             let named = HostEnv::capture(std::slice::from_ref(&name));
             assert!(named.passed.iter().any(|(n, _)| *n == name), "the operator listed {name}");

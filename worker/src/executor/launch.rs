@@ -163,14 +163,19 @@ impl Dirs {
 /// Exactly the three directories, and nothing in them.
 fn untouched(dirs: &AttemptDirs) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let names = |dir: &Path| -> Option<Vec<_>> { Some(std::fs::read_dir(dir).ok()?.flatten().map(|e| e.file_name()).collect()) };
+    let names = |dir: &Path| -> Option<Vec<_>> {
+        Some(std::fs::read_dir(dir).ok()?.flatten().map(|e| e.file_name()).collect())
+    };
     let Some(top) = names(&dirs.root) else { return false };
     // A task may have changed the modes of its directories; the next one must not inherit that.
-    let plain = |dir: &Path, like: u32| std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir() && m.mode() == like);
+    let plain =
+        |dir: &Path, like: u32| std::fs::symlink_metadata(dir).is_ok_and(|m| m.is_dir() && m.mode() == like);
     let Ok(mode) = std::fs::symlink_metadata(&dirs.root).map(|m| m.mode()) else { return false };
     top.len() == SETS.len()
         && SETS.iter().all(|s| top.iter().any(|t| t == s))
-        && [&dirs.scratch, &dirs.out, &dirs.ckpt].iter().all(|d| plain(d, mode) && names(d).is_some_and(|n| n.is_empty()))
+        && [&dirs.scratch, &dirs.out, &dirs.ckpt]
+            .iter()
+            .all(|d| plain(d, mode) && names(d).is_some_and(|n| n.is_empty()))
 }
 
 /// What a task runs.
@@ -216,7 +221,8 @@ mod tests {
     fn an_untouched_set_is_reused_and_a_touched_one_is_not() {
         let top = tempfile::tempdir().unwrap();
         let all = Dirs::open(top.path()).unwrap();
-        let inode = |d: &AttemptDirs| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&d.out).unwrap());
+        let inode =
+            |d: &AttemptDirs| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&d.out).unwrap());
 
         let first = all.prepare(1).unwrap();
         let kept = inode(&first);

@@ -23,6 +23,8 @@ use crate::shim::{READY, socket};
 /// Between two tries to get a shim back. Local, so short; growing, so that a machine without processes to spare is not made worse.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// Tries at a shim that is ending.
+const ENDING_TRIES: u32 = 5;
 
 /// Which shim, and how to start it.
 #[derive(Clone, Debug)]
@@ -43,7 +45,10 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects, and follows the connection in a task.
-    pub async fn open(config: LinkConfig, events: UnboundedSender<ShimEvent>) -> Result<(Self, Held, Probed), ShimError> {
+    pub async fn open(
+        config: LinkConfig,
+        events: UnboundedSender<ShimEvent>,
+    ) -> Result<(Self, Held, Probed), ShimError> {
         let (requests, receiver) = unbounded_channel();
         let (wire, held, backend) = connect(&config).await?;
         let mut known = Known::default();
@@ -166,7 +171,13 @@ async fn reconnect(
     };
     let running: HashSet<Token> = held.running.iter().map(|r| r.token).collect();
     let exited: HashSet<Token> = held.exited.iter().map(|e| e.token).collect();
-    for token in known.alive.iter().copied().filter(|t| !running.contains(t) && !exited.contains(t)).collect::<Vec<_>>() {
+    for token in known
+        .alive
+        .iter()
+        .copied()
+        .filter(|t| !running.contains(t) && !exited.contains(t))
+        .collect::<Vec<_>>()
+    {
         if config.single.is_some() {
             kill_leftovers(&config.worker_dir, token);
         }
@@ -176,7 +187,12 @@ async fn reconnect(
     // A `Started` may have been lost with the connection; the receiver knows the token and takes a second one for the first.
     for r in held.running {
         known.alive.insert(r.token);
-        let _ = events.send(ShimEvent::Started { token: r.token, pid: r.pid, boot_ms: r.started_boot_ms, wall_ms: r.started_wall_ms });
+        let _ = events.send(ShimEvent::Started {
+            token: r.token,
+            pid: r.pid,
+            boot_ms: r.started_boot_ms,
+            wall_ms: r.started_wall_ms,
+        });
     }
     let mut release = Vec::new();
     for exit in held.exited {
@@ -252,14 +268,15 @@ fn refuse_oversized(
     if let Request::Launch(launch) = request {
         known.forget(launch.token);
         let bytes = crate::shim::protocol::FRAME_MAX as u64;
-        let _ = events.send(ShimEvent::LaunchFailed { token: launch.token, reason: LaunchFailure::TooLong { bytes } });
+        let _ = events
+            .send(ShimEvent::LaunchFailed { token: launch.token, reason: LaunchFailure::TooLong { bytes } });
     }
 }
 
 /// Hands on the events in the buffer. False when they cannot be read.
 fn deliver(frames: &mut Frames, events: &UnboundedSender<ShimEvent>, known: &mut Known) -> bool {
     loop {
-        let event = match frames.next::<Event>() {
+        let event = match frames.take::<Event>() {
             Ok(Some(event)) => event,
             Ok(None) => return true,
             Err(error) => {
@@ -268,7 +285,9 @@ fn deliver(frames: &mut Frames, events: &UnboundedSender<ShimEvent>, known: &mut
             }
         };
         let event = match event {
-            Event::Started { token, pid, boot_ms, wall_ms } => ShimEvent::Started { token, pid, boot_ms, wall_ms },
+            Event::Started { token, pid, boot_ms, wall_ms } => {
+                ShimEvent::Started { token, pid, boot_ms, wall_ms }
+            }
             Event::LaunchFailed { token, reason } => {
                 known.forget(token);
                 ShimEvent::LaunchFailed { token, reason }
@@ -284,8 +303,22 @@ fn deliver(frames: &mut Frames, events: &UnboundedSender<ShimEvent>, known: &mut
     }
 }
 
-/// Connects to the shim, starts it first when there is none, greets it and asks what it holds.
+/// Connects to the shim. One that is just ending takes a connection and drops it; then another is started.
 async fn connect(config: &LinkConfig) -> Result<(Wire, Held, Probed), ShimError> {
+    let mut tries = 0;
+    loop {
+        match connect_once(config).await {
+            Err(ShimError::Socket { .. } | ShimError::Ended(_)) if tries < ENDING_TRIES => {
+                tries += 1;
+                tokio::time::sleep(RETRY_FIRST).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Connects, starts the shim first when there is none, greets it and asks what it holds.
+async fn connect_once(config: &LinkConfig) -> Result<(Wire, Held, Probed), ShimError> {
     let socket_error = |source| ShimError::Socket { dir: config.dir.clone(), source };
     let stream = match socket::connect(&config.dir) {
         Ok(stream) => stream,
@@ -295,8 +328,11 @@ async fn connect(config: &LinkConfig) -> Result<(Wire, Held, Probed), ShimError>
         }
     };
     stream.set_nonblocking(true).map_err(socket_error)?;
-    let mut wire =
-        Wire { stream: UnixStream::from_std(stream).map_err(socket_error)?, frames: Frames::default(), out: Vec::new() };
+    let mut wire = Wire {
+        stream: UnixStream::from_std(stream).map_err(socket_error)?,
+        frames: Frames::default(),
+        out: Vec::new(),
+    };
     write_frame(&mut wire.out, &Request::Hello { newest: NEWEST, oldest: OLDEST })?;
     write_frame(&mut wire.out, &Request::List)?;
     wire.stream.write_all(&wire.out).await.map_err(socket_error)?;
@@ -315,7 +351,7 @@ async fn connect(config: &LinkConfig) -> Result<(Wire, Held, Probed), ShimError>
 async fn next(wire: &mut Wire) -> io::Result<Result<Event, ShimError>> {
     let mut buffer = vec![0u8; 64 << 10];
     loop {
-        match wire.frames.next::<Event>() {
+        match wire.frames.take::<Event>() {
             Ok(Some(event)) => return Ok(Ok(event)),
             Err(error) => return Ok(Err(error.into())),
             Ok(None) => {}

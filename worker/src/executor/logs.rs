@@ -105,7 +105,9 @@ fn length(path: &str, number: u64) -> io::Result<Option<u64>> {
 
 fn numbers(path: &str) -> Vec<u64> {
     let path = Path::new(path);
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return Vec::new() };
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Vec::new();
+    };
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let number = |file: &str| file.strip_prefix(name)?.strip_prefix('.')?.parse().ok();
     let mut all: Vec<u64> = entries.filter_map(|e| number(e.file_name().to_str()?)).collect();

@@ -130,7 +130,9 @@ fn read(bytes: &[u8], boot: &str) -> (BTreeMap<Token, Exit>, u64) {
             Record::Exit(exit) => {
                 held.insert(exit.token, exit);
             }
-            Record::Released(tokens) => tokens.iter().for_each(|t| drop(held.remove(t))),
+            Record::Released(tokens) => tokens.iter().for_each(|token| {
+                held.remove(token);
+            }),
         }
         rest = after;
     }
@@ -149,7 +151,10 @@ fn take(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<8>()?;
     let body = rest.get(..u32::from_le_bytes(*length) as usize)?;
-    (checksum(body) == *sum).then(|| postcard::from_bytes(body).ok()).flatten().map(|r| (r, &rest[body.len()..]))
+    (checksum(body) == *sum)
+        .then(|| postcard::from_bytes(body).ok())
+        .flatten()
+        .map(|r| (r, &rest[body.len()..]))
 }
 
 fn checksum(body: &[u8]) -> [u8; 8] {

@@ -351,7 +351,7 @@ impl Frames {
     ///
     /// # Errors
     /// When it is too long or malformed. The connection is of no use after that.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let rest = &self.bytes[self.start..];
         let Some((head, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*head) as usize;
@@ -384,7 +384,7 @@ mod tests {
             let (mut frames, mut got) = (Frames::default(), Vec::new());
             for piece in wire.chunks(step) {
                 frames.push(piece);
-                while let Some(request) = frames.next::<Request>().unwrap() {
+                while let Some(request) = frames.take::<Request>().unwrap() {
                     got.push(request);
                 }
             }
@@ -396,10 +396,10 @@ mod tests {
     fn hostile_lengths_and_bytes_are_refused() {
         let mut frames = Frames::default();
         frames.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(frames.next::<Request>(), Err(FrameError::TooLong(_))));
+        assert!(matches!(frames.take::<Request>(), Err(FrameError::TooLong(_))));
         let mut frames = Frames::default();
         frames.push(&[2, 0, 0, 0, 250, 250]);
-        assert!(matches!(frames.next::<Request>(), Err(FrameError::Malformed(_))));
+        assert!(matches!(frames.take::<Request>(), Err(FrameError::Malformed(_))));
     }
 
     #[test]

@@ -15,11 +15,13 @@ use super::connection::Connection;
 use super::exits::Exits;
 use super::logs::{Pumped, Stream};
 use super::plan::{Act, Plan};
-use super::protocol::{Event, Exit, ExitStatus, Launch, LaunchFailure, NEWEST, OLDEST, Request, Running, Token, shared_version};
+use super::protocol::{
+    Event, Exit, ExitStatus, Launch, LaunchFailure, NEWEST, OLDEST, Request, Running, Token, shared_version,
+};
+use super::socket;
 use super::spawn::{Place, Spawner};
 use super::start::{Options, ShimError};
 use super::watchdog::{Watchdog, arm};
-use super::socket;
 use crate::cgroup::{Backend, Group, Probed};
 
 const KEY_LISTENER: u64 = 0;
@@ -95,8 +97,12 @@ impl Server {
         signals: OwnedFd,
         listener: UnixListener,
     ) -> Result<Self, ShimError> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from).map_err(ShimError::at("cannot make an epoll"))?;
-        for (fd, key) in [(listener.as_fd(), KEY_LISTENER), (signals.as_fd(), KEY_SIGNALS), (timer.as_fd(), KEY_TIMER)] {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(io::Error::from)
+            .map_err(ShimError::at("cannot make an epoll"))?;
+        for (fd, key) in
+            [(listener.as_fd(), KEY_LISTENER), (signals.as_fd(), KEY_SIGNALS), (timer.as_fd(), KEY_TIMER)]
+        {
             watch(&epoll, fd, key).map_err(ShimError::at("cannot watch a descriptor"))?;
         }
         let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
@@ -191,7 +197,7 @@ impl Server {
         if !newcomer.read(&mut self.buffer) {
             return;
         }
-        match newcomer.frames.next::<Request>() {
+        match newcomer.frames.take::<Request>() {
             Ok(None) => self.newcomer = Some(newcomer),
             Ok(Some(Request::Hello { newest, oldest })) => {
                 self.drop_agent();
@@ -225,7 +231,7 @@ impl Server {
         let mut launches = 0;
         while launches < LAUNCHES_PER_TURN {
             let Some(agent) = &mut self.agent else { return false };
-            match agent.frames.next::<Request>() {
+            match agent.frames.take::<Request>() {
                 Ok(Some(request)) => {
                     launches += usize::from(matches!(request, Request::Launch(_)));
                     self.request(request);
@@ -295,10 +301,18 @@ impl Server {
             return Err(LaunchFailure::DeadlinePassed);
         }
         let pipes = if launch.log_cap > 0 { Some((output_pipe()?, output_pipe()?)) } else { None };
-        let mut group = self.backend.open(&launch.limits).map_err(|e| LaunchFailure::Cgroup { error: chain(&e) })?;
-        let (out, err) = pipes.as_ref().map_or((self.null.as_raw_fd(), self.null.as_raw_fd()), |(o, e)| (o.1.as_raw_fd(), e.1.as_raw_fd()));
-        let place =
-            Place { stdout: out, stderr: err, join: &group.join, into: group.into.as_ref(), data_limit: group.data_limit };
+        let mut group =
+            self.backend.open(&launch.limits).map_err(|e| LaunchFailure::Cgroup { error: chain(&e) })?;
+        let (out, err) = pipes.as_ref().map_or((self.null.as_raw_fd(), self.null.as_raw_fd()), |(o, e)| {
+            (o.1.as_raw_fd(), e.1.as_raw_fd())
+        });
+        let place = Place {
+            stdout: out,
+            stderr: err,
+            join: &group.join,
+            into: group.into.as_ref(),
+            data_limit: group.data_limit,
+        };
         let pid = match self.spawner.spawn(launch, &place) {
             Ok(pid) => pid,
             Err(reason) => {
@@ -314,9 +328,10 @@ impl Server {
         });
         let streams = match pipes {
             None => [None, None],
-            Some((out, err)) => {
-                [self.stream(slot, 0, out.0, &launch.stdout, launch, now), self.stream(slot, 1, err.0, &launch.stderr, launch, now)]
-            }
+            Some((out, err)) => [
+                self.stream(slot, 0, out.0, &launch.stdout, launch, now),
+                self.stream(slot, 1, err.0, &launch.stderr, launch, now),
+            ],
         };
         self.watchdog.add(launch.token, launch.deadline_boot_ms, &group.members);
         self.timers.insert((plan.due(), slot));
@@ -337,7 +352,15 @@ impl Server {
         Ok(event)
     }
 
-    fn stream(&self, slot: usize, which: u64, pipe: OwnedFd, path: &str, launch: &Launch, now: u64) -> Option<Stream> {
+    fn stream(
+        &self,
+        slot: usize,
+        which: u64,
+        pipe: OwnedFd,
+        path: &str,
+        launch: &Launch,
+        now: u64,
+    ) -> Option<Stream> {
         let key = KEY_STREAMS + slot as u64 * 2 + which;
         watch(&self.epoll, pipe.as_fd(), key).ok()?;
         Some(Stream::new(pipe, path.to_owned(), launch.log_cap, now))
@@ -571,7 +594,11 @@ impl Server {
             return self.drop_agent();
         }
         if was_blocked != agent.blocked {
-            let flags = if agent.blocked { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+            let flags = if agent.blocked {
+                epoll::EventFlags::IN | epoll::EventFlags::OUT
+            } else {
+                epoll::EventFlags::IN
+            };
             let _ = epoll::modify(&self.epoll, agent.fd(), epoll::EventData::new_u64(KEY_AGENT), flags);
         }
     }
@@ -621,7 +648,10 @@ fn output_pipe() -> Result<(OwnedFd, OwnedFd), LaunchFailure> {
         rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
         Ok((read, write))
     };
-    make().map_err(|e| LaunchFailure::System { step: "making a pipe".into(), error: io::Error::from(e).to_string() })
+    make().map_err(|e| LaunchFailure::System {
+        step: "making a pipe".into(),
+        error: io::Error::from(e).to_string(),
+    })
 }
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, key: u64) -> io::Result<()> {

@@ -1,5 +1,5 @@
 //! Starting one process, cheaply: `clone(CLONE_VM | CLONE_VFORK)`, so that no page table is copied, and the child itself joins its
-//! groups before it executes the program. On cgroup v2 it is born in its group by `clone3(CLONE_INTO_CGROUP)` instead.
+//! groups before it executes the program. On cgroup v2 it is born in its group, by `clone3` with `CLONE_INTO_CGROUP`.
 //!
 //! Between clone and exec the child shares memory with the shim, which waits: it allocates nothing, takes no lock, and only makes
 //! system calls. What went wrong it writes into [`Report`].
@@ -25,7 +25,7 @@ enum Step {
     Exec = 5,
 }
 
-/// Filled by the child: the step that failed (0 while none has) and the error number. Shared memory, for the road without `CLONE_VM`.
+/// Filled by the child: the step that failed (0 while none has) and the error number. A shared mapping, for where the child is a copy.
 #[repr(C)]
 struct Report {
     step: c_int,
@@ -79,7 +79,16 @@ impl Spawner {
     pub fn new(descriptors: libc::rlimit) -> std::io::Result<Self> {
         let map = |bytes: usize, flags: c_int| {
             // SAFETY: an anonymous mapping at an address of the kernel's choice.
-            let at = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_ANONYMOUS, -1, 0) };
+            let at = unsafe {
+                libc::mmap(
+                    ptr::null_mut(),
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    flags | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
             if at == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(at) }
         };
         let stack = map(STACK_BYTES, libc::MAP_PRIVATE | libc::MAP_STACK)?;
@@ -94,7 +103,9 @@ impl Spawner {
     /// Why it is not; nothing is left running then.
     pub fn spawn(&mut self, launch: &Launch, place: &Place<'_>) -> Result<i32, LaunchFailure> {
         let program = launch.argv.first().filter(|p| !p.is_empty()).ok_or(LaunchFailure::Empty)?;
-        let c = |text: &str, what: &str| CString::new(text).map_err(|_| LaunchFailure::ZeroByte { what: what.to_owned() });
+        let c = |text: &str, what: &str| {
+            CString::new(text).map_err(|_| LaunchFailure::ZeroByte { what: what.to_owned() })
+        };
         let argv = launch.argv.iter().map(|a| c(a, "an argument")).collect::<Result<Vec<_>, _>>()?;
         let mut env = Vec::with_capacity(launch.env.len());
         for (name, value) in &launch.env {
@@ -102,15 +113,22 @@ impl Spawner {
             entry.extend_from_slice(name.as_bytes());
             entry.push(b'=');
             entry.extend_from_slice(value.as_bytes());
-            env.push(CString::new(entry).map_err(|_| LaunchFailure::ZeroByte { what: format!("the variable {name}") })?);
+            env.push(
+                CString::new(entry)
+                    .map_err(|_| LaunchFailure::ZeroByte { what: format!("the variable {name}") })?,
+            );
         }
         let cwd = c(&launch.cwd, "the working directory")?;
-        let candidates = candidates(program, &launch.env).into_iter().map(|p| c(&p, "PATH")).collect::<Result<Vec<_>, _>>()?;
+        let candidates = candidates(program, &launch.env)
+            .into_iter()
+            .map(|p| c(&p, "PATH"))
+            .collect::<Result<Vec<_>, _>>()?;
 
         let pointers = |all: &[CString]| -> Vec<*const c_char> {
             all.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
         };
-        let (candidate_ptrs, mut argv_ptrs, env_ptrs) = (pointers(&candidates), pointers(&argv), pointers(&env));
+        let (candidate_ptrs, mut argv_ptrs, env_ptrs) =
+            (pointers(&candidates), pointers(&argv), pointers(&env));
         // For a script without `#!`: /bin/sh PROGRAM ARGS…, as shells and execvp do. The child fills in the program's path.
         let mut shell_ptrs = vec![c"/bin/sh".as_ptr(), ptr::null()];
         shell_ptrs.extend_from_slice(&argv_ptrs[1..]);
@@ -134,7 +152,7 @@ impl Spawner {
         // SAFETY: `report` is our mapping; no child is alive between two spawns that could write to it.
         unsafe { self.report.write(Report { step: 0, errno: 0 }) };
         let pid = match place.into {
-            Some(dir) => born_inside(dir, &mut plan),
+            Some(dir) => self.born_inside(dir, &mut plan),
             None => self.born_here(&mut plan),
         };
         if pid < 0 {
@@ -147,7 +165,8 @@ impl Spawner {
         }
         // SAFETY: reaps our own child, which is ending.
         unsafe { libc::waitpid(pid, ptr::null_mut(), libc::__WALL) };
-        let bytes = launch.argv.iter().map(|a| a.len() + 9).sum::<usize>() + env.iter().map(|e| e.as_bytes().len() + 9).sum::<usize>();
+        let bytes = launch.argv.iter().map(|a| a.len() + 9).sum::<usize>()
+            + env.iter().map(|e| e.as_bytes().len() + 9).sum::<usize>();
         Err(explain(step, errno, launch, program, &candidates, bytes as u64))
     }
 
@@ -158,6 +177,96 @@ impl Spawner {
         // `plan` outlives that; `child` only makes system calls.
         unsafe { libc::clone(child, self.stack.byte_add(STACK_BYTES), flags, ptr::from_mut(plan).cast()) }
     }
+
+    /// The v2 road, with `CLONE_INTO_CGROUP`: no write to `cgroup.procs`, so no migration lock.
+    fn born_inside(&mut self, dir: &OwnedFd, plan: &mut Plan) -> c_int {
+        let mut args = CloneArgs {
+            flags: CLONE_INTO_CGROUP | libc::CLONE_VFORK as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            cgroup: dir.as_raw_fd() as u64,
+            ..CloneArgs::default()
+        };
+        if cfg!(target_arch = "x86_64") {
+            args.flags |= libc::CLONE_VM as u64;
+            args.stack = self.stack as u64;
+            args.stack_size = STACK_BYTES as u64;
+        }
+        // SAFETY: with CLONE_VM as in `born_here`; else the child is a copy, and makes system calls only all the same.
+        unsafe { clone3(&args, plan) }
+    }
+}
+
+/// `struct clone_args` up to `cgroup`, as linux/sched.h has it.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// The C library has no `clone3`. A child on a stack of its own has nowhere to return to, so it goes on in `child` from here and ends.
+///
+/// # Safety
+/// `args` must name a stack of which no other thread makes use, and `plan` be one for [`child`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(args: &CloneArgs, plan: &mut Plan) -> c_int {
+    let result: i64;
+    // SAFETY: in the parent this is one system call, which clobbers rcx and r11. In the child the stack pointer is the top of the
+    // stack in `args`, aligned to 16, and everything from the call on happens there; it ends with `exit` and never reaches the label.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "mov edi, eax",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") ptr::from_ref(args),
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") ptr::from_mut(plan),
+            in("r13") child as extern "C" fn(*mut c_void) -> c_int,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    if result < 0 {
+        // SAFETY: our own thread's errno, which the road through the C library sets too.
+        unsafe { *libc::__errno_location() = c_int::try_from(-result).unwrap_or(libc::EINVAL) };
+        return -1;
+    }
+    c_int::try_from(result).unwrap_or(-1)
+}
+
+/// Elsewhere the child is a copy of this process, as with fork, and may return from the system call. It costs a copy of the page table.
+///
+/// # Safety
+/// `plan` must be one for [`child`], and `args` without `CLONE_VM`.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn clone3(args: &CloneArgs, plan: &mut Plan) -> c_int {
+    // SAFETY: the child makes system calls only, and ends without unwinding or running destructors.
+    unsafe {
+        let pid = libc::syscall(libc::SYS_clone3, ptr::from_ref(args), size_of::<CloneArgs>());
+        if pid == 0 {
+            libc::_exit(child(ptr::from_mut(plan).cast()));
+        }
+        c_int::try_from(pid).unwrap_or(-1)
+    }
 }
 
 impl Drop for Spawner {
@@ -167,40 +276,6 @@ impl Drop for Spawner {
             libc::munmap(self.stack, STACK_BYTES);
             libc::munmap(self.report.cast(), size_of::<Report>());
         }
-    }
-}
-
-/// The v2 road: a fork with `CLONE_INTO_CGROUP`. It copies the page table of a small process, but takes no migration lock.
-fn born_inside(dir: &OwnedFd, plan: &mut Plan) -> c_int {
-    /// `struct clone_args` up to `cgroup`, as linux/sched.h has it.
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    let args = CloneArgs {
-        flags: CLONE_INTO_CGROUP | libc::CLONE_VFORK as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        cgroup: dir.as_raw_fd() as u64,
-        ..CloneArgs::default()
-    };
-    // SAFETY: without CLONE_VM the child has its own copy of everything, and it only makes system calls before it executes or ends.
-    unsafe {
-        let pid = libc::syscall(libc::SYS_clone3, ptr::from_ref(&args), size_of::<CloneArgs>());
-        if pid == 0 {
-            libc::_exit(child(ptr::from_mut(plan).cast()));
-        }
-        c_int::try_from(pid).unwrap_or(-1)
     }
 }
 
@@ -261,7 +336,8 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
             }
             candidate = candidate.add(1);
         }
-        *libc::__errno_location() = if denied != 0 && matches!(last, libc::ENOENT | libc::ENOTDIR) { denied } else { last };
+        *libc::__errno_location() =
+            if denied != 0 && matches!(last, libc::ENOENT | libc::ENOTDIR) { denied } else { last };
         fail(Step::Exec)
     }
 }
@@ -272,10 +348,19 @@ fn candidates(program: &str, env: &[(String, String)]) -> Vec<String> {
         return vec![program.to_owned()];
     }
     let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or("/usr/bin:/bin", |(_, value)| value);
-    path.split(':').map(|dir| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") }).collect()
+    path.split(':')
+        .map(|dir| if dir.is_empty() { format!("./{program}") } else { format!("{dir}/{program}") })
+        .collect()
 }
 
-fn explain(step: c_int, errno: c_int, launch: &Launch, program: &str, tried: &[CString], bytes: u64) -> LaunchFailure {
+fn explain(
+    step: c_int,
+    errno: c_int,
+    launch: &Launch,
+    program: &str,
+    tried: &[CString],
+    bytes: u64,
+) -> LaunchFailure {
     let error = std::io::Error::from_raw_os_error(errno);
     let program = program.to_owned();
     if step == Step::Directory as c_int {
@@ -291,7 +376,9 @@ fn explain(step: c_int, errno: c_int, launch: &Launch, program: &str, tried: &[C
         libc::E2BIG => LaunchFailure::TooLong { bytes },
         libc::EACCES | libc::EPERM | libc::EISDIR => LaunchFailure::NotExecutable { program },
         // The kernel says ENOENT for a script whose interpreter is missing too.
-        libc::ENOENT if tried.iter().any(|t| is_file(t, &launch.cwd)) => LaunchFailure::NoInterpreter { program },
+        libc::ENOENT if tried.iter().any(|t| is_file(t, &launch.cwd)) => {
+            LaunchFailure::NoInterpreter { program }
+        }
         libc::ENOENT | libc::ENOTDIR => LaunchFailure::NotFound { program },
         _ => system("executing the program", error),
     }

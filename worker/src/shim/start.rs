@@ -72,7 +72,8 @@ impl Options {
     /// # Errors
     /// [`ShimError::Usage`]
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ShimError> {
-        let mut options = Self { dir: PathBuf::new(), single: false, cgroup: None, idle: Duration::from_secs(60) };
+        let mut options =
+            Self { dir: PathBuf::new(), single: false, cgroup: None, idle: Duration::from_secs(60) };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| ShimError::Usage(arg.clone()));
@@ -109,7 +110,9 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
     unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
     default_signals();
     let signals = block_signals().map_err(ShimError::at("cannot block signals"))?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from).map_err(ShimError::at("cannot be a subreaper"))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(io::Error::from)
+        .map_err(ShimError::at("cannot be a subreaper"))?;
     let descriptors = raise_descriptors();
     no_core_dumps();
 
@@ -131,7 +134,8 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
     let watchdog = Watchdog::start().map_err(ShimError::at("cannot start the watchdog"))?;
     let timer = boot_timer(true).map_err(ShimError::at("cannot make a timer"))?;
     let listener = socket::listen(&options.dir).map_err(ShimError::at("cannot listen"))?;
-    let mut server = Server::new(options, probed, backend, exits, spawner, watchdog, timer, signals, listener)?;
+    let mut server =
+        Server::new(options, probed, backend, exits, spawner, watchdog, timer, signals, listener)?;
 
     // 5. Ready; from here on the agent's streams are let go, and trouble goes to a file.
     announce(&options.dir).map_err(ShimError::at("cannot let go of the standard streams"))?;
@@ -143,9 +147,13 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
 /// C library keeps two signals to itself. SIGPIPE stays ignored here and is reset in each child.
 fn default_signals() {
     let default = [0u64; 4];
-    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(s)) {
+    for signal in (1..=64)
+        .filter(|s| ![libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(s))
+    {
         // SAFETY: the kernel's `struct sigaction` is at most these 32 bytes, and all zero is SIG_DFL without flags.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8usize) };
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8usize)
+        };
     }
 }
 
@@ -212,13 +220,20 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let expected = Options { dir: "/d".into(), single: true, cgroup: Some(Kind::V1), idle: Duration::from_millis(5) };
+        let expected = Options {
+            dir: "/d".into(),
+            single: true,
+            cgroup: Some(Kind::V1),
+            idle: Duration::from_millis(5),
+        };
         assert_eq!(parse("--dir /d --single --cgroup v1 --idle-ms 5").unwrap(), expected);
     }
 
     #[test]
     fn bad_options_are_named() {
-        for (line, named) in [("", "--dir"), ("--dir", "--dir"), ("--dir d --cgroup v3", "v3"), ("--dir d --fast", "--fast")] {
+        for (line, named) in
+            [("", "--dir"), ("--dir", "--dir"), ("--dir d --cgroup v3", "v3"), ("--dir d --fast", "--fast")]
+        {
             assert!(matches!(parse(line), Err(ShimError::Usage(arg)) if arg == named), "{line}");
         }
     }

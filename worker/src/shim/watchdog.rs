@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use super::clock::boot_ms;
 use super::plan::FENCE_KILL_MS;
@@ -47,7 +49,10 @@ impl Watchdog {
         let timer = Arc::new(boot_timer(false)?);
         let table = Arc::new(Mutex::new(Table { armed: u64::MAX, ..Table::default() }));
         let mine = (Arc::clone(&timer), Arc::clone(&table));
-        std::thread::Builder::new().name("watchdog".into()).stack_size(64 << 10).spawn(move || watch(&mine.0, &mine.1))?;
+        std::thread::Builder::new()
+            .name("watchdog".into())
+            .stack_size(64 << 10)
+            .spawn(move || watch(&mine.0, &mine.1))?;
         Ok(Self { table, timer })
     }
 
@@ -119,7 +124,8 @@ fn watch(timer: &OwnedFd, table: &Mutex<Table>) {
 /// # Errors
 /// As `timerfd_create`.
 pub fn boot_timer(nonblocking: bool) -> io::Result<OwnedFd> {
-    let flags = if nonblocking { TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK } else { TimerfdFlags::CLOEXEC };
+    let flags =
+        if nonblocking { TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK } else { TimerfdFlags::CLOEXEC };
     Ok(timerfd_create(TimerfdClockId::Boottime, flags)?)
 }
 

@@ -35,12 +35,20 @@ fn bare() {
     let (wall, cpu) = (Instant::now(), cpu_ms(libc::RUSAGE_CHILDREN) + cpu_ms(libc::RUSAGE_SELF));
     std::thread::scope(|s| {
         for _ in 0..2 {
-            s.spawn(|| (0..TASKS / 2).for_each(|_| assert!(std::process::Command::new("/bin/true").status().unwrap().success())));
+            s.spawn(|| {
+                (0..TASKS / 2).for_each(|_| {
+                    assert!(std::process::Command::new("/bin/true").status().unwrap().success())
+                })
+            });
         }
     });
     let cpu = cpu_ms(libc::RUSAGE_CHILDREN) + cpu_ms(libc::RUSAGE_SELF) - cpu;
     let each = |x: f64| x / TASKS as f64;
-    say(&format!("bare spawn and wait: {:.0}/s, {:.3} ms CPU a task", 1.0 / each(wall.elapsed().as_secs_f64()), each(cpu)));
+    say(&format!(
+        "bare spawn and wait: {:.0}/s, {:.3} ms CPU a task",
+        1.0 / each(wall.elapsed().as_secs_f64()),
+        each(cpu)
+    ));
 }
 
 /// One shim; the client keeps a few attempts in flight and releases what ended.
@@ -98,6 +106,14 @@ fn cpu_ms(who: libc::c_int) -> f64 {
 /// Processor time of a process, and of the children it waited for, in steps of 10 ms.
 fn process_cpu_ms(pid: i32) -> (f64, f64) {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<f64> = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(4).map(|f| f.parse().unwrap()).collect();
+    let fields: Vec<f64> = stat
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .skip(11)
+        .take(4)
+        .map(|f| f.parse().unwrap())
+        .collect();
     ((fields[0] + fields[1]) * 10.0, (fields[2] + fields[3]) * 10.0)
 }

@@ -51,7 +51,12 @@ pub struct Shims {
 
 impl Shims {
     pub fn config(dir: &Path, kind: Kind) -> ShimConfig {
-        ShimConfig { program: exe(), idle: Duration::from_secs(2), cgroup: Some(kind), ..ShimConfig::new(dir) }
+        ShimConfig {
+            program: exe(),
+            idle: Duration::from_secs(2),
+            cgroup: Some(kind),
+            ..ShimConfig::new(dir)
+        }
     }
 
     pub async fn start(kind: Kind) -> Self {
@@ -80,7 +85,10 @@ impl Shims {
 
     /// The next event.
     pub async fn event(&mut self) -> ShimEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event within a minute").expect("the client lives")
+        tokio::time::timeout(PATIENCE, self.events.recv())
+            .await
+            .expect("an event within a minute")
+            .expect("the client lives")
     }
 
     /// The exit of `token`, past other events.
@@ -128,7 +136,8 @@ pub async fn pid_in(file: &str) -> i32 {
 
 /// Is there such a process, other than as a zombie?
 pub fn alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.rsplit_once(')').is_some_and(|(_, r)| r.starts_with(" Z")))
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| !s.rsplit_once(')').is_some_and(|(_, r)| r.starts_with(" Z")))
 }
 
 pub fn signal(pid: i32, number: i32) {
