@@ -1,0 +1,113 @@
+//! `muster coordinator`: one member.
+
+use super::{ConfigArgs, Flag, TlsArgs, block_on, ending, warn};
+use crate::args::Global;
+use crate::config::coordinator::{CoordinatorFile, KEYS};
+use crate::config::layers::{Merged, merge};
+use crate::config::log;
+use crate::context::{self, Context, TlsFiles};
+use crate::failure::{DONE, Done, Failure};
+use crate::output;
+use muster_coordinator::Running;
+use muster_coordinator::config::CoordinatorConfig;
+
+/// The context that a bootstrapped cluster gets when none is named with --context.
+pub const CONTEXT: &str = "default";
+
+/// Runs one member of the coordinator. The first has --bootstrap, the others --join.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  muster coordinator --data-dir c1 --listen 127.0.0.1:7070 --bootstrap\n  muster coordinator --data-dir c2 --listen 127.0.0.1:7071 --join 127.0.0.1:7070 --join-token-file c1/join-token\n  muster coordinator --config /etc/muster/coordinator.toml --check-config")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where log, state and secrets lie; made when absent.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The one port [default: 127.0.0.1:7070]. Beyond loopback only with TLS.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// How others reach this member, host:port [default: --listen].
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    /// Make a new cluster of this one member; writes DIR/join-token and a context. A data directory that has a cluster just starts.
+    #[arg(long)]
+    bootstrap: bool,
+    /// Members of the cluster to join, separated by commas. A data directory that has joined just starts.
+    #[arg(long, value_name = "ADDR,…")]
+    join: Vec<String>,
+    /// The file with the join token.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<String>,
+    /// Where blobs, artifacts and logs lie, reachable by all members and workers: file:///path.
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+impl Args {
+    /// # Errors
+    /// A bad configuration, before any port opens; a member that cannot start or go on.
+    pub fn run(self, global: &Global) -> Done {
+        let Merged { settings, warnings } =
+            merge::<CoordinatorFile>(self.config.config.as_deref(), &KEYS, &self.flags(), std::env::vars())?;
+        warn(&warnings);
+        let config = settings.check()?;
+        if self.config.check_config {
+            output::talk("the configuration is sound");
+            return Ok(DONE);
+        }
+        log::start(settings.log.level.as_deref(), "info");
+        let name = global.context.clone().unwrap_or_else(|| CONTEXT.to_owned());
+        block_on(serve(config, name))
+    }
+
+    fn flags(&self) -> Vec<Flag> {
+        let one = |text: &Option<String>| text.clone().into_iter().collect::<Vec<_>>();
+        let mut flags = vec![
+            ("coordinator", "data_dir", one(&self.data_dir)),
+            ("coordinator", "listen", one(&self.listen)),
+            ("coordinator", "advertise", one(&self.advertise)),
+            ("coordinator", "bootstrap", if self.bootstrap { vec!["true".to_owned()] } else { Vec::new() }),
+            ("coordinator", "join", self.join.clone()),
+            ("coordinator", "join_token_file", one(&self.join_token_file)),
+            ("store", "url", one(&self.store_url)),
+        ];
+        flags.extend(self.tls.flags());
+        flags
+    }
+}
+
+async fn serve(config: CoordinatorConfig, name: String) -> Done {
+    let bootstrap = config.bootstrap;
+    let tls = config.tls.as_ref().map(TlsFiles::from);
+    // A start waits for ports, disks and other members: it too ends by a signal.
+    let mut running = tokio::select! {
+        running = muster_coordinator::start(config) => running?,
+        _ = ending() => return Ok(DONE),
+    };
+    introduce(&running, &name, tls, bootstrap)?;
+    let failed = tokio::select! {
+        _ = ending() => None,
+        error = running.failed() => Some(error),
+    };
+    running.stop().await;
+    failed.map_or(Ok(DONE), |error| Err(Failure::from(error)))
+}
+
+/// Writes the context of a new cluster, or adds this member to the one that this machine knows, and says where it listens.
+///
+/// # Errors
+/// The context cannot be written.
+pub fn introduce(running: &Running, name: &str, tls: Option<TlsFiles>, create: bool) -> Result<(), Failure> {
+    let context = Context { addresses: vec![running.advertised.clone()], token: running.user_token.clone(), tls };
+    let context = context::learn(name, context, create)?;
+    output::talk(&format!("member {} listens on {}", running.member, running.address));
+    if let Some(name) = context {
+        output::talk(&format!("context {name}: {}", running.advertised));
+    }
+    if let Some(file) = &running.join_token_file {
+        output::talk(&format!("join token, good for an hour: {}", file.display()));
+    }
+    Ok(())
+}

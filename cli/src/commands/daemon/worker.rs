@@ -1,0 +1,118 @@
+//! `muster worker`: one machine's agent. Its end leaves its tasks running; the next start adopts them.
+
+use super::{ConfigArgs, Flag, TlsArgs, block_on, chain, ending, warn};
+use crate::config::layers::{Merged, merge};
+use crate::config::log;
+use crate::config::worker::{KEYS, WorkerFile};
+use crate::failure::{DONE, Done, Failure};
+use crate::output;
+use muster_worker::{Shutdown, WorkerError};
+
+/// The daemon's settings as flags.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where identity, journal, attempts and cache lie; made when absent.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Unique in the cluster [default: the host's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// Members, separated by commas; any of them will do.
+    #[arg(long, value_name = "ADDR,…")]
+    join: Vec<String>,
+    /// The file with the join token; not needed once joined.
+    #[arg(long, value_name = "FILE")]
+    join_token_file: Option<String>,
+    /// The class of machine [default: default].
+    #[arg(long)]
+    pool: Option<String>,
+    /// A label, for constraints.
+    #[arg(long = "label", value_name = "K=V")]
+    labels: Vec<String>,
+    /// The provider may take this machine back.
+    #[arg(long)]
+    spot: bool,
+    /// CPUs to offer; may exceed the machine's.
+    #[arg(long, value_name = "N")]
+    cpus: Option<String>,
+    /// Memory to offer, e.g. 64GiB; may exceed the machine's.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Disk to offer.
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<String>,
+    /// Simulated GPUs, e.g. 8xH100-80GB; marked as such everywhere.
+    #[arg(long, value_name = "SPEC")]
+    gpus: Option<String>,
+    /// A variable of this environment that tasks get.
+    #[arg(long = "env", value_name = "NAME")]
+    env: Vec<String>,
+    /// Most bytes of cached workdirs and inputs.
+    #[arg(long, value_name = "SIZE")]
+    cache: Option<String>,
+    /// Most bytes of each captured stream on this machine.
+    #[arg(long, value_name = "SIZE")]
+    log_cap: Option<String>,
+    /// Where blobs, artifacts and logs lie [default: what the cluster says].
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+impl Args {
+    /// # Errors
+    /// A bad configuration, before anything is opened; a worker that cannot start or go on.
+    pub fn run(self) -> Done {
+        let Merged { settings, warnings } =
+            merge::<WorkerFile>(self.config.config.as_deref(), &KEYS, &self.flags(), std::env::vars())?;
+        warn(&warnings);
+        let config = settings.check()?;
+        if self.config.check_config {
+            output::talk("the configuration is sound");
+            return Ok(DONE);
+        }
+        log::start(settings.log.level.as_deref(), "info");
+        block_on(async {
+            let shutdown = async {
+                ending().await;
+                Shutdown::LeaveTasks
+            };
+            muster_worker::run(config, shutdown).await?;
+            Ok(DONE)
+        })
+    }
+
+    fn flags(&self) -> Vec<Flag> {
+        let one = |text: &Option<String>| text.clone().into_iter().collect::<Vec<_>>();
+        let mut flags = vec![
+            ("worker", "data_dir", one(&self.data_dir)),
+            ("worker", "name", one(&self.name)),
+            ("worker", "join", self.join.clone()),
+            ("worker", "join_token_file", one(&self.join_token_file)),
+            ("worker", "pool", one(&self.pool)),
+            ("worker", "labels", self.labels.clone()),
+            ("worker", "spot", if self.spot { vec!["true".to_owned()] } else { Vec::new() }),
+            ("worker", "cpus", one(&self.cpus)),
+            ("worker", "memory", one(&self.memory)),
+            ("worker", "disk", one(&self.disk)),
+            ("worker", "gpus", one(&self.gpus)),
+            ("worker", "env", self.env.clone()),
+            ("worker", "cache", one(&self.cache)),
+            ("worker", "log_cap", one(&self.log_cap)),
+            ("store", "url", one(&self.store_url)),
+        ];
+        flags.extend(self.tls.flags());
+        flags
+    }
+}
+
+impl From<WorkerError> for Failure {
+    fn from(error: WorkerError) -> Self {
+        let hint = error.hint();
+        let failure = Self::new("NO_START", chain(&error));
+        if hint.is_empty() { failure } else { failure.hint(hint) }
+    }
+}

@@ -1,0 +1,28 @@
+//! Verbs about queues.
+
+pub mod list;
+
+use crate::args::Global;
+use crate::failure::Done;
+
+/// Queues: where jobs wait.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    List(list::Args),
+}
+
+impl Args {
+    /// # Errors
+    /// As the verb.
+    pub async fn run(self, global: &Global) -> Done {
+        match self.verb {
+            Verb::List(args) => args.run(global).await,
+        }
+    }
+}

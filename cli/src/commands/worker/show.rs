@@ -1,0 +1,79 @@
+//! `muster worker show ID`: one machine, its devices, its leases.
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::failure::{DONE, Done};
+use crate::output::{self, OutputArgs, table::Table, time};
+use muster_core::view_doc::WorkerDoc;
+use muster_proto::api::GetRequest;
+use std::fmt::Write;
+
+/// Shows one worker: what it has, its devices, what runs on it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  muster worker show w1")]
+pub struct Args {
+    /// Its name or number.
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Args {
+    /// # Errors
+    /// No such worker; nothing reachable.
+    pub async fn run(self, global: &Global) -> Done {
+        let mut client = Client::new(global)?;
+        let (json, worker) =
+            client.document::<WorkerDoc>(async |api| api.get_worker(GetRequest { id: self.id.clone() }).await).await?;
+        if self.output.is_json() {
+            output::document(&json)?;
+        } else {
+            output::data(&text(&worker))?;
+        }
+        Ok(DONE)
+    }
+}
+
+fn text(worker: &WorkerDoc) -> String {
+    let mut out = format!("worker {} `{}` {}", worker.id, worker.name, worker.state);
+    if let Some(reason) = &worker.drain_reason {
+        let _ = write!(out, ": {reason}");
+    }
+    let _ = write!(
+        out,
+        "\npool {}{}, host {}, version {}\nCPUs {}/{} used, memory {}/{}, disk {}/{}, isolation {}\n",
+        worker.pool,
+        if worker.spot { " (spot)" } else { "" },
+        worker.host,
+        worker.version,
+        worker.used_cpu_milli.div_ceil(1000),
+        worker.cpus,
+        time::size(worker.used_memory),
+        time::size(worker.memory),
+        time::size(worker.used_disk),
+        time::size(worker.disk),
+        worker.isolation,
+    );
+    if !worker.labels.is_empty() {
+        let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let _ = writeln!(out, "labels {}", labels.join(" "));
+    }
+    if !worker.gpus.is_empty() {
+        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HELD BY"]);
+        for gpu in &worker.gpus {
+            let kind = if gpu.simulated { "simulated" } else { "real" };
+            let held = gpu.held_by.clone().unwrap_or_default();
+            table.row([gpu.uuid.clone(), gpu.model.clone(), time::size(gpu.memory), kind.to_owned(), held]);
+        }
+        let _ = write!(out, "\n{}", table.render());
+    }
+    if !worker.leases.is_empty() {
+        let mut table = Table::new(&["ATTEMPT", "STATE", ">TOKEN", "DEVICES"]);
+        for lease in &worker.leases {
+            table.row([lease.attempt.clone(), lease.state.clone(), lease.token.to_string(), lease.devices.join(",")]);
+        }
+        let _ = write!(out, "\n{}", table.render());
+    }
+    out
+}

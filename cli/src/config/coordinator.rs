@@ -1,0 +1,92 @@
+//! The TOML of `muster coordinator`: `[coordinator]`, `[store]`, `[tls]`, `[log]`.
+
+use super::layers::{Key, Kind};
+use super::log::LogConfig;
+use crate::failure::Failure;
+use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_proto::channel::Tls;
+use serde::Deserialize;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoordinatorFile {
+    pub coordinator: CoordinatorSection,
+    pub store: StoreConfig,
+    pub tls: Option<Tls>,
+    pub log: LogConfig,
+}
+
+/// The member itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoordinatorSection {
+    /// Where log, state and secrets lie. Required.
+    pub data_dir: Option<PathBuf>,
+    /// The one port. Default: 127.0.0.1:7070.
+    pub listen: Option<String>,
+    /// How others reach this member. Default: `listen`.
+    pub advertise: Option<String>,
+    /// Make a new cluster of this one member, once.
+    pub bootstrap: bool,
+    /// Members of the cluster to join.
+    pub join: Vec<String>,
+    /// The file with the join token.
+    pub join_token_file: Option<PathBuf>,
+}
+
+/// Every key, for environment and flags.
+pub const KEYS: [Key; 11] = [
+    Key::new("coordinator", "data_dir", Kind::Text),
+    Key::new("coordinator", "listen", Kind::Text),
+    Key::new("coordinator", "advertise", Kind::Text),
+    Key::new("coordinator", "bootstrap", Kind::Switch),
+    Key::new("coordinator", "join", Kind::List),
+    Key::new("coordinator", "join_token_file", Kind::Text),
+    Key::new("store", "url", Kind::Text),
+    Key::new("tls", "ca", Kind::Text),
+    Key::new("tls", "certificate", Kind::Text),
+    Key::new("tls", "key", Kind::Text),
+    Key::new("log", "level", Kind::Text),
+];
+
+impl CoordinatorFile {
+    /// What the coordinator takes, checked.
+    ///
+    /// # Errors
+    /// What cannot work, before any port opens.
+    pub fn check(&self) -> Result<CoordinatorConfig, Failure> {
+        let section = &self.coordinator;
+        let data_dir = section
+            .data_dir
+            .clone()
+            .ok_or_else(|| Failure::new("BAD_CONFIG", "no data directory is given").hint("--data-dir DIR, or coordinator.data_dir"))?;
+        let mut config = CoordinatorConfig {
+            data_dir,
+            advertise: section.advertise.clone(),
+            bootstrap: section.bootstrap,
+            join: section.join.clone(),
+            join_token_file: section.join_token_file.clone(),
+            store: self.store.clone(),
+            tls: self.tls.clone(),
+            ..CoordinatorConfig::default()
+        };
+        if let Some(listen) = &section.listen {
+            config.listen = socket(listen)?;
+        }
+        config.validate().map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+        Ok(config)
+    }
+}
+
+/// An address to listen on: host:port.
+///
+/// # Errors
+/// A text that names none.
+pub fn socket(text: &str) -> Result<SocketAddr, Failure> {
+    text.parse().ok().or_else(|| text.to_socket_addrs().ok()?.next()).ok_or_else(|| {
+        Failure::new("BAD_CONFIG", format!("`{text}` is no address to listen on")).hint("write host:port, for example 127.0.0.1:7070")
+    })
+}

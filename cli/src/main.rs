@@ -1,0 +1,31 @@
+//! muster: the one binary. Daemons, verbs of users and operators, and the shim.
+//!
+//! Code map: `args` what may be typed · `commands/<noun>/<verb>.rs` one file a verb · `client` calls with failover · `context` which cluster ·
+//! `config` a daemon's settings from file, environment and flags · `job_input` job files and scripts · `output` tables and documents ·
+//! `failure` errors, hints and exit codes, in one place.
+//!
+//! Architecture invariant: no decision of scheduling or state is taken here; what is checked locally is checked by the server's own code.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod context;
+mod failure;
+mod job_input;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let raw: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // The shim must not meet a runtime, a thread or a parser: it forks.
+    if raw.get(1).is_some_and(|verb| verb == "shim") {
+        return commands::shim::run(raw.into_iter().skip(2));
+    }
+    let json = output::json_wanted(&raw);
+    match args::parse(raw, json).and_then(commands::run) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(json),
+    }
+}
