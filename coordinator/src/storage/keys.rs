@@ -5,14 +5,15 @@ use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use muster_core::state::Key;
 
 const META: u8 = 0x01;
-const JOB: u8 = 0x02;
-const TASK: u8 = 0x03;
-const BLOCK: u8 = 0x04;
-const ARTIFACTS: u8 = 0x05;
-const WORKER: u8 = 0x06;
-const LIVE: u8 = 0x07;
-const REQUEST: u8 = 0x08;
-const PART: u8 = 0x09;
+const SPEC: u8 = 0x02;
+const JOB: u8 = 0x03;
+const TASK: u8 = 0x04;
+const BLOCK: u8 = 0x05;
+const ARTIFACTS: u8 = 0x06;
+const WORKER: u8 = 0x07;
+const LIVE: u8 = 0x08;
+const REQUEST: u8 = 0x09;
+const PART: u8 = 0x0a;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -41,6 +42,7 @@ impl Bytes {
 pub fn encode(key: &Key) -> Vec<u8> {
     match key {
         Key::Meta => Bytes::of(META),
+        Key::Spec(job) => Bytes::of(SPEC).long(job.0),
         Key::Job(job) => Bytes::of(JOB).long(job.0),
         Key::Task(job, task) => Bytes::of(TASK).long(job.0).short(task.0),
         Key::Block(job, task, block) => Bytes::of(BLOCK).long(job.0).short(task.0).short(*block),
@@ -62,7 +64,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let wanted = match *kind {
         META => 0,
-        JOB | WORKER | LIVE => 8,
+        SPEC | JOB | WORKER | LIVE => 8,
         TASK => 12,
         BLOCK | ARTIFACTS => 16,
         _ => rest.len(),
@@ -72,6 +74,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     }
     Some(match *kind {
         META => Key::Meta,
+        SPEC => Key::Spec(JobId(long(0)?)),
         JOB => Key::Job(JobId(long(0)?)),
         TASK => Key::Task(JobId(long(0)?), TaskNo(short(8)?)),
         BLOCK => Key::Block(JobId(long(0)?), TaskNo(short(8)?), short(12)?),
@@ -128,6 +131,7 @@ mod tests {
         let (job, task) = (JobId(0x0102), TaskNo(7));
         let keys = [
             Key::Meta,
+            Key::Spec(job),
             Key::Job(job),
             Key::Job(JobId(u64::MAX)),
             Key::Task(job, task),

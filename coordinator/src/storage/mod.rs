@@ -5,11 +5,13 @@
 
 pub mod disk;
 pub mod error;
+pub mod keys;
 pub mod member;
 #[cfg(test)]
 pub mod memory;
 pub mod promised;
 pub mod rocks;
+pub mod rows;
 
 pub use disk::{Change, Disk, Table};
 pub use error::StorageError;

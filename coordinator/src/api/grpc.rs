@@ -1,0 +1,255 @@
+//! The adapter of `muster.api.v1`: wire types in, use cases, wire types out.
+
+use super::error::ApiError;
+use super::logs::{LogItem, LogQuery};
+use super::service::{Service, Verb, request};
+use super::submit::Submission;
+use super::views::JobFilter;
+use crate::security::{Caller, Gate};
+use futures::{Stream, StreamExt};
+use muster_core::model::blob::BlobId;
+use muster_core::model::ids::JobId;
+use muster_core::spec::limits;
+use muster_proto::api::api_server::{Api, ApiServer};
+use muster_proto::api::{
+    Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, SubmitPart,
+    SubmitReply, WatchEvent, WatchRequest,
+};
+use muster_proto::channel::MESSAGE_BYTES_MAX;
+use std::pin::Pin;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Most blob ids of one question.
+const BLOB_IDS_MAX: usize = 200_000;
+
+/// The service behind its gate.
+pub struct Grpc(Service);
+
+impl Grpc {
+    /// Ready to be added to a server.
+    #[must_use]
+    pub fn server(service: Service, gate: Gate) -> InterceptedService<ApiServer<Self>, impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<>> {
+        let server = ApiServer::new(Self(service)).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(64 << 20);
+        InterceptedService::new(server, move |request| gate.user(request))
+    }
+
+    async fn mutate(&self, verb: Verb, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let mutation = call.into_inner();
+        let request = request(mutation.request_id, named(mutation.user, user))?;
+        let indices = self.0.mutate(verb, request, &mutation.target).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+}
+
+fn user_of<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map_or_else(String::new, |caller| caller.0.clone())
+}
+
+/// The name that the command line gives (who is logged in there), else the token's.
+fn named(said: String, token: String) -> String {
+    if said.is_empty() { token } else { said }
+}
+
+fn document<T: serde::Serialize>(doc: &T) -> Result<Response<Document>, Status> {
+    let json = serde_json::to_string(doc).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Response::new(Document { json }))
+}
+
+fn blob_id(bytes: &[u8]) -> Result<BlobId, ApiError> {
+    bytes.try_into().map(BlobId).map_err(|_| ApiError::BadRequest("a blob id has 32 bytes".to_owned()))
+}
+
+#[tonic::async_trait]
+impl Api for Grpc {
+    async fn submit(&self, call: Request<Streaming<SubmitPart>>) -> Result<Response<SubmitReply>, Status> {
+        let user = user_of(&call);
+        let mut parts = call.into_inner();
+        let first = parts.message().await?.ok_or_else(|| ApiError::BadRequest("an empty submission".to_owned()))?;
+        let mut submission = Submission {
+            request: Some(request(first.request_id, named(first.user, user))?),
+            params: first.params.into_iter().collect(),
+            workdir: if first.workdir.is_empty() { None } else { Some(blob_id(&first.workdir)?) },
+            job: first.job.to_vec(),
+            hold: first.hold,
+        };
+        while let Some(part) = parts.message().await? {
+            submission.job.extend_from_slice(&part.job);
+            if submission.job.len() > limits::FILE_BYTES {
+                return Err(ApiError::TooLarge(limits::FILE_BYTES).into());
+            }
+        }
+        let done = self.0.submit(submission).await?;
+        Ok(Response::new(SubmitReply { job: done.job.0, tasks: done.tasks, indices: done.indices, name: done.name }))
+    }
+
+    async fn cancel(&self, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
+        self.mutate(Verb::Cancel, call).await
+    }
+
+    async fn hold(&self, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
+        self.mutate(Verb::Hold, call).await
+    }
+
+    async fn release(&self, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
+        self.mutate(Verb::Release, call).await
+    }
+
+    async fn rerun(&self, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
+        self.mutate(Verb::Rerun, call).await
+    }
+
+    async fn drain(&self, call: Request<DrainRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let drain = call.into_inner();
+        let request = request(drain.request_id, named(drain.user, user))?;
+        let indices = self.0.drain(request, &drain.worker, drain.deadline_ms, drain.reason).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn undrain(&self, call: Request<DrainRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let drain = call.into_inner();
+        let request = request(drain.request_id, named(drain.user, user))?;
+        let indices = self.0.undrain(request, &drain.worker).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn list_jobs(&self, call: Request<ListJobsRequest>) -> Result<Response<Document>, Status> {
+        let asked = call.into_inner();
+        let filter = JobFilter {
+            states: asked.states,
+            queue: asked.queue,
+            user: asked.user,
+            labels: asked.labels,
+            since_ms: asked.since_ms,
+            limit: asked.limit,
+            before: asked.before,
+        };
+        document(&self.0.list_jobs(&filter).await?)
+    }
+
+    async fn get_job(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.get_job(&call.into_inner().id).await?)
+    }
+
+    async fn list_workers(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_workers().await?)
+    }
+
+    async fn get_worker(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.get_worker(&call.into_inner().id).await?)
+    }
+
+    async fn list_queues(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_queues().await?)
+    }
+
+    async fn cluster_status(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.cluster())
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(&self, call: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let job = JobId(call.into_inner().job);
+        let mut watcher = self.0.hub.watch(job);
+        self.0.target(&job.to_string()).await?;
+        let service = self.0.clone();
+        let (sink, events) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let mut last = None;
+            while let Some((summary, code)) = service.peek(job) {
+                let terminal = code.is_some();
+                if last.as_ref() != Some(&summary) {
+                    let event = WatchEvent {
+                        state: summary.state.clone(),
+                        json: serde_json::to_string(&summary).unwrap_or_default(),
+                        terminal,
+                        exit_code: code.unwrap_or_default(),
+                        text: format!("job {job} is {}: {} of {} done", summary.state, summary.tasks.finished(), summary.tasks.total),
+                    };
+                    if sink.send(Ok(event)).await.is_err() {
+                        return;
+                    }
+                    last = Some(summary);
+                }
+                if terminal {
+                    return;
+                }
+                tokio::select! {
+                    _ = watcher.next() => {}
+                    () = sink.closed() => return,
+                }
+                // Many changes at once are one message.
+                while watcher.try_next().is_some() {}
+            }
+            let _ = sink.send(Err(ApiError::NoJob(job.0).into())).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(events))))
+    }
+
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<LogChunk, Status>> + Send>>;
+
+    async fn logs(&self, call: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let asked = call.into_inner();
+        let query = LogQuery {
+            job: JobId(asked.job),
+            task: asked.task,
+            index: asked.index,
+            attempt: asked.attempt,
+            follow: asked.follow,
+            stdout: asked.both || !asked.only_stderr,
+            stderr: asked.both || asked.only_stderr,
+            tail: asked.tail,
+        };
+        let items = self.0.logs(query).await?;
+        let chunks = ReceiverStream::new(items).map(|item| Ok(chunk(item?)));
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn missing_blobs(&self, call: Request<BlobIds>) -> Result<Response<BlobIds>, Status> {
+        let ids = call.into_inner().ids;
+        if ids.len() > BLOB_IDS_MAX {
+            return Err(ApiError::BadRequest(format!("{} blob ids; the most is {BLOB_IDS_MAX}", ids.len())).into());
+        }
+        let store = &self.0.store;
+        let asked = futures::stream::iter(ids).map(|bytes| async move {
+            let id = blob_id(&bytes)?;
+            Ok::<_, ApiError>((!store.has(id).await?).then_some(bytes))
+        });
+        let answers: Vec<Result<_, ApiError>> = asked.buffered(16).collect().await;
+        let mut missing = Vec::new();
+        for answer in answers {
+            missing.extend(answer?);
+        }
+        Ok(Response::new(BlobIds { ids: missing }))
+    }
+
+    async fn put_blobs(&self, call: Request<Streaming<Blob>>) -> Result<Response<BlobIds>, Status> {
+        let mut blobs = call.into_inner();
+        let mut ids = Vec::new();
+        while let Some(blob) = blobs.message().await? {
+            let said = blob_id(&blob.id)?;
+            if BlobId::of(&blob.bytes) != said {
+                return Err(ApiError::WrongBlob(said.to_string()).into());
+            }
+            self.0.store.put(blob.bytes).await.map_err(ApiError::from)?;
+            ids.push(blob.id);
+        }
+        Ok(Response::new(BlobIds { ids }))
+    }
+}
+
+fn chunk(item: LogItem) -> LogChunk {
+    match item {
+        LogItem::Chunk { task, index, attempt, stderr, offset, bytes } => {
+            LogChunk { task: task.to_string(), index, attempt, stderr, offset, bytes, ..LogChunk::default() }
+        }
+        LogItem::Note(note) => LogChunk { note, ..LogChunk::default() },
+        LogItem::End { state, exit_code } => LogChunk { terminal: true, exit_code, state, ..LogChunk::default() },
+    }
+}

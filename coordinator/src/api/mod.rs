@@ -1,0 +1,17 @@
+//! What users, workers and members call. `service` holds the use cases on core types; `grpc`, `worker` and `member` are adapters.
+//!
+//! Architecture invariant: wire types stop at the adapters.
+
+pub mod error;
+pub mod forward;
+pub mod grpc;
+pub mod logs;
+pub mod member;
+pub mod service;
+pub mod submit;
+pub mod views;
+pub mod worker;
+
+pub use error::ApiError;
+pub use forward::Forward;
+pub use service::Service;

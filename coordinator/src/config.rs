@@ -1,0 +1,171 @@
+//! What one member is told: one TOML file, flags and environment over it (merged by the command line), checked before any port
+//! opens.
+
+use muster_proto::channel::Tls;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One member's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoordinatorConfig {
+    /// Where log, state and secrets lie; made when absent.
+    pub data_dir: PathBuf,
+    /// The one port: gRPC of users, workers and members.
+    pub listen: SocketAddr,
+    /// How other members and workers reach this one, `host:port`; default: `listen`.
+    pub advertise: Option<String>,
+    /// Make a new cluster of this one member. On a data directory that has one already: just start.
+    pub bootstrap: bool,
+    /// Members of the cluster to join, `host:port` each. On a data directory that has joined already: just start.
+    pub join: Vec<String>,
+    /// The file with the join token, for `join`.
+    pub join_token_file: Option<PathBuf>,
+    pub store: StoreConfig,
+    /// Certificates; without them `listen` must be loopback.
+    pub tls: Option<Tls>,
+}
+
+/// Where blobs, artifacts and logs lie: reachable by all members and workers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `file:///absolute/path`. A joining member is told by the cluster. On loopback all members share the machine, so the
+    /// default there is `DATA_DIR/store` of the first member; beyond loopback it is required.
+    pub url: Option<String>,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./.muster-coordinator"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            advertise: None,
+            bootstrap: false,
+            join: Vec::new(),
+            join_token_file: None,
+            store: StoreConfig::default(),
+            tls: None,
+        }
+    }
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{0:?} is not an address: write host:port")]
+    BadAddress(String),
+    #[error("advertise is {0}, which nobody can reach")]
+    UnspecifiedAdvertise(String),
+    #[error("bootstrap and join exclude each other: a member either makes a cluster or joins one")]
+    BootstrapAndJoin,
+    #[error("join is given without join_token_file")]
+    JoinWithoutToken,
+    #[error("store.url is required when listening on {0}: workers and members elsewhere must reach the store")]
+    NoStore(SocketAddr),
+    #[error("store.url {0:?} is not supported: write file:///absolute/path")]
+    BadStore(String),
+    #[error("refused to listen on {0} without TLS: beyond loopback anyone could read tokens and run programs")]
+    ClearText(SocketAddr),
+}
+
+impl ConfigError {
+    /// The next step, for people.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::BadAddress(_) => "for example 127.0.0.1:7070",
+            Self::UnspecifiedAdvertise(_) => "set advertise to an address of this machine that the others can reach",
+            Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
+            Self::JoinWithoutToken => "the first member wrote DATA_DIR/join-token; name a copy of it",
+            Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
+            Self::ClearText(_) => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
+        }
+    }
+}
+
+impl CoordinatorConfig {
+    /// The address that others dial.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+
+    /// Checks what can be checked without touching disk or network.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for address in self.join.iter().chain(&self.advertise) {
+            let sound = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            if !sound {
+                return Err(ConfigError::BadAddress(address.clone()));
+            }
+        }
+        if self.bootstrap && !self.join.is_empty() {
+            return Err(ConfigError::BootstrapAndJoin);
+        }
+        if !self.join.is_empty() && self.join_token_file.is_none() {
+            return Err(ConfigError::JoinWithoutToken);
+        }
+        if let Some(url) = &self.store.url
+            && !url.strip_prefix("file://").is_some_and(|path| path.starts_with('/'))
+        {
+            return Err(ConfigError::BadStore(url.clone()));
+        }
+        if !self.listen.ip().is_loopback() {
+            if self.tls.is_none() {
+                return Err(ConfigError::ClearText(self.listen));
+            }
+            if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+                return Err(ConfigError::UnspecifiedAdvertise(self.listen.to_string()));
+            }
+            if self.store.url.is_none() && self.join.is_empty() {
+                return Err(ConfigError::NoStore(self.listen));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_before_a_port_opens() {
+        let good = CoordinatorConfig { bootstrap: true, ..CoordinatorConfig::default() };
+        assert_eq!(good.validate(), Ok(()));
+        let everywhere: SocketAddr = "0.0.0.0:7070".parse().expect("address");
+        let token = Some(PathBuf::from("t"));
+        for (config, error) in [
+            (CoordinatorConfig { join: vec!["h:1".into()], ..good.clone() }, ConfigError::BootstrapAndJoin),
+            (CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() }, ConfigError::JoinWithoutToken),
+            (
+                CoordinatorConfig { bootstrap: false, join: vec!["h".into()], join_token_file: token, ..good.clone() },
+                ConfigError::BadAddress("h".into()),
+            ),
+            (CoordinatorConfig { listen: everywhere, ..good.clone() }, ConfigError::ClearText(everywhere)),
+            (
+                CoordinatorConfig { listen: everywhere, tls: Some(Tls::default()), ..good.clone() },
+                ConfigError::UnspecifiedAdvertise("0.0.0.0:7070".into()),
+            ),
+            (
+                CoordinatorConfig {
+                    listen: everywhere,
+                    tls: Some(Tls::default()),
+                    advertise: Some("a:1".into()),
+                    ..good.clone()
+                },
+                ConfigError::NoStore(everywhere),
+            ),
+            (
+                CoordinatorConfig { store: StoreConfig { url: Some("s3://b".into()) }, ..good.clone() },
+                ConfigError::BadStore("s3://b".into()),
+            ),
+        ] {
+            assert_eq!(config.validate(), Err(error));
+        }
+    }
+}

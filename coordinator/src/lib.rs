@@ -1,0 +1,26 @@
+//! muster-coordinator: one member. The async shell around `muster_core`: it moves bytes and keeps promises about them, and decides
+//! nothing.
+//!
+//! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
+//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread · [`sessions`] workers · [`api`] what is
+//! called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod history;
+pub mod leader;
+pub mod leadership;
+pub mod machine;
+pub mod peers;
+pub mod proposer;
+pub mod raft;
+pub mod security;
+pub mod sessions;
+mod start;
+pub mod storage;
+pub mod store;
+pub mod watch;
+
+pub use config::{ConfigError, CoordinatorConfig, StoreConfig};
+pub use start::{Running, StartError, run, start};

@@ -1,0 +1,111 @@
+//! [`CoreMachine`]: `muster_core::State` bound to the replicated log. What was applied is published, to the leader thread and to the
+//! watchers, once its rows are in the store, in log order.
+
+use crate::leader::{LeaderHandle, ToLeader};
+use crate::raft::{Applied, Machine, RestoreError, Rows};
+use crate::storage::{keys, rows};
+use crate::watch::Hub;
+use muster_core::command::Batch;
+use muster_core::event::Event;
+use muster_core::reply::Replies;
+use muster_core::state::{Changes, Delta, Entry, State};
+use std::sync::Arc;
+
+/// The state, and what is published of it.
+pub struct CoreMachine {
+    state: State,
+    hub: Arc<Hub>,
+    leader: LeaderHandle,
+    /// The leader thread wants deltas.
+    leading: bool,
+    /// Applied, not yet in the store.
+    events: Vec<Event>,
+    changes: Changes,
+}
+
+impl CoreMachine {
+    /// An empty state that publishes to `hub` and, once [`CoreMachine::start_leading`], to `leader`.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, leader: LeaderHandle) -> Self {
+        Self { state: State::new(), hub, leader, leading: false, events: Vec::new(), changes: Changes::default() }
+    }
+
+    /// The state after the last applied entry.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// From here on the leader thread hears every delta. It gets the whole state first, through the same channel and under the
+    /// same lock as deltas, so that none is missed and none comes before it. A delta is read from the state when it is sent, so
+    /// one that the whole contains already says nothing old.
+    pub fn start_leading(&mut self, term: u64) {
+        self.leading = true;
+        let state: Box<Delta> = Box::new(self.state.full_delta());
+        self.leader.send(ToLeader::Elected { term, state });
+    }
+
+    /// No more deltas.
+    pub fn stop_leading(&mut self) {
+        if std::mem::take(&mut self.leading) {
+            self.leader.send(ToLeader::Deposed);
+        }
+    }
+
+    fn publish(&mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        self.hub.publish(std::mem::take(&mut self.events), &changes);
+    }
+}
+
+impl Machine for CoreMachine {
+    type Batch = Batch;
+    type Replies = Replies;
+
+    fn apply(&mut self, index: u64, batch: &Batch, _rows: &dyn Rows) -> Applied<Replies> {
+        let mut replies = Vec::with_capacity(batch.commands.len());
+        let mut changes = Changes::default();
+        for command in &batch.commands {
+            let applied = self.state.apply(Entry { index, stamp: batch.stamp, command });
+            replies.push(applied.reply);
+            self.events.extend(applied.events);
+            changes.merge(applied.changes);
+        }
+        let mut touched: Vec<(Vec<u8>, Option<Vec<u8>>)> =
+            changes.keys.iter().map(|key| (keys::encode(key), self.state.row(key).map(|row| rows::encode(&row)))).collect();
+        touched.extend(changes.history.iter().map(|ended| (keys::history(ended.at, ended.number), Some(rows::encode(ended)))));
+        // Only the keys and the leader's hints are needed further on.
+        changes.history.clear();
+        self.changes.merge(changes);
+        Applied { replies, rows: touched }
+    }
+
+    fn stored(&mut self, _index: u64) {
+        if self.leading && self.changes != Changes::default() {
+            let delta = self.state.delta(&self.changes);
+            self.leader.send(ToLeader::Delta(Box::new(delta)));
+        }
+        self.publish();
+    }
+
+    fn restore(&mut self, stored: &dyn Rows, _applied: u64) -> Result<(), RestoreError> {
+        let mut all = Vec::new();
+        let mut bad = None;
+        stored.scan(&[0], Some(&[keys::HISTORY]), &mut |key, value| {
+            let row = keys::decode(key).ok_or_else(|| "unknown kind of row".to_owned()).and_then(|k| Ok((k, rows::decode(value)?)));
+            match row {
+                Ok(pair) => all.push(pair),
+                Err(reason) => bad = Some(RestoreError::BadRow { key: key.to_vec(), reason }),
+            }
+            bad.is_none()
+        })?;
+        if let Some(bad) = bad {
+            return Err(bad);
+        }
+        self.state = State::restore(all.into_iter()).map_err(|error| RestoreError::BadRow { key: Vec::new(), reason: error.to_string() })?;
+        self.events.clear();
+        self.changes = Changes::default();
+        self.hub.resync();
+        Ok(())
+    }
+}
