@@ -74,15 +74,10 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, scale) in &UNITS[..4] {
-            if self.0 >= *scale && self.0.is_multiple_of(*scale) {
-                return write!(f, "{}{name}", self.0 / scale);
-            }
-        }
-        for (name, scale) in &UNITS[4..8] {
-            if self.0 >= *scale && self.0.is_multiple_of(*scale) {
-                return write!(f, "{}{name}", self.0 / scale);
-            }
+        // The unit that leaves the smallest whole number says it best: 20GB, not 19531250KiB.
+        let exact = UNITS.iter().filter(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale));
+        if let Some((name, scale)) = exact.min_by_key(|(_, scale)| self.0 / scale) {
+            return write!(f, "{}{name}", self.0 / scale);
         }
         write!(f, "{}B", self.0)
     }

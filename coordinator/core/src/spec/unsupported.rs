@@ -1,0 +1,152 @@
+//! Fields that this version reads but does not run. Where ignoring one would give a wrong run, the job is refused by the field's name;
+//! where it only gives less comfort, it is accepted with a warning. The table in `docs/src/job-file.md` says the same.
+
+use super::error::{SpecCode, SpecError, SpecWarning};
+use super::file::{JobFile, TaskFile};
+use super::later::OnExceed;
+use super::limits;
+use super::policy::{CheckpointFile, RetryFile};
+use super::request::ResourcesFile;
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub errors: Vec<SpecError>,
+    pub warnings: Vec<SpecWarning>,
+}
+
+impl Found {
+    fn refuse(&mut self, path: &str, field: &str, hint: &str) {
+        if self.errors.len() < limits::ERRORS {
+            let path = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+            let message = format!("this version of Muster does not run `{field}` yet");
+            self.errors.push(SpecError::at(SpecCode::Unsupported, path, message).hint(hint));
+        }
+    }
+
+    fn warn(&mut self, path: &str, field: &str, message: &str) {
+        if self.warnings.len() < limits::ERRORS {
+            let field = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+            self.warnings.push(SpecWarning { field, message: message.to_owned() });
+        }
+    }
+}
+
+/// Looks at every field whose feature is still to come.
+pub(super) fn scan(job: &JobFile) -> Found {
+    let mut found = Found::default();
+    if job.schedule.is_some() {
+        found.refuse("", "schedule", "remove it and submit the job when it is due, for example from cron");
+    }
+    if !job.on.is_empty() {
+        found.refuse("", "on", "remove it and submit the job when its cause occurs");
+    }
+    match job.budget.as_ref().map(|b| b.on_exceed.unwrap_or(OnExceed::Hold)) {
+        Some(OnExceed::Warn) => found.warn("", "budget", "this version counts no cost: nobody is warned"),
+        Some(_) => found.refuse("", "budget", "remove it, or set on_exceed: warn: this version counts no cost and would not stop the job"),
+        None => {}
+    }
+    if !job.notify.is_empty() {
+        found.warn("", "notify", "this version sends nothing: use `muster wait` or `submit --wait`");
+    }
+    if let Some(d) = &job.defaults {
+        let rare = Rare {
+            workers: d.workers,
+            elastic: false,
+            topology: d.topology.is_some(),
+            cache: d.cache,
+            container: d.container.is_some(),
+            secrets: d.secrets.is_some(),
+            resources: d.resources.as_ref(),
+            checkpoint: d.checkpoint.as_ref(),
+            retry: d.retry.as_ref(),
+        };
+        rare.scan(&mut found, || "defaults".to_owned());
+    }
+    for (name, task) in job.tasks.iter() {
+        task_fields(name, task, &mut found);
+    }
+    found
+}
+
+fn task_fields(name: &str, t: &TaskFile, found: &mut Found) {
+    let rare = Rare {
+        workers: t.workers,
+        elastic: t.elastic.is_some(),
+        topology: t.topology.is_some(),
+        cache: t.cache,
+        container: t.container.is_some(),
+        secrets: t.secrets.is_some(),
+        resources: t.resources.as_ref(),
+        checkpoint: t.checkpoint.as_ref(),
+        retry: t.retry.as_ref(),
+    };
+    rare.scan(found, || format!("tasks.{name}"));
+    for (output, file) in &t.outputs {
+        let path = || format!("tasks.{name}.outputs.{output}");
+        if file.check.is_some() {
+            found.refuse(&path(), "check", "remove it and let the task itself fail when its output is bad");
+        }
+        if file.schema.is_some() {
+            found.refuse(&path(), "schema", "remove it and let the task itself fail when its output is bad");
+        }
+    }
+}
+
+/// The fields that tasks and defaults share.
+struct Rare<'a> {
+    workers: Option<u32>,
+    elastic: bool,
+    topology: bool,
+    cache: Option<bool>,
+    container: bool,
+    secrets: bool,
+    resources: Option<&'a ResourcesFile>,
+    checkpoint: Option<&'a CheckpointFile>,
+    retry: Option<&'a RetryFile>,
+}
+
+impl Rare<'_> {
+    fn scan(&self, found: &mut Found, path: impl Fn() -> String) {
+        match self.workers {
+            None | Some(1) => {}
+            Some(0) => {
+                let error = SpecError::at(SpecCode::InvalidValue, format!("{}.workers", path()), "workers is 0: a task needs at least one");
+                found.errors.push(error);
+            }
+            Some(_) => found.refuse(&path(), "workers", "set workers: 1: a task runs on one worker in this version"),
+        }
+        if self.elastic {
+            found.refuse(&path(), "elastic", "remove it: a task runs on one worker in this version");
+        }
+        if self.topology {
+            found.warn(&path(), "topology", "a task runs on one worker in this version, so this says nothing");
+        }
+        if self.cache == Some(true) {
+            found.refuse(&path(), "cache", "remove it, or set cache: false: the task runs each time in this version");
+        }
+        if self.container {
+            found.refuse(&path(), "container", "remove it and call the container's own program in `run`");
+        }
+        if self.secrets {
+            found.refuse(&path(), "secrets", "remove it and place the secret on the workers");
+        }
+        if let Some(gpus) = self.resources.and_then(|r| r.gpus.as_ref()) {
+            if gpus.0.fraction.is_some() {
+                found.refuse(&path(), "resources.gpus.fraction", "ask for whole GPUs with `count`");
+            }
+            if gpus.0.mig.is_some() {
+                found.refuse(&path(), "resources.gpus.mig", "ask for whole GPUs with `count`");
+            }
+        }
+        if let Some(c) = self.checkpoint
+            && (c.every.is_some() || c.watch.is_some() || c.keep.is_some() || c.settle.is_some())
+        {
+            let message = "this version commits no checkpoints: after an eviction the task begins anew (`signal` and `grace` are used)";
+            found.warn(&path(), "checkpoint", message);
+        }
+        if self.retry.and_then(|r| r.log_rules.as_ref()).is_some_and(|rules| !rules.is_empty()) {
+            found.warn(&path(), "retry.log_rules", "kept with the job, but this version does not read logs: exit codes decide");
+        }
+    }
+}
