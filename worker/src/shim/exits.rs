@@ -75,7 +75,11 @@ impl Exits {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        self.file.write_all(&self.unwritten)?;
+        if let Err(e) = self.file.write_all(&self.unwritten) {
+            // A part may be there; what is written later must not stand behind it.
+            let _ = self.file.set_len(self.bytes);
+            return Err(e);
+        }
         self.bytes += self.unwritten.len() as u64;
         self.unwritten.clear();
         if self.bytes > COMPACT_BYTES && self.bytes / 256 > self.held.len() as u64 {

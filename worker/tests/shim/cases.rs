@@ -25,6 +25,7 @@ pub fn all() -> Vec<Trial> {
         a_flood_stays_under_the_cap_and_leaves_timers_alone,
         a_stop_is_signal_then_grace_then_term_then_kill,
         a_stopped_agent_does_not_keep_a_task_alive,
+        a_stuck_disk_does_not_hold_the_fencer,
         a_killed_agent_kills_no_task,
         a_killed_shim_takes_its_tasks_along,
         an_escaped_process_is_killed_before_the_end_is_told,
@@ -228,6 +229,27 @@ async fn a_stopped_agent_does_not_keep_a_task_alive(kind: Kind) {
         exit.ended_boot_ms - exit.started_boot_ms
     );
     shims.client.release(vec![5]);
+}
+
+async fn a_stuck_disk_does_not_hold_the_fencer(kind: Kind) {
+    let mut shims = Shims::start(kind).await;
+    let dir = shims.dir.path().to_owned();
+    // A log on which the shim's loop blocks: opening a pipe that nobody reads.
+    let (fifo, mark, lock) = (shims.path("fifo"), shims.path("mark"), shims.path("lock"));
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let script = format!("echo stuck; exec {} hold {lock} {mark}", exe().display());
+    let mut one = launch(&dir, 1, &["/bin/sh", "-c", &script]);
+    one.stdout = fifo.clone();
+    one.deadline_boot_ms = boot_ms() + 2_500;
+    let deadline = one.deadline_boot_ms;
+    shims.client.launch(vec![one]);
+    let task = pid_in(&mark).await;
+    until("the task to end", || (!alive(task)).then_some(())).await;
+    assert!(boot_ms() <= deadline && lock_is_free(&lock));
+    // With a reader the loop goes on, and tells.
+    let _reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let exit = shims.exit(1).await;
+    assert_eq!((exit.fenced, exit.status), (true, ExitStatus::Signal(9)));
 }
 
 async fn a_killed_agent_kills_no_task(kind: Kind) {
