@@ -1,0 +1,183 @@
+//! What breaks, when, and for how long: chosen by the seed, mended after a while, and all of it at the heal.
+
+use crate::event::Event;
+use crate::options::{MEMBERS, Options};
+use crate::rng::Rng;
+use crate::world::World;
+
+/// One thing that breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    KillMember(usize),
+    PauseMember(usize),
+    CutMember(usize),
+    CutMembers(usize, usize),
+    Flap,
+    KillAgent(usize),
+    PauseAgent(usize),
+    CrashMachine(usize),
+    CutWorker(usize),
+    CutWorkerFrom(usize, usize),
+}
+
+impl Fault {
+    /// A number for the trace.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        let (kind, a, b) = match self {
+            Self::KillMember(m) => (1, m, 0),
+            Self::PauseMember(m) => (2, m, 0),
+            Self::CutMember(m) => (3, m, 0),
+            Self::CutMembers(a, b) => (4, a, b),
+            Self::Flap => (5, 0, 0),
+            Self::KillAgent(w) => (6, w, 0),
+            Self::PauseAgent(w) => (7, w, 0),
+            Self::CrashMachine(w) => (8, w, 0),
+            Self::CutWorker(w) => (9, w, 0),
+            Self::CutWorkerFrom(w, m) => (10, w, m),
+        };
+        kind * 10_000 + a as u64 * 100 + b as u64
+    }
+}
+
+/// What is broken now.
+pub struct Faults {
+    pub rng: Rng,
+    every_ms: u64,
+    active: Vec<Fault>,
+}
+
+impl Faults {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { rng: Rng::new(options.seed, "faults"), every_ms: options.fault_every_ms, active: Vec::new() }
+    }
+}
+
+impl World {
+    /// Breaks something and chooses when the next thing breaks.
+    pub(crate) fn next_fault(&mut self) {
+        if self.healed || self.faults.every_ms == 0 {
+            return;
+        }
+        let every = self.faults.every_ms;
+        let next = self.faults.rng.range(every / 4, every * 2);
+        self.at(next, Event::NextFault);
+        let (m, other) = (self.faults.rng.index(MEMBERS), self.faults.rng.index(MEMBERS));
+        let w = self.faults.rng.index(self.machines.len());
+        // The leader is the one whose loss shows something.
+        let m = self.cluster.leader.filter(|_| self.faults.rng.chance(400)).unwrap_or(m);
+        let fault = match self.faults.rng.below(13) {
+            0 | 1 => Fault::KillMember(m),
+            2 => Fault::PauseMember(m),
+            3 => Fault::CutMember(m),
+            4 => Fault::CutMembers(m, other),
+            5 => Fault::Flap,
+            6 | 7 => Fault::KillAgent(w),
+            8 | 9 => Fault::PauseAgent(w),
+            10 => Fault::CrashMachine(w),
+            11 => Fault::CutWorker(w),
+            _ => Fault::CutWorkerFrom(w, m),
+        };
+        self.at(0, Event::Break(fault));
+    }
+
+    pub(crate) fn break_it(&mut self, fault: Fault) {
+        if self.healed || self.faults.active.contains(&fault) {
+            return;
+        }
+        self.stats.faults += 1;
+        match fault {
+            Fault::KillMember(m) if !self.members[m].up => return,
+            Fault::KillMember(m) => self.kill_member(m),
+            Fault::PauseMember(m) if !self.members[m].up => return,
+            Fault::PauseMember(m) => self.members[m].paused = true,
+            Fault::CutMember(m) => {
+                for o in (0..MEMBERS).filter(|o| *o != m) {
+                    self.network.cuts.insert((m.min(o), m.max(o)));
+                }
+            }
+            Fault::CutMembers(a, b) => {
+                self.network.cuts.insert((a.min(b), a.max(b)));
+            }
+            Fault::Flap => self.elect(),
+            Fault::KillAgent(w) if self.machines[w].agent.is_none() => return,
+            Fault::KillAgent(w) => self.kill_agent(w),
+            Fault::PauseAgent(w) if self.machines[w].agent.is_none() => return,
+            Fault::PauseAgent(w) => self.machines[w].paused = true,
+            Fault::CrashMachine(w) if !self.machines[w].is_on => return,
+            Fault::CrashMachine(w) => self.crash_machine(w),
+            Fault::CutWorker(w) => (0..MEMBERS).for_each(|m| {
+                self.network.worker_cuts.insert((w, m));
+            }),
+            Fault::CutWorkerFrom(w, m) => {
+                self.network.worker_cuts.insert((w, m));
+            }
+        }
+        self.break_cut_sessions();
+        self.watch_election();
+        if fault != Fault::Flap {
+            self.faults.active.push(fault);
+            let longest = self.faults.rng.pick(&[1_000, 4_000, 15_000, 40_000]);
+            let lasts = self.faults.rng.range(50, longest);
+            self.at(lasts, Event::Mend(fault));
+        }
+    }
+
+    pub(crate) fn mend(&mut self, fault: Fault) {
+        let Some(position) = self.faults.active.iter().position(|f| *f == fault) else { return };
+        self.faults.active.remove(position);
+        match fault {
+            Fault::KillMember(m) => self.start_member(m),
+            Fault::PauseMember(m) => {
+                self.members[m].paused = false;
+                let stalled = std::mem::take(&mut self.members[m].stalled);
+                stalled.into_iter().for_each(|event| self.at(0, event));
+            }
+            Fault::CutMember(_) | Fault::CutMembers(..) => self.recount_cuts(),
+            Fault::CutWorker(_) | Fault::CutWorkerFrom(..) => self.recount_cuts(),
+            Fault::Flap => {}
+            Fault::KillAgent(w) => self.start_agent(w),
+            Fault::PauseAgent(w) => {
+                self.machines[w].paused = false;
+                let stalled = std::mem::take(&mut self.machines[w].stalled);
+                stalled.into_iter().for_each(|event| self.at(0, event));
+            }
+            Fault::CrashMachine(w) => self.boot_machine(w),
+        }
+        (0..MEMBERS).for_each(|member| self.at(20, Event::CatchUp { member }));
+        self.watch_election();
+    }
+
+    /// Two cuts may share an edge: what is cut is what an active fault says.
+    fn recount_cuts(&mut self) {
+        self.network.cuts.clear();
+        self.network.worker_cuts.clear();
+        for fault in &self.faults.active {
+            match *fault {
+                Fault::CutMember(m) => {
+                    let others = (0..MEMBERS).filter(|o| *o != m).map(|o| (m.min(o), m.max(o)));
+                    self.network.cuts.extend(others);
+                }
+                Fault::CutMembers(a, b) => {
+                    self.network.cuts.insert((a.min(b), a.max(b)));
+                }
+                Fault::CutWorker(w) => self.network.worker_cuts.extend((0..MEMBERS).map(|m| (w, m))),
+                Fault::CutWorkerFrom(w, m) => {
+                    self.network.worker_cuts.insert((w, m));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everything is mended, nothing breaks any more, what is held is released again and again.
+    pub(crate) fn heal(&mut self) {
+        self.healed = true;
+        for fault in self.faults.active.clone() {
+            self.mend(fault);
+        }
+        self.network.loss_permille = 0;
+        self.network.duplicate_permille = 0;
+        self.at(100, Event::ReleaseHeld);
+    }
+}

@@ -1,0 +1,43 @@
+//! I11: failures charged stay within the policy, and once nothing breaks any more every call is answered and every job ends.
+
+use crate::world::World;
+use muster_core::model::attempt::Cause;
+use muster_core::model::ids::IndexRef;
+
+pub(crate) fn on_ended(world: &mut World, m: usize, at: IndexRef, cause: &Cause) {
+    if !cause.is_charged() {
+        return;
+    }
+    let charged = world.oracle.charged.entry(at).or_default();
+    *charged += 1;
+    let charged = *charged;
+    let Some(job) = world.members[m].state.job(at.job) else { return };
+    let limit = job.spec.common(&job.spec.tasks[at.task.0 as usize]).retry.attempts;
+    if charged > limit {
+        world.violate(format!("I11: {at:?} was charged {charged} failures of {limit}"));
+    }
+}
+
+/// After the liveness phase.
+pub(crate) fn check(world: &mut World) {
+    if !world.violations.is_empty() {
+        return;
+    }
+    let waiting: Vec<usize> = (0..world.clients.ops.len()).filter(|op| world.clients.ops[*op].reply.is_none()).collect();
+    if !waiting.is_empty() {
+        let first = format!("{:?}", world.clients.ops[waiting[0]].command);
+        world.violate(format!("I11: {} calls are unanswered, the first is {first}", waiting.len()));
+    }
+    let state = &world.members[world.most_applied()].state;
+    let mut stuck = Vec::new();
+    for job in state.jobs().filter(|j| !j.state().is_terminal()) {
+        let live: Vec<String> = state.live_of_job(job.id).map(|a| format!("{a:?}")).collect();
+        let tasks: Vec<String> = job.tasks.iter().map(|t| format!("{:?} held {} {:?}", t.phase, t.held, t.indices.runs())).collect();
+        stuck.push(format!("I11: job {} is {:?} for ever: {tasks:?}; live {live:?}", job.id, job.state()));
+    }
+    let workers: Vec<String> = state.workers().map(|w| format!("{} {:?} {:?}", w.spec.name, w.state, state.used(w.id))).collect();
+    if !stuck.is_empty() {
+        stuck.push(format!("workers: {workers:?}"));
+    }
+    stuck.into_iter().for_each(|s| world.violate(s));
+}

@@ -1,0 +1,21 @@
+//! The properties of RELIABILITY, one file each: what is looked at when, and what is said when it does not hold.
+
+pub mod i10_final;
+pub mod i11_liveness;
+pub mod i15_replicas;
+pub mod i1_submissions;
+pub mod i2_results;
+pub mod i3_one_process;
+pub mod i4_devices;
+pub mod i5_parents;
+
+use crate::world::World;
+
+/// After the quiet.
+pub(crate) fn at_the_end(world: &mut World) {
+    if world.violations.is_empty() {
+        i1_submissions::check(world);
+        i3_one_process::at_the_end(world);
+        i15_replicas::check(world);
+    }
+}

@@ -1,0 +1,67 @@
+//! muster-sim: the whole cluster in one thread, in virtual time, from one seed.
+//!
+//! Real: `State`, `Leader`, the scheduler, the DAG, `Agent`. Modelled: the log (commit, election, a proposal lost, or committed after its
+//! caller gave up), the network, processes, machines, clocks. A run is a phase with faults, then the heal, then everything must finish;
+//! properties are looked at as things happen, one file each in `invariants/`.
+//!
+//! Architecture invariants: no runtime, clock, thread or file; chance comes from the seed alone, so a seed repeats to the last event.
+
+mod clients;
+mod event;
+mod faults;
+mod invariants;
+mod network;
+mod options;
+mod oracle;
+mod replicas;
+mod rng;
+mod shim;
+mod trace;
+mod workers;
+mod workload;
+mod world;
+
+pub use options::Options;
+pub use rng::Rng;
+pub use world::Stats;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub seed: u64,
+    pub trace_hash: u64,
+    pub stats: Stats,
+    /// Properties that did not hold; the run ends at the first.
+    pub violations: Vec<String>,
+    /// Every event, if asked for.
+    pub trace: Vec<String>,
+}
+
+impl Outcome {
+    /// The command that shows this run again, event by event.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!("cargo run --release -p muster-sim -- --seed {} --trace", self.seed)
+    }
+}
+
+/// The run that `seed` stands for.
+#[must_use]
+pub fn run(seed: u64) -> Outcome {
+    run_with(Options::new(seed))
+}
+
+/// A run with these options.
+#[must_use]
+pub fn run_with(options: Options) -> Outcome {
+    let seed = options.seed;
+    let mut world = world::World::new(options);
+    world.run();
+    Outcome {
+        seed,
+        trace_hash: world.trace.hash(),
+        stats: world.stats,
+        violations: world.violations,
+        trace: world.trace.into_lines(),
+    }
+}

@@ -1,0 +1,56 @@
+//! What kind of run a seed is: how long, how large, how hostile.
+
+use crate::rng::Rng;
+
+/// Members of the modelled cluster.
+pub const MEMBERS: usize = 3;
+/// After the heal, everything has to be finished this long, ms of virtual time.
+pub const LIVENESS_MS: u64 = 20 * 60 * 1000;
+/// After the last job, workers get this long to let go of everything, ms.
+pub const QUIET_MS: u64 = 60_000;
+
+/// The dimensions of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub seed: u64,
+    /// Keep the lines of the trace, not only its hash.
+    pub keep_trace: bool,
+    /// Length of the phase with faults, ms.
+    pub safety_ms: u64,
+    pub workers: usize,
+    pub jobs: u64,
+    /// Mean time between faults, ms; 0: none.
+    pub fault_every_ms: u64,
+    /// Ordinary one-way delay of a message, at most, ms.
+    pub delay_ms: u64,
+    /// Messages in 1,000 whose session breaks under them.
+    pub loss_permille: u64,
+    /// Messages in 1,000 that take up to 50 times as long.
+    pub slow_permille: u64,
+    /// Calls and registrations in 1,000 that are made twice, through different members.
+    pub duplicate_permille: u64,
+    /// Attempts in 1,000 that fail by themselves.
+    pub failure_permille: u64,
+}
+
+impl Options {
+    /// The run that this seed stands for.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed, "options");
+        let calm = rng.chance(60);
+        Self {
+            seed,
+            keep_trace: false,
+            safety_ms: rng.range(30_000, 90_000),
+            workers: rng.range(2, 5) as usize,
+            jobs: rng.range(3, 12),
+            fault_every_ms: if calm { 0 } else { rng.range(1_000, 8_000) },
+            delay_ms: rng.pick(&[1, 5, 20, 100]),
+            loss_permille: if calm { 0 } else { rng.pick(&[0, 1, 5, 20]) },
+            slow_permille: rng.pick(&[0, 10, 50]),
+            duplicate_permille: rng.pick(&[0, 20, 100]),
+            failure_permille: rng.pick(&[0, 50, 150, 300]),
+        }
+    }
+}

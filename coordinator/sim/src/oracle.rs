@@ -1,0 +1,108 @@
+//! What the world knows beside the state: which processes truly live, what each client was told, and books of its own about what the log
+//! decided, written from the events of the first member that applies an entry.
+
+use crate::invariants;
+use crate::world::World;
+use muster_core::command::{Command, Target};
+use muster_core::event::Event;
+use muster_core::model::attempt::Cause;
+use muster_core::model::ids::{IndexRef, JobId, Token, WorkerId};
+use muster_core::model::job::IndexState;
+use muster_core::reply::Reply;
+use muster_core::state::{Applied, State};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The books.
+#[derive(Default)]
+pub struct Oracle {
+    /// Entries up to here are in the books.
+    pub applied: u64,
+    /// Processes that truly live: index → (machine, token).
+    pub running: BTreeMap<IndexRef, BTreeSet<(usize, Token)>>,
+    /// Submissions whose client was answered: job → request id.
+    pub acknowledged: BTreeMap<JobId, String>,
+    /// Calls that use a request id again for another payload, not made yet.
+    pub reuses: Vec<(u64, Command)>,
+    pub last_token: Token,
+    /// Granted and not ended.
+    pub live: BTreeMap<Token, (IndexRef, WorkerId, Vec<u16>)>,
+    pub ended: BTreeSet<Token>,
+    pub succeeded: BTreeMap<IndexRef, Token>,
+    /// Ended for good, until a rerun.
+    pub finals: BTreeSet<IndexRef>,
+    /// Failures charged since the submission or the last rerun.
+    pub charged: BTreeMap<IndexRef, u32>,
+    /// A cancel of it was applied and nothing has undone that.
+    pub cancelled: BTreeSet<IndexRef>,
+}
+
+/// A process is gone.
+pub(crate) fn forget_process(oracle: &mut Oracle, at: IndexRef, w: usize, token: Token) {
+    if let Some(processes) = oracle.running.get_mut(&at) {
+        processes.remove(&(w, token));
+        if processes.is_empty() {
+            oracle.running.remove(&at);
+        }
+    }
+}
+
+impl World {
+    /// The first member to apply a command writes the books; each property is looked at on the way.
+    pub(crate) fn learn(&mut self, m: usize, index: u64, command: &Command, applied: &Applied) {
+        for event in &applied.events {
+            match event {
+                Event::JobSubmitted { .. } => self.stats.jobs += 1,
+                Event::AttemptPlaced { at, token, worker, .. } => {
+                    self.stats.attempts += 1;
+                    let Some(attempt) = self.members[m].state.attempt(*token) else { continue };
+                    let devices = attempt.devices.clone();
+                    invariants::i2_results::on_placed(self, *at, *token, index);
+                    invariants::i4_devices::on_granted(self, *worker, *token, &devices);
+                    invariants::i5_parents::on_placed(self, m, *at);
+                    invariants::i10_final::on_placed(self, *at);
+                    self.oracle.last_token = *token;
+                    self.oracle.live.insert(*token, (*at, *worker, devices));
+                }
+                Event::AttemptEnded { at, token, cause, retried, .. } => {
+                    self.stats.lost += u64::from(*cause == Cause::Lost);
+                    invariants::i2_results::on_ended(self, *at, *token, cause);
+                    invariants::i10_final::on_ended(self, *at, cause);
+                    invariants::i11_liveness::on_ended(self, m, *at, cause);
+                    self.oracle.live.remove(token);
+                    self.oracle.ended.insert(*token);
+                    let held = self.members[m].state.job(at.job).and_then(|j| j.task(at.task).indices.state(at.index));
+                    if !retried && held != Some(IndexState::Held) {
+                        self.oracle.finals.insert(*at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        match (command, &applied.reply) {
+            (Command::Cancel { target, .. }, Reply::Changed { .. }) if !applied.events.is_empty() || !applied.changes.reread.is_empty() => {
+                let concerned = indices_of(&self.members[m].state, target, |s| matches!(s, IndexState::Live | IndexState::Cancelled));
+                self.oracle.cancelled.extend(concerned);
+            }
+            (Command::Rerun { target, .. }, Reply::Changed { .. }) if !applied.changes.reread.is_empty() => {
+                for at in indices_of(&self.members[m].state, target, |s| s == IndexState::Pending) {
+                    self.oracle.finals.remove(&at);
+                    self.oracle.cancelled.remove(&at);
+                    self.oracle.charged.remove(&at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Indices of the target in states that `pick` picks.
+fn indices_of(state: &State, target: &Target, pick: impl Fn(IndexState) -> bool) -> Vec<IndexRef> {
+    let Some(job) = state.job(target.job) else { return Vec::new() };
+    let mut found = Vec::new();
+    for no in (0..job.tasks.len() as u32).map(muster_core::model::ids::TaskNo).filter(|no| target.task.is_none_or(|t| t == *no)) {
+        let indices = &job.task(no).indices;
+        let all = (0..indices.len()).filter(|i| target.index.is_none_or(|t| t == *i));
+        found.extend(all.filter(|i| indices.state(*i).is_some_and(&pick)).map(|i| IndexRef::new(job.id, no, i)));
+    }
+    found
+}

@@ -1,0 +1,443 @@
+//! The modelled log and its three members. A commit needs a majority and takes a while; an election keeps a prefix of what the old leader
+//! had begun to send, so a proposal may be lost, or be committed after its caller gave up. Real: `State`, its rows and restore, `Leader`.
+
+use crate::event::Event;
+use crate::options::MEMBERS;
+use crate::rng::Rng;
+use crate::world::World;
+use muster_core::command::{Batch, Command};
+use muster_core::leader::{Input, Leader, Output, SessionId};
+use muster_core::model::time::{Stamp, Tick, Wall};
+use muster_core::reply::{Replies, Reply};
+use muster_core::state::{Changes, Entry, Key, Row, State};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Entries between two writes of the rows to the modelled disk.
+const FLUSH_EVERY: u64 = 40;
+/// Entries between two comparisons of digests.
+pub const DIGEST_EVERY: u64 = 100;
+
+/// Who waits for a proposal.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    Leader(u64),
+    Client { op: usize, via: usize },
+    Session(u64),
+    Nobody,
+}
+
+/// Something on its way into the log.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    pub batch: Arc<Batch>,
+    pub origin: Origin,
+    /// When it may be committed.
+    pub ready: u64,
+    /// Another member may have got it.
+    pub sent: bool,
+}
+
+/// A term that a member leads, or believes to lead.
+pub struct Term {
+    pub term: u64,
+    pub queue: VecDeque<Proposal>,
+    /// The state's tick at the beginning, and when that was.
+    clock: (Tick, u64),
+    /// The leader's thread was told.
+    pub is_ready: bool,
+    pub sessions: BTreeSet<u64>,
+    burst: bool,
+}
+
+/// One member.
+pub struct Member {
+    pub up: bool,
+    pub paused: bool,
+    pub stalled: Vec<Event>,
+    pub state: State,
+    pub applied: u64,
+    disk: BTreeMap<Key, Row>,
+    disk_applied: u64,
+    dirty: BTreeSet<Key>,
+    pub leader: Leader,
+    pub led: Option<Term>,
+    boot: u64,
+}
+
+/// What is true of the cluster, whoever knows it.
+pub struct Cluster {
+    pub rng: Rng,
+    pub log: Vec<Arc<Batch>>,
+    pub term: u64,
+    pub leader: Option<usize>,
+    /// What a killed leader had begun to send.
+    remains: VecDeque<Proposal>,
+    election_due: bool,
+    pub digests: BTreeMap<u64, [u8; 32]>,
+}
+
+impl Cluster {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed, "log"),
+            log: Vec::new(),
+            term: 0,
+            leader: None,
+            remains: VecDeque::new(),
+            election_due: true,
+            digests: BTreeMap::new(),
+        }
+    }
+}
+
+impl Member {
+    pub(crate) fn new(seed: u64, number: usize) -> Self {
+        Self {
+            up: true,
+            paused: false,
+            stalled: Vec::new(),
+            state: State::new(),
+            applied: 0,
+            disk: BTreeMap::new(),
+            disk_applied: 0,
+            dirty: BTreeSet::new(),
+            leader: Leader::new(),
+            led: None,
+            boot: Rng::new(seed, "boot").below(1 << 30) + number as u64 * 77_777_777,
+        }
+    }
+
+    fn flush(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            match self.state.row(&key) {
+                Some(row) => self.disk.insert(key, row),
+                None => self.disk.remove(&key),
+            };
+        }
+        self.disk_applied = self.applied;
+    }
+}
+
+impl World {
+    /// Whether `m` can be heard by a majority, itself included.
+    pub(crate) fn has_majority(&self, m: usize) -> bool {
+        let hears = |o: &usize| *o == m || (self.members[*o].up && !self.members[*o].paused && !self.network.is_cut(m, *o));
+        self.members[m].up && 2 * (0..MEMBERS).filter(hears).count() > MEMBERS
+    }
+
+    fn true_term(&self, m: usize, term: u64) -> bool {
+        self.cluster.leader == Some(m) && self.cluster.term == term
+    }
+
+    /// Something changed that may cost the leader its office.
+    pub(crate) fn watch_election(&mut self) {
+        if !self.cluster.election_due {
+            self.cluster.election_due = true;
+            let wait = self.cluster.rng.range(900, 2_000);
+            self.at(wait, Event::ElectionDue);
+        }
+    }
+
+    pub(crate) fn election_due(&mut self) {
+        self.cluster.election_due = false;
+        if self.cluster.leader.is_some_and(|m| !self.members[m].paused && self.has_majority(m)) {
+            return;
+        }
+        self.elect();
+    }
+
+    /// A member that a majority hears takes over, also from a leader that is well.
+    pub(crate) fn elect(&mut self) {
+        let able: Vec<usize> = (0..MEMBERS).filter(|m| !self.members[*m].paused && self.has_majority(*m)).collect();
+        if able.is_empty() {
+            self.watch_election();
+            return;
+        }
+        let winner = self.cluster.rng.pick(&able);
+        let old = self.cluster.leader.filter(|old| *old != winner);
+        // 1. A prefix of what the old leader had begun to send survives, whoever waited for it.
+        let queue = match self.cluster.leader.and_then(|old| self.members[old].led.as_ref()) {
+            Some(led) => led.queue.clone(),
+            None => std::mem::take(&mut self.cluster.remains),
+        };
+        self.cluster.remains.clear();
+        let kept = self.cluster.rng.index(queue.len() + 1);
+        let survivors = queue.into_iter().take_while(|p| p.sent).take(kept);
+        let survivors: VecDeque<Proposal> = survivors.map(|p| Proposal { origin: Origin::Nobody, ..p }).collect();
+        // 2. The new term.
+        if self.members[winner].led.is_some() {
+            let term = self.cluster.term;
+            self.depose(winner, term + 1);
+        }
+        self.cluster.term += 1;
+        self.cluster.leader = Some(winner);
+        self.stats.elections += 1;
+        let term = self.cluster.term;
+        self.catch_up_to(winner, self.cluster.log.len() as u64);
+        let tick = self.members[winner].state.tick();
+        let led = Term { term, queue: survivors, clock: (tick, self.now), is_ready: false, sessions: BTreeSet::new(), burst: false };
+        self.members[winner].led = Some(led);
+        // 3. Its first entry, after which it may instruct.
+        self.propose(winner, Vec::new(), Origin::Nobody);
+        if let Some(old) = old {
+            let delay = self.cluster.rng.range(1, 400);
+            self.at(delay, Event::Depose { member: old, term });
+        }
+    }
+
+    /// A member hears of a newer term.
+    pub(crate) fn depose(&mut self, m: usize, newer: u64) {
+        let Some(led) = self.members[m].led.as_ref().filter(|l| l.term < newer) else { return };
+        let lead_by = self.cluster.leader.filter(|l| *l != m);
+        if lead_by.is_some_and(|l| self.network.is_cut(m, l)) && self.cluster.term >= newer {
+            // It hears of it when the partition heals.
+            let _ = led;
+            self.at(1_000, Event::Depose { member: m, term: newer });
+            return;
+        }
+        let Some(led) = self.members[m].led.take() else { return };
+        let boot = self.members[m].boot + self.now;
+        self.members[m].leader.step(boot, Input::Deposed);
+        self.give_up(led, m);
+    }
+
+    fn give_up(&mut self, led: Term, m: usize) {
+        for proposal in led.queue {
+            if let Origin::Session(session) = proposal.origin {
+                self.break_session(session, false);
+            }
+        }
+        for session in led.sessions {
+            self.break_session(session, false);
+        }
+        let _ = m;
+    }
+
+    /// The member's process is gone; rows that were not flushed are gone with it.
+    pub(crate) fn kill_member(&mut self, m: usize) {
+        let member = &mut self.members[m];
+        member.up = false;
+        member.paused = false;
+        member.stalled.clear();
+        member.leader = Leader::new();
+        member.dirty.clear();
+        if let Some(led) = member.led.take() {
+            if self.cluster.leader == Some(m) {
+                self.cluster.remains = led.queue.clone();
+            }
+            self.give_up(led, m);
+        }
+        if self.cluster.leader == Some(m) {
+            self.cluster.leader = None;
+        }
+        self.break_sessions_of(m, false);
+        self.watch_election();
+    }
+
+    /// Restarts from its rows; the tail of the log is applied again.
+    pub(crate) fn start_member(&mut self, m: usize) {
+        if self.members[m].up {
+            return;
+        }
+        let rows = self.members[m].disk.iter().map(|(k, r)| (k.clone(), r.clone()));
+        match State::restore(rows) {
+            Ok(state) => self.members[m].state = state,
+            Err(error) => self.violate(format!("I15: member {m} cannot restore its rows: {error}")),
+        }
+        self.members[m].up = true;
+        self.members[m].applied = self.members[m].disk_applied;
+        self.at(50, Event::CatchUp { member: m });
+        self.watch_election();
+    }
+
+    /// A member that believes to lead takes a proposal.
+    pub(crate) fn propose(&mut self, m: usize, commands: Vec<Command>, origin: Origin) {
+        let sent = (0..MEMBERS).any(|o| o != m && self.members[o].up && !self.members[o].paused && !self.network.is_cut(m, o));
+        let ready = self.now + self.cluster.rng.range(1, 12);
+        let now = self.now;
+        let Some(led) = self.members[m].led.as_mut() else { return };
+        let tick = led.clock.0.plus(now - led.clock.1);
+        let batch = Arc::new(Batch { stamp: Stamp { wall: Wall(now as i64), tick }, commands });
+        led.queue.push_back(Proposal { batch, origin, ready, sent });
+        let term = led.term;
+        self.at_time(ready, Event::CommitDue { member: m, term });
+    }
+
+    pub(crate) fn commit_due(&mut self, m: usize, term: u64) {
+        if !self.members[m].led.as_ref().is_some_and(|l| l.term == term) {
+            return;
+        }
+        if !self.true_term(m, term) || !self.has_majority(m) {
+            // It waits for a majority, or to hear that it no longer leads.
+            let waits = self.members[m].led.as_ref().is_some_and(|l| !l.queue.is_empty());
+            if waits {
+                self.at(100, Event::CommitDue { member: m, term });
+            }
+            return;
+        }
+        let mut any = false;
+        while let Some(led) = self.members[m].led.as_mut() {
+            if led.queue.front().is_none_or(|p| p.ready > self.now) {
+                break;
+            }
+            let Some(proposal) = led.queue.pop_front() else { break };
+            self.cluster.log.push(proposal.batch.clone());
+            any = true;
+            let index = self.cluster.log.len() as u64;
+            self.catch_up_to(m, index - 1);
+            let (replies, changes) = self.apply(m, index);
+            self.committed(m, proposal, replies, &changes);
+        }
+        if any {
+            for other in (0..MEMBERS).filter(|o| *o != m) {
+                let delay = self.cluster.rng.range(1, 60);
+                self.at(delay, Event::CatchUp { member: other });
+            }
+        }
+    }
+
+    /// The leader has applied an entry of its own or of the terms before: its thread hears the delta first, then the callers.
+    fn committed(&mut self, m: usize, proposal: Proposal, replies: Replies, changes: &Changes) {
+        let first_own = proposal.batch.commands.is_empty();
+        let member = &mut self.members[m];
+        let Some(led) = member.led.as_mut() else { return };
+        let (term, is_ready) = (led.term, led.is_ready);
+        if first_own && !is_ready {
+            led.is_ready = true;
+            led.clock = (member.state.tick(), self.now);
+            let state = Box::new(member.state.full_delta());
+            self.lead(m, Input::Elected { term, state });
+            self.at(100, Event::Timer { member: m, term });
+        } else if is_ready {
+            let delta = Box::new(member.state.delta(changes));
+            self.lead(m, Input::Delta(delta));
+        }
+        match proposal.origin {
+            Origin::Leader(id) => {
+                let delay = self.cluster.rng.below(4);
+                self.at(delay, Event::Answered { member: m, term, id, replies: Some(replies) });
+            }
+            Origin::Client { op, via } => self.reply_to_client(op, m, via, replies.into_iter().next()),
+            Origin::Session(session) => match replies.first() {
+                Some(Reply::Registered { worker }) => self.registered(session, m, *worker),
+                _ => self.break_session(session, false),
+            },
+            Origin::Nobody => {}
+        }
+    }
+
+    pub(crate) fn catch_up(&mut self, m: usize) {
+        let reachable = self.cluster.leader.is_some_and(|l| l != m && !self.network.is_cut(m, l));
+        if self.members[m].up && reachable {
+            self.catch_up_to(m, self.cluster.log.len() as u64);
+        }
+    }
+
+    fn catch_up_to(&mut self, m: usize, index: u64) {
+        while self.members[m].applied < index {
+            let next = self.members[m].applied + 1;
+            self.apply(m, next);
+        }
+    }
+
+    fn apply(&mut self, m: usize, index: u64) -> (Replies, Changes) {
+        let batch = self.cluster.log[index as usize - 1].clone();
+        let mut replies = Vec::with_capacity(batch.commands.len());
+        let mut changes = Changes::default();
+        for command in &batch.commands {
+            let applied = self.members[m].state.apply(Entry { index, stamp: batch.stamp, command });
+            if index > self.oracle.applied {
+                self.learn(m, index, command, &applied);
+            }
+            replies.push(applied.reply);
+            changes.merge(applied.changes);
+        }
+        self.oracle.applied = self.oracle.applied.max(index);
+        let member = &mut self.members[m];
+        member.applied = index;
+        member.dirty.extend(changes.keys.iter().cloned());
+        if index % FLUSH_EVERY == m as u64 {
+            member.flush();
+        }
+        if index.is_multiple_of(DIGEST_EVERY) {
+            self.compare_digest(m, index);
+        }
+        (replies, changes)
+    }
+
+    // The leader's thread.
+
+    /// Gives the leader an input, and lets it decide at the end of the burst.
+    pub(crate) fn lead(&mut self, m: usize, input: Input) {
+        let now = self.members[m].boot + self.now;
+        let outputs = self.members[m].leader.step(now, input);
+        self.perform(m, outputs);
+        let Some(led) = self.members[m].led.as_mut() else { return };
+        if !led.burst {
+            led.burst = true;
+            let term = led.term;
+            self.at(0, Event::Burst { member: m, term });
+        }
+    }
+
+    pub(crate) fn burst(&mut self, m: usize, term: u64) {
+        let Some(led) = self.members[m].led.as_mut().filter(|l| l.term == term) else { return };
+        led.burst = false;
+        let now = self.members[m].boot + self.now;
+        let outputs = self.members[m].leader.step(now, Input::Tick);
+        self.perform(m, outputs);
+    }
+
+    pub(crate) fn timer(&mut self, m: usize, term: u64) {
+        if self.members[m].led.as_ref().is_some_and(|l| l.term == term) {
+            self.burst(m, term);
+            self.at(100, Event::Timer { member: m, term });
+        }
+    }
+
+    fn perform(&mut self, m: usize, outputs: Vec<Output>) {
+        let Some(term) = self.members[m].led.as_ref().map(|l| l.term) else { return };
+        for output in outputs {
+            match output {
+                Output::Propose { id, commands } => self.propose(m, commands, Origin::Leader(id)),
+                Output::Confirm { batch } => {
+                    let delay = self.cluster.rng.range(1, 10);
+                    self.at(delay, Event::QuorumAsked { member: m, term, batch });
+                }
+                Output::Close { session: SessionId(session) } => self.break_session(session, false),
+                Output::Instruct { session: SessionId(session), instructions } => self.send_down(session, instructions),
+            }
+        }
+    }
+
+    /// The truth at the moment the majority is asked; the answer arrives later.
+    pub(crate) fn quorum_asked(&mut self, m: usize, term: u64, batch: u64) {
+        let ok = self.true_term(m, term) && !self.members[m].paused && self.has_majority(m);
+        let delay = if ok { self.cluster.rng.range(1, 10) } else { 1_000 };
+        self.at(delay, Event::Confirmed { member: m, term, batch, ok });
+    }
+
+    pub(crate) fn confirmed(&mut self, m: usize, term: u64, batch: u64, ok: bool) {
+        if self.members[m].led.as_ref().is_some_and(|l| l.term == term && l.is_ready) {
+            self.lead(m, Input::Confirmed { batch, ok });
+        }
+    }
+
+    pub(crate) fn answered(&mut self, m: usize, term: u64, id: u64, replies: Option<Replies>) {
+        if self.members[m].led.as_ref().is_some_and(|l| l.term == term && l.is_ready) {
+            self.lead(m, Input::Proposed { id, replies });
+        }
+    }
+
+    fn compare_digest(&mut self, m: usize, index: u64) {
+        let digest = self.members[m].state.digest();
+        let first = *self.cluster.digests.entry(index).or_insert(digest);
+        if first != digest {
+            self.violate(format!("I15: members differ at index {index} (seen on member {m})"));
+        }
+        if let Err(what) = self.members[m].state.check() {
+            self.violate(format!("I15: state of member {m} at index {index}: {what}"));
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A worker's machine: the real agent, and a shell around it as the worker's is. The journal outlives the agent, the shim too; nothing
+//! outlives the machine but its name. Processes are in `shim.rs`.
+
+use crate::event::{Event, Notice, Up};
+use crate::rng::{Rng, mix};
+use crate::shim::{Fate, Process};
+use crate::world::World;
+use muster_agent::{Action, Agent, Input, Journaled, StartOrder};
+use muster_core::model::artifact::Artifact;
+use muster_core::model::attempt::Outcome;
+use muster_core::model::blob::BlobId;
+use muster_core::model::ids::Token;
+use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
+use std::collections::BTreeMap;
+
+/// One machine.
+pub struct Machine {
+    pub spec: WorkerSpec,
+    /// Counts boots: processes and journal of an older one are gone.
+    pub boot: u32,
+    pub is_on: bool,
+    pub agent: Option<Agent>,
+    /// Counts agents of this machine.
+    pub agent_number: u32,
+    pub paused: bool,
+    pub stalled: Vec<Event>,
+    pub session: Option<u64>,
+    journal: BTreeMap<Token, Journaled>,
+    highest: Token,
+    term: u64,
+    wake_at: u64,
+    /// Being prepared by this agent: the order and the deadline it came with.
+    preparing: BTreeMap<Token, (Box<StartOrder>, u64)>,
+    /// The last deadline that was renewed, for what is still being prepared.
+    renewed: u64,
+    pub processes: BTreeMap<Token, Process>,
+    /// Ended, and the agent has not let go of it.
+    pub exits: BTreeMap<Token, (Outcome, u64)>,
+    /// Clock rate against true time, parts per million.
+    ppm: i64,
+    clock_base: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(seed: u64, w: usize) -> Self {
+        let mut rng = Rng::new(mix(seed ^ w as u64), "machine");
+        let gpus = rng.pick(&[0, 0, 2, 4]);
+        let device = |n| Device {
+            uuid: format!("GPU-{w}-{n}"),
+            model: "H100-80GB".to_owned(),
+            memory: 80 << 30,
+            compute_capability: 90,
+            simulated: true,
+        };
+        Self {
+            spec: WorkerSpec {
+                name: format!("w{w}"),
+                pool: "default".to_owned(),
+                cpu_milli: rng.pick(&[4_000, 6_000, 8_000]),
+                memory: 64 << 30,
+                disk: 1 << 40,
+                // The first one has what every task of the workload asks for.
+                devices: (0..if w == 0 { 4 } else { gpus }).map(device).collect(),
+                isolation: "none".to_owned(),
+                ..WorkerSpec::default()
+            },
+            boot: 0,
+            is_on: true,
+            agent: Some(Agent::new(Vec::new(), Token(0), 0)),
+            agent_number: 0,
+            paused: false,
+            stalled: Vec::new(),
+            session: None,
+            journal: BTreeMap::new(),
+            highest: Token(0),
+            term: 0,
+            wake_at: u64::MAX,
+            preparing: BTreeMap::new(),
+            renewed: 0,
+            processes: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            ppm: rng.range(0, 20_000) as i64 - 10_000,
+            clock_base: rng.below(1 << 32),
+        }
+    }
+
+    /// Whether this agent is alive (it may be stopped).
+    pub(crate) fn hears(&self, agent: u32) -> bool {
+        self.is_on && self.agent.is_some() && self.agent_number == agent
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation(format!("{}-boot{}", self.spec.name, self.boot))
+    }
+
+    pub(crate) fn held(&self) -> Vec<Token> {
+        self.agent.as_ref().map(Agent::held).unwrap_or_default()
+    }
+
+    /// This machine's boot-time clock, ms.
+    pub(crate) fn local(&self, now: u64) -> u64 {
+        let rate = (1_000_000 + self.ppm) as u128;
+        self.clock_base + (u128::from(now) * rate / 1_000_000) as u64
+    }
+
+    /// The first true moment at which this machine's clock shows `local`.
+    pub(crate) fn when(&self, local: u64) -> u64 {
+        let rate = (1_000_000 + self.ppm) as u128;
+        (u128::from(local.saturating_sub(self.clock_base)) * 1_000_000).div_ceil(rate) as u64
+    }
+}
+
+impl World {
+    /// One input for the agent, and what it asks for.
+    pub(crate) fn step_agent(&mut self, w: usize, input: Input) {
+        let local = self.machines[w].local(self.now);
+        let machine = &mut self.machines[w];
+        let Some(agent) = machine.agent.as_mut() else { return };
+        let actions = agent.step(local, input);
+        machine.term = agent.term();
+        let wake = agent.next_wake();
+        for action in actions {
+            self.act(w, local, action);
+        }
+        let machine = &mut self.machines[w];
+        if let Some(wake) = wake
+            && machine.wake_at != wake
+        {
+            machine.wake_at = wake;
+            let (at, agent) = (machine.when(wake), machine.agent_number);
+            self.at_time(at, Event::Wake { worker: w, agent });
+        }
+    }
+
+    fn act(&mut self, w: usize, local: u64, action: Action) {
+        let machine = &mut self.machines[w];
+        match action {
+            Action::Heartbeat { seq, held } => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::Heartbeat { seq, held });
+                }
+            }
+            Action::Report(reports) => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::Reports(reports));
+                }
+            }
+            Action::Journal(entry) => {
+                machine.highest = machine.highest.max(entry.token);
+                machine.journal.insert(entry.token, entry);
+            }
+            Action::Forget { token } => {
+                machine.journal.remove(&token);
+                machine.exits.remove(&token);
+            }
+            Action::Launch { order, deadline } => {
+                let token = order.token;
+                let fate = Fate::of(&self.options, order.at, order.number);
+                machine.preparing.insert(token, (order, deadline));
+                let agent = machine.agent_number;
+                self.at(fate.prepare_ms, Event::Prepared { worker: w, agent, token });
+            }
+            Action::Renew { deadline } => {
+                machine.renewed = machine.renewed.max(deadline);
+                machine.processes.values_mut().for_each(|p| p.deadline = p.deadline.max(deadline));
+            }
+            Action::Stop { token, grace_ms, .. } => {
+                if machine.preparing.remove(&token).is_some() {
+                    machine.exits.insert(token, (Outcome::Signal(15), 0));
+                    self.notice(w, token, Notice::Ended, 1);
+                } else {
+                    self.stop_process(w, token, grace_ms);
+                }
+            }
+            Action::Kill { token } => {
+                if machine.preparing.remove(&token).is_some() {
+                    machine.exits.insert(token, (Outcome::Signal(9), 0));
+                    self.notice(w, token, Notice::Ended, 1);
+                } else {
+                    let boot = machine.boot;
+                    self.at(local % 20 + 1, Event::ProcessEnds { worker: w, boot, token, killed: true });
+                }
+            }
+        }
+    }
+
+    pub(crate) fn wake(&mut self, w: usize, agent: u32) {
+        let machine = &mut self.machines[w];
+        if machine.hears(agent) && machine.local(self.now) >= machine.wake_at {
+            machine.wake_at = u64::MAX;
+            self.step_agent(w, Input::Tick);
+        }
+    }
+
+    /// The workdir is there: the shim starts the process, unless its deadline is past.
+    pub(crate) fn prepared(&mut self, w: usize, agent: u32, token: Token) {
+        let local = self.machines[w].local(self.now);
+        let machine = &mut self.machines[w];
+        if !machine.hears(agent) {
+            return;
+        }
+        let Some((order, deadline)) = machine.preparing.remove(&token) else { return };
+        let deadline = deadline.max(machine.renewed);
+        self.launch(w, local, &order, deadline);
+    }
+
+    pub(crate) fn notice(&mut self, w: usize, token: Token, notice: Notice, delay: u64) {
+        let machine = &self.machines[w];
+        if machine.is_on && machine.agent.is_some() {
+            let agent = machine.agent_number;
+            self.at(delay, Event::Noticed { worker: w, agent, token, notice });
+        }
+    }
+
+    /// The shim tells the agent, or answers a new one that asks what became of a token.
+    pub(crate) fn noticed(&mut self, w: usize, agent: u32, token: Token, notice: Notice) {
+        let machine = &self.machines[w];
+        if !machine.hears(agent) {
+            return;
+        }
+        match notice {
+            Notice::Started => self.step_agent(w, Input::Started { token }),
+            Notice::Ended => {
+                let Some((outcome, ran_ms)) = machine.exits.get(&token).cloned() else { return };
+                let artifacts = if outcome == Outcome::Exit(0) { vec![artifact(token)] } else { Vec::new() };
+                self.step_agent(w, Input::Ended { token, outcome, artifacts, ran_ms });
+            }
+        }
+    }
+
+    /// SIGKILL of the agent: its memory is gone, the shim and its processes go on.
+    pub(crate) fn kill_agent(&mut self, w: usize) {
+        let machine = &mut self.machines[w];
+        machine.agent = None;
+        machine.paused = false;
+        machine.stalled.clear();
+        machine.preparing.clear();
+        machine.renewed = 0;
+        machine.wake_at = u64::MAX;
+        if let Some(session) = machine.session.take() {
+            self.break_session(session, false);
+        }
+    }
+
+    /// A new agent reads the journal and asks the shim what became of each token.
+    pub(crate) fn start_agent(&mut self, w: usize) {
+        let machine = &mut self.machines[w];
+        if machine.agent.is_some() || !machine.is_on {
+            return;
+        }
+        machine.agent_number += 1;
+        let agent = machine.agent_number;
+        machine.agent = Some(Agent::new(machine.journal.values().cloned().collect(), machine.highest, machine.term));
+        let open: Vec<Token> = machine.journal.values().filter(|j| j.result.is_none()).map(|j| j.token).collect();
+        for token in open {
+            let machine = &mut self.machines[w];
+            if machine.processes.contains_key(&token) {
+                self.notice(w, token, Notice::Started, 1);
+            } else {
+                // The agent died between the journal and the launch.
+                let never = || (Outcome::Launch("its agent ended before the launch".to_owned()), 0);
+                machine.exits.entry(token).or_insert_with(never);
+                self.notice(w, token, Notice::Ended, 1);
+            }
+        }
+        let wait = self.network.rng.range(10, 500);
+        self.at(wait, Event::Connect { worker: w, agent });
+    }
+
+    /// Power off: processes, shim, journal and what it said are gone.
+    pub(crate) fn crash_machine(&mut self, w: usize) {
+        self.kill_agent(w);
+        let tokens: Vec<Token> = self.machines[w].processes.keys().copied().collect();
+        tokens.into_iter().for_each(|token| self.remove_process(w, token));
+        let machine = &mut self.machines[w];
+        machine.is_on = false;
+        machine.exits.clear();
+        machine.journal.clear();
+        machine.highest = Token(0);
+        machine.term = 0;
+        machine.boot += 1;
+    }
+
+    pub(crate) fn boot_machine(&mut self, w: usize) {
+        if !self.machines[w].is_on {
+            self.machines[w].is_on = true;
+            self.start_agent(w);
+        }
+    }
+}
+
+fn artifact(token: Token) -> Artifact {
+    Artifact { name: "out".to_owned(), manifest: BlobId::of(&token.0.to_be_bytes()), size: token.0 }
+}
