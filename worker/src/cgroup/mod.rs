@@ -11,12 +11,13 @@ mod limits;
 pub mod members;
 pub mod none;
 pub mod probe;
+pub mod sweep;
 pub mod v1;
 pub mod v2;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use fs::CgroupError;
@@ -65,11 +66,8 @@ pub trait Backend {
     /// Takes an empty group back, for the pool or to remove it.
     fn close(&mut self, group: Group);
 
-    /// Kills what an earlier shim left in this backend's directories and removes them. Returns when all are empty.
-    ///
-    /// # Errors
-    /// [`CgroupError::Unkillable`] when something is still there after `patience`.
-    fn sweep(&mut self, patience: std::time::Duration) -> Result<u32, CgroupError>;
+    /// The directories below which its groups are, the one that lists processes first.
+    fn bases(&self) -> Vec<PathBuf>;
 
     /// Removes the backend's own directories at the orderly end of the shim. Best effort.
     fn remove(&mut self);

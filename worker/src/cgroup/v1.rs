@@ -3,11 +3,10 @@
 //! Every group exists in the freezer, which is how its processes are listed and killed; in the others only when the attempt has a
 //! limit there. v1 has no `cgroup.kill`: freeze, kill all, thaw (see [`super::members`]).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::fs::{make_dir, numbered, open, open_dir, write};
+use super::fs::{make_dir, open, open_dir, write};
 use super::{Backend, CgroupError, Group, Kind, Limits, Members};
 
 /// Idle groups kept. More are removed when their attempt ends.
@@ -188,23 +187,8 @@ impl Backend for V1 {
         self.pool.push(group);
     }
 
-    fn sweep(&mut self, patience: Duration) -> Result<u32, CgroupError> {
-        let until = Instant::now() + patience;
-        let mut swept = 0;
-        for (id, path) in numbered(&self.base.freezer) {
-            let members =
-                Members::V1 { state: open(&path.join("freezer.state"), true)?, dir: open_dir(&path)? };
-            swept += u32::from(empty(&members, &path, until)?);
-            self.remove_dirs(id);
-            self.next = self.next.max(id + 1);
-        }
-        // A group whose freezer directory is gone already can still be there in the other hierarchies.
-        for base in self.base.all() {
-            for (_, path) in numbered(base) {
-                let _ = std::fs::remove_dir(path);
-            }
-        }
-        Ok(swept)
+    fn bases(&self) -> Vec<PathBuf> {
+        self.base.all().cloned().collect()
     }
 
     fn remove(&mut self) {
@@ -214,28 +198,5 @@ impl Backend for V1 {
         for base in self.base.all() {
             let _ = std::fs::remove_dir(base);
         }
-    }
-}
-
-/// Kills until nothing is left. True when there was something.
-pub(super) fn empty(members: &Members, path: &Path, until: Instant) -> Result<bool, CgroupError> {
-    let mut killed = false;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if members.is_empty().map_err(|e| CgroupError::file("cannot read", path, e))? {
-            return Ok(killed);
-        }
-        killed = true;
-        members.kill().map_err(|e| CgroupError::file("cannot kill in", path, e))?;
-        if Instant::now() > until {
-            let left = members.list();
-            return Err(CgroupError::Unkillable {
-                path: path.to_owned(),
-                count: left.len(),
-                first: left.first().copied().unwrap_or(0),
-            });
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

@@ -5,10 +5,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::fs::{make_dir, numbered, open, open_dir, write};
-use super::v1::empty;
+use super::fs::{make_dir, open, open_dir, write};
 use super::{Backend, CgroupError, Group, Kind, Limits, Members};
 
 /// Idle groups kept. More are removed when their attempt ends.
@@ -141,7 +139,7 @@ fn changed(has: Controllers, old: &Limits, new: &Limits) -> Vec<(&'static str, S
     files
 }
 
-fn members(dir: &Path) -> Result<Members, CgroupError> {
+pub(super) fn members(dir: &Path) -> Result<Members, CgroupError> {
     Ok(Members::V2 {
         kill: open(&dir.join("cgroup.kill"), true).ok(),
         freeze: open(&dir.join("cgroup.freeze"), true)?,
@@ -177,15 +175,8 @@ impl Backend for V2 {
         }
     }
 
-    fn sweep(&mut self, patience: Duration) -> Result<u32, CgroupError> {
-        let until = Instant::now() + patience;
-        let mut swept = 0;
-        for (id, path) in numbered(&self.base) {
-            swept += u32::from(empty(&members(&path)?, &path, until)?);
-            let _ = std::fs::remove_dir(&path);
-            self.next = self.next.max(id + 1);
-        }
-        Ok(swept)
+    fn bases(&self) -> Vec<PathBuf> {
+        vec![self.base.clone()]
     }
 
     fn remove(&mut self) {

@@ -124,8 +124,8 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
         Some(kind) => Probed { kind, reason: "set by option".into() },
         None => cgroup::probe(),
     };
-    let mut backend = cgroup::build(probed.kind, &options.dir)?;
-    backend.sweep(SWEEP_PATIENCE)?;
+    let backend = cgroup::build(probed.kind, &options.dir)?;
+    cgroup::sweep::sweep(&options.dir, probed.kind, &backend.bases(), SWEEP_PATIENCE)?;
 
     // 4. Records, timers, socket.
     let boot = boot_id().map_err(ShimError::at("cannot read the boot id"))?;

@@ -28,6 +28,7 @@ pub fn all() -> Vec<Trial> {
         a_stuck_disk_does_not_hold_the_fencer,
         a_killed_agent_kills_no_task,
         a_killed_shim_takes_its_tasks_along,
+        leftovers_in_directories_of_before_are_killed,
         an_escaped_process_is_killed_before_the_end_is_told,
         out_of_memory_is_named,
         a_fork_bomb_dies,
@@ -295,6 +296,29 @@ async fn a_killed_shim_takes_its_tasks_along(kind: Kind) {
     // And the next shim works.
     let dir = shims.dir.path().to_owned();
     assert_eq!(shims.run(launch(&dir, 2, &["/bin/sh", "-c", "exit 4"])).await.status, ExitStatus::Code(4));
+}
+
+async fn leftovers_in_directories_of_before_are_killed(kind: Kind) {
+    let parent = match kind {
+        Kind::V1 => muster_worker::cgroup::probe::v1_parents().unwrap().freezer,
+        Kind::V2 => muster_worker::cgroup::probe::v2_parent().unwrap(),
+        Kind::None => return skip("there are no directories without cgroups"),
+    };
+    // As if the worker had been started from another cgroup before.
+    let base = parent.join(format!("muster-before-{}", std::process::id()));
+    let group = base.join("g3");
+    std::fs::create_dir_all(&group).unwrap();
+    let mut left = Command::new("sleep").arg("1000").spawn().unwrap();
+    std::fs::write(group.join("cgroup.procs"), left.id().to_string()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("cgroups"), format!("{}\t{}\n", kind.name(), base.display())).unwrap();
+
+    let mut shims = Shims::at(dir, kind).await;
+    assert!(!alive(left.id() as i32) && !group.exists());
+    left.wait().unwrap();
+    std::fs::remove_dir(base).unwrap();
+    let dir = shims.dir.path().to_owned();
+    assert_eq!(shims.run(launch(&dir, 1, &["true"])).await.status, ExitStatus::Code(0));
 }
 
 async fn an_escaped_process_is_killed_before_the_end_is_told(kind: Kind) {
