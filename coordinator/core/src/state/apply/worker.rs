@@ -24,7 +24,7 @@ impl Apply<'_> {
         if !same {
             for token in self.state.tokens_of(id) {
                 if !held.contains(&token) {
-                    self.end(token, Cause::Lost, &[]);
+                    self.lose(token);
                 }
             }
         }
@@ -74,10 +74,15 @@ impl Apply<'_> {
         self.touch(Key::Worker(id));
         self.events.push(Event::WorkerChanged { worker: id });
         for token in self.state.tokens_of(id) {
-            let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
-            self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
+            self.lose(token);
         }
         Ok(Reply::Done)
+    }
+
+    /// Its worker is gone. A cancel that was acknowledged before is final all the same (I10).
+    fn lose(&mut self, token: Token) {
+        let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
+        self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
     }
 
     pub(super) fn drain(&mut self, id: WorkerId, deadline_ms: Option<u64>, reason: &str) -> Answer {
