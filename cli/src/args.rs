@@ -1,6 +1,6 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{cluster, context, daemon, job, meta, queue, worker};
+use crate::commands::{bench, cluster, context, daemon, job, meta, queue, worker};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -52,6 +52,7 @@ pub enum Command {
     Completions(meta::completions::Args),
     Man(meta::man::Args),
     Schema(meta::schema::Args),
+    Bench(bench::Args),
 }
 
 /// The whole command line, for completions and man pages.

@@ -1,5 +1,6 @@
 //! The verbs, one file each. This dispatcher is a bare match: verbs that call a coordinator run on one thread and one connection.
 
+pub mod bench;
 pub mod cluster;
 pub mod context;
 pub mod daemon;
@@ -41,6 +42,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::Schema(args) => args.run(),
+        Command::Bench(args) => args.run(global),
     }
 }
 

@@ -1,0 +1,155 @@
+//! What may be typed after `muster bench`, and the one function that runs it.
+
+use crate::client::Target;
+use crate::machine::Machine;
+use crate::ranges::Ranges;
+use crate::report::{Recorder, Report};
+use crate::{apply, dag, dispatch, latency, raft, submit};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Measures this version on this machine, each verb on a temporary cluster of its own.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  muster bench dispatch\n  muster bench raft --output json\n  muster bench apply --check")]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What all verbs share.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// How to print the figures.
+    #[arg(long, short, global = true, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+    /// What chance is drawn from.
+    #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Where the temporary cluster lies; a tmpfs would hide what fsync costs. Default: the system's temporary directory.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Exit with 1 when a figure is outside its expected range (bench/ranges/).
+    #[arg(long, global = true)]
+    pub check: bool,
+    /// Leave the cluster's directory and its logs behind, and say where.
+    #[arg(long, global = true)]
+    pub keep: bool,
+}
+
+/// How figures are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Aligned columns, for people.
+    Table,
+    /// The document, for programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Tasks that exec /bin/true through one worker, beside a bare loop of spawn and wait.
+    Dispatch(dispatch::DispatchArgs),
+    /// One command from start to exit, and through a client that is already connected.
+    Latency(latency::LatencyArgs),
+    /// Layers of tasks with random parents, and one task before and after thousands.
+    Dag(dag::DagArgs),
+    /// Large submissions: time to acceptance, memory and bytes written.
+    Submit(submit::SubmitArgs),
+    /// Commands applied by the core alone, on one core.
+    Apply(apply::ApplyArgs),
+    /// Acknowledged small commands a second through three members, beside etcd where it is installed.
+    Raft(raft::RaftArgs),
+}
+
+/// What a benchmark printed, and whether it may end with success.
+#[derive(Debug)]
+pub struct Finished {
+    /// For stdout.
+    pub text: String,
+    /// False when `--check` found a figure outside its range.
+    pub passed: bool,
+}
+
+/// Runs one benchmark; `target` is a cluster that is there already (`--context`), else a temporary one is made.
+///
+/// # Errors
+/// A cluster that does not start or a job that does not succeed: a benchmark never reports figures of a run that failed.
+pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
+    let BenchArgs { verb, options } = args;
+    let dir = options.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let name = verb.name();
+    if target.is_some() && !verb.takes_a_cluster() {
+        bail!("`muster bench {name}` measures processes that it starts itself; leave --context and --address out");
+    }
+    let machine = Machine::read(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    let mut recorder = Recorder::new();
+    if machine.filesystem == "tmpfs" {
+        recorder.note("the data directories are on tmpfs: fsync costs nothing there; choose a disk with --dir");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let env = Env { options: &options, target, dir };
+    match verb {
+        Verb::Dispatch(args) => runtime.block_on(dispatch::run(args, &env, &mut recorder)),
+        Verb::Latency(args) => runtime.block_on(latency::run(args, &env, &mut recorder)),
+        Verb::Dag(args) => runtime.block_on(dag::run(args, &env, &mut recorder)),
+        Verb::Submit(args) => runtime.block_on(submit::run(args, &env, &mut recorder)),
+        Verb::Apply(args) => apply::run(args, &mut recorder),
+        Verb::Raft(args) => runtime.block_on(raft::run(args, &env, &mut recorder)),
+    }?;
+    let ranges = Ranges::of(name)?;
+    let report = Report::new(name, options.seed, machine, recorder, &ranges);
+    let passed = !options.check || report.is_expected();
+    let text = match options.output {
+        Output::Table => report.table(),
+        Output::Json => report.json()?,
+    };
+    Ok(Finished { text, passed })
+}
+
+/// What a verb runs in.
+pub struct Env<'a> {
+    pub options: &'a Options,
+    /// A cluster that is there already.
+    pub target: Option<Target>,
+    /// Where temporary clusters lie.
+    pub dir: PathBuf,
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Dispatch(_) => "dispatch",
+            Self::Latency(_) => "latency",
+            Self::Dag(_) => "dag",
+            Self::Submit(_) => "submit",
+            Self::Apply(_) => "apply",
+            Self::Raft(_) => "raft",
+        }
+    }
+
+    fn takes_a_cluster(&self) -> bool {
+        matches!(self, Self::Dispatch(_) | Self::Latency(_) | Self::Dag(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Line::command().debug_assert();
+        let line = Line::try_parse_from(["x", "dispatch", "--tasks", "10", "--check", "-o", "json"]);
+        assert!(line.is_ok_and(|line| line.bench.options.check && line.bench.options.output == Output::Json));
+    }
+}

@@ -1,0 +1,255 @@
+//! A temporary cluster: real processes of this binary, on loopback, in a directory of their own. It ends with its value.
+//!
+//! Everything that it starts carries a mark in its environment, so that what the daemons start in turn (the shim) is counted and ended
+//! with them. Waiting is for states; a daemon that ended meanwhile is said at once, with the end of its log.
+
+use crate::client::{self, Api, Target};
+use crate::procfs;
+use crate::report::say;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A state that does not come within this time will not come.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+/// This binary, even when its file was replaced meanwhile.
+const PROGRAM: &str = "/proc/self/exe";
+const MARK: &str = "BENCH_CLUSTER";
+
+/// A process and where it talks.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `command`, talking into `log`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(name: &str, mut command: Command, log: PathBuf) -> Result<Self> {
+        let out = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says it when the process ended.
+    ///
+    /// # Errors
+    /// It did; the end of its log is in the message.
+    pub fn check(&mut self) -> Result<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(8).collect();
+        bail!("{} ended with {status}:\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks `look` until it gives something; ends when one of `daemons` ended or after [`PATIENCE`].
+///
+/// # Errors
+/// What was waited for did not come.
+pub async fn until<T>(what: &str, daemons: &mut [Daemon], mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return Ok(found);
+        }
+        for daemon in daemons.iter_mut() {
+            daemon.check()?;
+        }
+        if started.elapsed() > PATIENCE {
+            bail!("{what} did not come within {} s", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// An address on loopback that is free now.
+///
+/// # Errors
+/// The system has no port.
+pub fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Members and workers.
+#[derive(Debug)]
+pub struct Cluster {
+    mark: String,
+    /// Members first.
+    daemons: Vec<Daemon>,
+    members: usize,
+    target: Target,
+    keep: bool,
+    dir: Option<TempDir>,
+}
+
+impl Cluster {
+    /// Starts `members` members below `parent` and waits until they form one group with a leader.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub async fn start(parent: &Path, members: usize, keep: bool) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("muster-bench-").tempdir_in(parent)?;
+        let mark = format!("{:016x}", rand::random::<u64>());
+        let mut cluster =
+            Self { mark, daemons: Vec::new(), members, target: Target::default(), keep, dir: Some(dir) };
+        for number in 1..=members {
+            cluster.start_member(number).await?;
+        }
+        let mut api = cluster.connect().await?;
+        until("a group with a leader", &mut cluster.daemons, async || {
+            let status = client::cluster_status(&mut api).await.ok()?;
+            let voters = status.members.iter().filter(|member| matches!(member.role.as_str(), "leader" | "follower")).count();
+            (status.leader.is_some() && voters == members).then_some(())
+        })
+        .await?;
+        Ok(cluster)
+    }
+
+    async fn start_member(&mut self, number: usize) -> Result<()> {
+        let name = format!("c{number}");
+        let (address, data) = (free_address()?, self.path(&name));
+        let mut command = self.command();
+        command.arg("coordinator").arg("--data-dir").arg(&data).args(["--listen", &address]);
+        if number == 1 {
+            command.arg("--bootstrap");
+        } else {
+            command.args(["--join", &self.target.addresses.join(",")]).arg("--join-token-file").arg(self.join_token_file());
+        }
+        self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
+        let file = self.path("c1").join("secrets/user-token");
+        let mut target = self.target.clone();
+        let token = until("a member's user token", &mut self.daemons, async || {
+            let token = fs::read_to_string(&file).ok()?;
+            (!token.is_empty()).then(|| token.trim().to_owned())
+        })
+        .await?;
+        target.token = token;
+        let mut api = until("a member that listens", &mut self.daemons, async || client::connect_to(&target, &address).await.ok()).await?;
+        until("a member that knows its leader", &mut self.daemons, async || {
+            client::cluster_status(&mut api).await.ok().filter(|status| status.leader.is_some())
+        })
+        .await?;
+        target.addresses.push(address);
+        self.target = target;
+        Ok(())
+    }
+
+    /// Starts a worker with `cpus` cores, however many there are, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_worker(&mut self, cpus: u32) -> Result<()> {
+        let name = format!("w{}", self.daemons.len() - self.members + 1);
+        let mut command = self.command();
+        command.arg("worker").arg("--data-dir").arg(self.path(&name)).args(["--name", &name]);
+        command.args(["--join", &self.target.addresses.join(",")]).arg("--join-token-file").arg(self.join_token_file());
+        command.args(["--cpus", &cpus.to_string()]);
+        self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
+        let mut api = self.connect().await?;
+        until("a worker that is ready", &mut self.daemons, async || {
+            let workers = client::workers(&mut api).await.ok()?.workers;
+            workers.iter().any(|worker| worker.name == name && worker.state == "ready").then_some(())
+        })
+        .await
+    }
+
+    /// A command of this binary in this cluster's environment.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
+            command.env_remove(name);
+        }
+        command.env("MUSTER_CONFIG_DIR", self.path("config")).env(MARK, &self.mark);
+        command
+    }
+
+    /// A path in the cluster's directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.as_ref().map(|dir| dir.path().join(name)).unwrap_or_default()
+    }
+
+    /// What lets workers and members join.
+    #[must_use]
+    pub fn join_token_file(&self) -> PathBuf {
+        self.path("c1").join("join-token")
+    }
+
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// # Errors
+    /// No member answers.
+    pub async fn connect(&self) -> Result<Api> {
+        client::connect(&self.target).await
+    }
+
+    /// The first member's process.
+    #[must_use]
+    pub fn member_pid(&self) -> u32 {
+        self.daemons[0].pid()
+    }
+
+    /// CPU so far of all processes of the cluster, with their children that were waited for, ms.
+    ///
+    /// # Errors
+    /// An unreadable /proc.
+    pub fn cpu_ms(&self) -> Result<f64> {
+        self.processes().into_iter().map(|pid| Ok(procfs::cpu_ms(pid)?.unwrap_or(0.0))).sum()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        procfs::marked(&format!("{MARK}={}", self.mark))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Workers before members: they would only complain.
+        while self.daemons.pop().is_some() {}
+        for pid in self.processes() {
+            if let Ok(pid) = i32::try_from(pid) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        if let Some(mut dir) = self.dir.take()
+            && self.keep
+        {
+            dir.disable_cleanup(true);
+            say(&format!("kept {}", dir.path().display()));
+        }
+    }
+}

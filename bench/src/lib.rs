@@ -1,0 +1,31 @@
+//! muster-bench: the built-in load generator behind `muster bench VERB`.
+//!
+//! Each verb starts its own cluster as real processes of the same binary in a temporary directory, waits for states (never for
+//! time), measures, and ends it. What is compared (a bare loop of spawns, etcd) runs in the same call on the same disk.
+//!
+//! Code map: `cli` what may be typed · `cluster` temporary processes · `client` submit and watch · `simulated` a worker without
+//! programs · `procfs` CPU, memory and bytes written · `drive` closed-loop callers · `bare` the bare loop · `etcd` the other store ·
+//! `dispatch`, `latency`, `dag`, `submit`, `apply`, `raft` one file a verb · `report`, `ranges` figures and what is expected of them.
+//!
+//! Left out: a replay of traces, and any measurement across machines.
+
+mod apply;
+mod bare;
+pub mod cli;
+mod client;
+mod cluster;
+mod dag;
+mod dispatch;
+mod drive;
+mod etcd;
+mod jobs;
+mod latency;
+mod machine;
+mod procfs;
+mod raft;
+mod ranges;
+mod report;
+mod simulated;
+mod submit;
+
+pub use client::Target;

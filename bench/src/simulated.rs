@@ -1,0 +1,155 @@
+//! A worker that runs nothing: it speaks the session's protocol and says of every start order that it ran and ended with 0. It makes
+//! the member do all of its work for a million indices without a million processes.
+
+use crate::client::Target;
+use anyhow::{Context, Result, bail};
+use muster_core::command::{Report, ReportKind};
+use muster_core::leader::instruction::Instruction;
+use muster_core::model::attempt::Outcome;
+use muster_core::model::ids::Token;
+use muster_core::model::lease::RENEW_MS;
+use muster_core::model::worker::{Incarnation, WorkerSpec};
+use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, dial};
+use muster_proto::convert::{pack, unpack};
+use muster_proto::worker::member_message::Kind as Down;
+use muster_proto::worker::worker_api_client::WorkerApiClient;
+use muster_proto::worker::worker_message::Kind as Up;
+use muster_proto::worker::{Heartbeat, JoinRequest, Register, Reports, WorkerMessage};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Streaming;
+
+/// Reports of one message.
+const REPORTS_MAX: usize = 1_000;
+
+/// A worker at work. It ends with its value.
+#[derive(Debug)]
+pub struct Simulated {
+    /// Ends that are on a majority's disks.
+    pub settled: watch::Receiver<u64>,
+    session: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        self.session.abort();
+    }
+}
+
+impl Simulated {
+    /// Joins and opens a session as a worker of `slots` cores.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn start(name: &str, target: &Target, join_token_file: &Path, slots: u32) -> Result<Self> {
+        let token = std::fs::read_to_string(join_token_file).context("no join token")?;
+        let channel = dial(&target.addresses[0], target.tls.as_ref()).await?;
+        let mut joining = WorkerApiClient::with_interceptor(channel.clone(), Bearer::new(token.trim()));
+        let token = joining.join(JoinRequest { name: name.to_owned() }).await.context("cannot join")?.into_inner().token;
+        let mut client =
+            WorkerApiClient::with_interceptor(channel, Bearer::new(&token)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let spec = WorkerSpec {
+            name: name.to_owned(),
+            pool: "default".to_owned(),
+            cpu_milli: u64::from(slots) * 1_000,
+            memory: 1 << 40,
+            disk: 1 << 40,
+            isolation: "simulated".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: "bench".to_owned(),
+            ..WorkerSpec::default()
+        };
+        let incarnation = Incarnation(format!("{:032x}", rand::random::<u128>()));
+        let (send, outgoing) = unbounded_channel();
+        let register = Register { spec: pack(&spec), incarnation: incarnation.0, held: Vec::new() };
+        send.send(WorkerMessage { kind: Some(Up::Register(register)) })?;
+        let mut incoming = client.session(UnboundedReceiverStream::new(outgoing)).await.context("no session")?.into_inner();
+        match incoming.message().await?.and_then(|message| message.kind) {
+            Some(Down::Registered(_)) => {}
+            Some(Down::Refused(refused)) => bail!("the worker was refused: {}", refused.reason),
+            other => bail!("the member answered the registration with {other:?}"),
+        }
+        let (count, settled) = watch::channel(0);
+        let session = Session { send, count, held: BTreeSet::new(), seq: 0 };
+        Ok(Self { settled, session: tokio::spawn(session.serve(incoming)) })
+    }
+
+    /// Waits until at least `count` ends are durable.
+    ///
+    /// # Errors
+    /// The session ended before.
+    pub async fn until_settled(&mut self, count: u64) -> Result<()> {
+        if self.settled.wait_for(|settled| *settled >= count).await.is_ok() {
+            return Ok(());
+        }
+        match (&mut self.session).await {
+            Ok(Ok(())) => bail!("the member ended the session of the simulated worker"),
+            Ok(Err(error)) => Err(error.context("the simulated worker")),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+struct Session {
+    send: UnboundedSender<WorkerMessage>,
+    count: watch::Sender<u64>,
+    held: BTreeSet<Token>,
+    seq: u64,
+}
+
+impl Session {
+    async fn serve(mut self, mut incoming: Streaming<muster_proto::worker::MemberMessage>) -> Result<()> {
+        let mut beat = tokio::time::interval(Duration::from_millis(RENEW_MS));
+        loop {
+            tokio::select! {
+                _ = beat.tick() => self.heartbeat(),
+                message = incoming.message() => match message?.and_then(|message| message.kind) {
+                    Some(Down::Instructions(message)) => self.obey(unpack(&message.instructions)?),
+                    Some(Down::Refused(refused)) => bail!("refused: {}", refused.reason),
+                    Some(_) => {}
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn say(&self, message: Up) {
+        let _ = self.send.send(WorkerMessage { kind: Some(message) });
+    }
+
+    fn heartbeat(&mut self) {
+        self.seq += 1;
+        self.say(Up::Heartbeat(Heartbeat { seq: self.seq, held: self.held.iter().map(|token| token.0).collect() }));
+    }
+
+    fn obey(&mut self, instructions: Vec<Instruction>) {
+        let mut reports = Vec::new();
+        let mut settled = 0;
+        for instruction in instructions {
+            match instruction {
+                // An order that comes twice is answered once: the first answer is on its way.
+                Instruction::Start(order) if self.held.insert(order.token) => {
+                    let ended = ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
+                    reports.extend([ReportKind::Running, ended].map(|kind| Report { token: order.token, at: order.at, kind }));
+                }
+                Instruction::Settled { tokens } => {
+                    settled += tokens.iter().filter(|token| self.held.remove(token)).count() as u64;
+                }
+                Instruction::Kill { token } => {
+                    self.held.remove(&token);
+                }
+                Instruction::Start(_) | Instruction::Stop { .. } | Instruction::Renewed { .. } => {}
+            }
+        }
+        for reports in reports.chunks(REPORTS_MAX) {
+            self.say(Up::Reports(Reports { reports: pack(&reports.to_vec()) }));
+        }
+        if settled > 0 {
+            self.count.send_modify(|count| *count += settled);
+        }
+    }
+}
