@@ -8,7 +8,12 @@ use std::ffi::OsString;
 
 /// Runs programs on your machines: jobs, arrays and DAGs, with GPUs, retries and results that are kept.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, max_term_width = 110, after_help = "Start here:\n  muster dev                     a cluster on this machine, in one terminal\n  muster run -- echo hello       in another")]
+#[command(
+    name = "muster",
+    version,
+    max_term_width = 110,
+    after_help = "Start here:\n  muster dev                     a cluster on this machine, in one terminal\n  muster run -- echo hello       in another"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -70,7 +70,10 @@ pub fn directory() -> Result<PathBuf, Failure> {
         .map(PathBuf::from)
         .or_else(|| env("XDG_CONFIG_HOME").map(|dir| Path::new(&dir).join("muster")))
         .or_else(|| env("HOME").map(|dir| Path::new(&dir).join(".config/muster")))
-        .ok_or_else(|| Failure::new("NO_CONFIG_DIR", "nowhere to keep contexts: HOME is not set").hint("set MUSTER_CONFIG_DIR"))
+        .ok_or_else(|| {
+            Failure::new("NO_CONFIG_DIR", "nowhere to keep contexts: HOME is not set")
+                .hint("set MUSTER_CONFIG_DIR")
+        })
 }
 
 impl Contexts {
@@ -100,7 +103,11 @@ impl Contexts {
     /// The directory cannot be written.
     pub fn update(change: impl FnOnce(&mut Self)) -> Result<(), Failure> {
         let dir = directory()?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| Failure::io("create", &dir, &e))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|e| Failure::io("create", &dir, &e))?;
         let lock = dir.join("contexts.lock");
         let file = private(&lock).map_err(|e| Failure::io("open", &lock, &e))?;
         let _held = Flock::lock(file, FlockArg::LockExclusive)
@@ -127,7 +134,11 @@ impl Contexts {
     pub fn named(&self, name: &str) -> Result<&Context, Failure> {
         self.contexts.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
-            let hint = if known.is_empty() { "there is none; `muster dev` writes one".to_owned() } else { format!("there is {}", known.join(", ")) };
+            let hint = if known.is_empty() {
+                "there is none; `muster dev` writes one".to_owned()
+            } else {
+                format!("there is {}", known.join(", "))
+            };
             Failure::new("NO_CONTEXT", format!("there is no context `{name}`")).hint(hint)
         })
     }
@@ -156,9 +167,19 @@ pub fn put(name: &str, context: Context) -> Result<(), Failure> {
 pub fn learn(name: &str, context: Context, create: bool) -> Result<Option<String>, Failure> {
     let mut learned = None;
     Contexts::update(|contexts| {
-        match contexts.contexts.iter_mut().find(|(_, known)| !known.token.is_empty() && known.token == context.token) {
+        match contexts
+            .contexts
+            .iter_mut()
+            .find(|(_, known)| !known.token.is_empty() && known.token == context.token)
+        {
             Some((known, existing)) => {
-                existing.addresses.extend(context.addresses.into_iter().filter(|a| !existing.addresses.contains(a)).collect::<Vec<_>>());
+                existing.addresses.extend(
+                    context
+                        .addresses
+                        .into_iter()
+                        .filter(|a| !existing.addresses.contains(a))
+                        .collect::<Vec<_>>(),
+                );
                 learned = Some(known.clone());
             }
             None if create => {
@@ -194,9 +215,12 @@ pub fn resolve(global: &Global) -> Result<Context, Failure> {
         context.get_or_insert_default().addresses = addresses;
     }
     let Some(mut context) = context.filter(|context| !context.addresses.is_empty()) else {
-        return Err(Failure::new("NO_CONTEXT", "no coordinator is known: there is no context and no address")
-            .hint("start one with `muster dev`, or give --address HOST:PORT")
-            .exit(UNREACHABLE));
+        return Err(Failure::new(
+            "NO_CONTEXT",
+            "no coordinator is known: there is no context and no address",
+        )
+        .hint("start one with `muster dev`, or give --address HOST:PORT")
+        .exit(UNREACHABLE));
     };
     if let Some(token) = env("MUSTER_TOKEN") {
         context.token = token;
@@ -211,13 +235,15 @@ mod tests {
     #[test]
     fn contexts_are_written_as_they_are_read() {
         let context = Context { addresses: vec!["127.0.0.1:7070".into()], token: "t".into(), tls: None };
-        let contexts = Contexts { current: Some("dev".into()), contexts: BTreeMap::from([("dev".into(), context)]) };
+        let contexts =
+            Contexts { current: Some("dev".into()), contexts: BTreeMap::from([("dev".into(), context)]) };
         assert_eq!(toml::from_str::<Contexts>(&toml::to_string(&contexts).unwrap()).unwrap(), contexts);
     }
 
     #[test]
     fn an_unknown_context_names_the_known_ones() {
-        let contexts = Contexts { current: None, contexts: BTreeMap::from([("dev".into(), Context::default())]) };
+        let contexts =
+            Contexts { current: None, contexts: BTreeMap::from([("dev".into(), Context::default())]) };
         assert_eq!(contexts.named("prod").unwrap_err().hint.as_deref(), Some("there is dev"));
     }
 }

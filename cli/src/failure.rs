@@ -88,7 +88,8 @@ impl Failure {
     }
 
     fn document(&self) -> String {
-        let of = |failure: &Self| json!({"code": failure.code, "message": failure.message, "hint": failure.hint});
+        let of =
+            |failure: &Self| json!({"code": failure.code, "message": failure.message, "hint": failure.hint});
         let mut error = of(self);
         if !self.also.is_empty() {
             error["also"] = self.also.iter().map(of).collect();
@@ -148,7 +149,8 @@ impl From<tonic::Status> for Failure {
             (status.code() == Code::Unauthenticated)
                 .then(|| "set MUSTER_TOKEN, or choose a context with `muster context use NAME`".to_owned())
         });
-        let message = if status.message().is_empty() { status.code().description() } else { status.message() };
+        let message =
+            if status.message().is_empty() { status.code().description() } else { status.message() };
         let code = text("muster-code").unwrap_or_else(|| code.to_owned());
         Self { hint, exit, ..Self::new(code, message) }
     }
@@ -182,6 +184,9 @@ mod tests {
     fn programs_read_one_object() {
         let failure = Failure::new("NOT_FOUND", "no job 7").hint("muster ps");
         let document: serde_json::Value = serde_json::from_str(&failure.document()).unwrap();
-        assert_eq!(document, json!({"error": {"code": "NOT_FOUND", "message": "no job 7", "hint": "muster ps"}}));
+        assert_eq!(
+            document,
+            json!({"error": {"code": "NOT_FOUND", "message": "no job 7", "hint": "muster ps"}})
+        );
     }
 }

@@ -71,13 +71,21 @@ pub fn load(source: &str, args: &InputArgs) -> Result<Loaded, Failure> {
     let bytes = read(source)?;
     if let Err(error) = std::str::from_utf8(&bytes) {
         let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        return Err(Failure::new("NOT_UTF8", format!("{source}:{line}: byte {} is not UTF-8", error.valid_up_to()))
-            .hint("save the job file as UTF-8"));
+        return Err(Failure::new(
+            "NOT_UTF8",
+            format!("{source}:{line}: byte {} is not UTF-8", error.valid_up_to()),
+        )
+        .hint("save the job file as UTF-8"));
     }
     let format = args.format.map_or_else(|| format_of(source, &bytes), Ok)?;
     let (job, checked, ignored) = match format {
         InputFormat::Script => {
-            let script = spec::script::parse_script(&bytes, source, args.compat.is_some(), &spec::RunOptions::default())?;
+            let script = spec::script::parse_script(
+                &bytes,
+                source,
+                args.compat.is_some(),
+                &spec::RunOptions::default(),
+            )?;
             let mut job = script.job;
             job.set_params(&args.params)?;
             let checked = spec::check(&job, None)?;
@@ -87,7 +95,8 @@ pub fn load(source: &str, args: &InputArgs) -> Result<Loaded, Failure> {
         InputFormat::Toml => with(&bytes, Format::Toml, source, args)?,
         InputFormat::Json => with(&bytes, Format::Json, source, args)?,
     };
-    let base = if source == "-" { Path::new(".") } else { Path::new(source).parent().unwrap_or(Path::new(".")) };
+    let base =
+        if source == "-" { Path::new(".") } else { Path::new(source).parent().unwrap_or(Path::new(".")) };
     Ok(Loaded {
         source: source.to_owned(),
         workdir: job.workdir_path().map(|dir| base.join(dir)),
@@ -99,7 +108,12 @@ pub fn load(source: &str, args: &InputArgs) -> Result<Loaded, Failure> {
     })
 }
 
-fn with(bytes: &[u8], format: Format, source: &str, args: &InputArgs) -> Result<(spec::JobFile, spec::Checked, Vec<String>), Failure> {
+fn with(
+    bytes: &[u8],
+    format: Format,
+    source: &str,
+    args: &InputArgs,
+) -> Result<(spec::JobFile, spec::Checked, Vec<String>), Failure> {
     let (job, checked) = spec::load(bytes, format, source, &args.params)?;
     Ok((job, checked, Vec::new()))
 }
@@ -115,7 +129,8 @@ fn read(source: &str) -> Result<Vec<u8>, Failure> {
     } else {
         let path = Path::new(source);
         let meta = std::fs::metadata(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Failure::new("NO_FILE", format!("there is no file {source}")).hint("give the path of a job file, or - for stdin"),
+            std::io::ErrorKind::NotFound => Failure::new("NO_FILE", format!("there is no file {source}"))
+                .hint("give the path of a job file, or - for stdin"),
             _ => Failure::io("read", path, &error),
         })?;
         if meta.is_dir() {
@@ -127,8 +142,11 @@ fn read(source: &str) -> Result<Vec<u8>, Failure> {
             .map_err(|error| Failure::io("read", path, &error))?;
     }
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::new("FILE_TOO_LARGE", format!("{source} is larger than 64 MiB, the most that one job file may have"))
-            .hint("write many alike as an array, and data as files of the workdir"));
+        return Err(Failure::new(
+            "FILE_TOO_LARGE",
+            format!("{source} is larger than 64 MiB, the most that one job file may have"),
+        )
+        .hint("write many alike as an array, and data as files of the workdir"));
     }
     Ok(bytes)
 }

@@ -88,7 +88,11 @@ impl Printer {
 ///
 /// # Errors
 /// No such job; the cluster stays away; stdout is gone.
-pub async fn follow(client: &mut Client, mut request: LogsRequest, printer: &mut Printer) -> Result<Option<Ended>, Failure> {
+pub async fn follow(
+    client: &mut Client,
+    mut request: LogsRequest,
+    printer: &mut Printer,
+) -> Result<Option<Ended>, Failure> {
     let mut broken_since: Option<Instant> = None;
     loop {
         let opened = client.call(async |api| api.logs(request.clone()).await).await;

@@ -126,9 +126,12 @@ impl Client {
     }
 
     fn unreachable(&self) -> Failure {
-        Failure::new("UNREACHABLE", format!("no coordinator answers at {}", self.context.addresses.join(", ")))
-            .hint("is one running? `muster dev` starts one")
-            .exit(UNREACHABLE)
+        Failure::new(
+            "UNREACHABLE",
+            format!("no coordinator answers at {}", self.context.addresses.join(", ")),
+        )
+        .hint("is one running? `muster dev` starts one")
+        .exit(UNREACHABLE)
     }
 }
 
@@ -139,7 +142,9 @@ pub fn is_transient(status: &Status) -> bool {
         Code::Unavailable => true,
         Code::Unknown | Code::Internal | Code::Cancelled => {
             status.metadata().get("muster-code").is_none()
-                && ["transport", "h2 ", "connection", "broken pipe", "stream"].iter().any(|word| status.message().contains(word))
+                && ["transport", "h2 ", "connection", "broken pipe", "stream"]
+                    .iter()
+                    .any(|word| status.message().contains(word))
         }
         _ => false,
     }

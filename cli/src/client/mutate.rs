@@ -33,14 +33,16 @@ pub async fn mutate(
     mut ask: impl AsyncFnMut(&mut Api, Mutation) -> Result<Response<MutationReply>, Status>,
 ) -> Done {
     if args.ids.len() > 1 && args.request_id.is_some() {
-        return Err(Failure::usage("one --request-id is for one ID").hint("call it once an ID, or leave --request-id out"));
+        return Err(Failure::usage("one --request-id is for one ID")
+            .hint("call it once an ID, or leave --request-id out"));
     }
     for id in &args.ids {
         target(id)?;
     }
     let mut client = Client::new(global)?;
     for id in &args.ids {
-        let request = Mutation { request_id: request_id(args.request_id.as_deref()), target: id.clone(), user: user() };
+        let request =
+            Mutation { request_id: request_id(args.request_id.as_deref()), target: id.clone(), user: user() };
         let reply = client.call(async |api| ask(api, request.clone()).await).await?;
         if args.output.is_json() {
             output::data(&json!({"target": id, "indices": reply.indices}).to_string())?;
@@ -59,5 +61,6 @@ pub async fn mutate(
 /// # Errors
 /// Text that names none.
 pub fn target(text: &str) -> Result<TargetName, Failure> {
-    text.parse::<TargetName>().map_err(|error| Failure::new("BAD_ID", error.to_string()).hint("`muster ps` lists jobs"))
+    text.parse::<TargetName>()
+        .map_err(|error| Failure::new("BAD_ID", error.to_string()).hint("`muster ps` lists jobs"))
 }

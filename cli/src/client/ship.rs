@@ -35,7 +35,9 @@ async fn missing(client: &mut Client, packed: &Packed) -> Result<Vec<BlobId>, Fa
         let ids = BlobIds { ids: part.iter().map(|id| id.0.to_vec().into()).collect() };
         let reply = client.call(async |api| api.missing_blobs(ids.clone()).await).await?;
         for id in reply.ids {
-            let id: [u8; 32] = id[..].try_into().map_err(|_| Failure::new("BAD_ANSWER", "the coordinator names a blob with no id"))?;
+            let id: [u8; 32] = id[..]
+                .try_into()
+                .map_err(|_| Failure::new("BAD_ANSWER", "the coordinator names a blob with no id"))?;
             missing.push(BlobId(id));
         }
     }
@@ -75,9 +77,15 @@ fn progress(packed: &Packed, missing: &[BlobId]) -> ProgressBar {
             blobs::Source::File { length, .. } => *length as u64,
         })
         .sum();
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    if let Ok(style) = ProgressStyle::with_template("workdir {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+    if let Ok(style) =
+        ProgressStyle::with_template("workdir {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    {
         bar.set_style(style);
     }
     bar
@@ -86,7 +94,9 @@ fn progress(packed: &Packed, missing: &[BlobId]) -> ProgressBar {
 fn unpackable(dir: &Path, error: &BlobError) -> Failure {
     let failure = Failure::new("WORKDIR", format!("workdir {}: {error}", dir.display()));
     match (error, error.hint()) {
-        (BlobError::Absent { .. } | BlobError::NotADirectory { .. }, _) => failure.hint("workdir is relative to the job file"),
+        (BlobError::Absent { .. } | BlobError::NotADirectory { .. }, _) => {
+            failure.hint("workdir is relative to the job file")
+        }
         (_, "") => failure,
         (_, hint) => failure.hint(hint),
     }

@@ -28,7 +28,11 @@ pub const RECONNECT_FOR: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// No such job; the cluster stays away.
-pub async fn until_final(client: &mut Client, job: u64, mut changed: impl FnMut(&str)) -> Result<Ended, Failure> {
+pub async fn until_final(
+    client: &mut Client,
+    job: u64,
+    mut changed: impl FnMut(&str),
+) -> Result<Ended, Failure> {
     let mut broken_since: Option<Instant> = None;
     loop {
         let opened = client.call(async |api| api.watch(WatchRequest { job }).await).await;

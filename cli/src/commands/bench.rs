@@ -4,13 +4,15 @@ use crate::args::Global;
 use crate::context;
 use crate::failure::{DONE, Done, Failure, REFUSED};
 use crate::output;
-use muster_bench::cli::{BenchArgs, run};
 use muster_bench::Target;
+use muster_bench::cli::{BenchArgs, run};
 use muster_proto::channel::Tls;
 
 /// Measures this version on this machine, each verb on a temporary cluster of its own.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster bench dispatch\n  muster bench raft --output json\n  muster bench apply --check")]
+#[command(
+    after_help = "Examples:\n  muster bench dispatch\n  muster bench raft --output json\n  muster bench apply --check"
+)]
 pub struct Args {
     #[command(flatten)]
     bench: BenchArgs,
@@ -24,11 +26,16 @@ impl Args {
     pub fn run(self, global: &Global) -> Done {
         let target = if global.context.is_some() || !global.address.is_empty() {
             let context = context::resolve(global)?;
-            Some(Target { tls: context.tls.as_ref().map(Tls::from), addresses: context.addresses, token: context.token })
+            Some(Target {
+                tls: context.tls.as_ref().map(Tls::from),
+                addresses: context.addresses,
+                token: context.token,
+            })
         } else {
             None
         };
-        let finished = run(self.bench, target).map_err(|error| Failure::new("BENCH", format!("{error:#}")))?;
+        let finished =
+            run(self.bench, target).map_err(|error| Failure::new("BENCH", format!("{error:#}")))?;
         output::data(&finished.text)?;
         Ok(if finished.passed { DONE } else { REFUSED })
     }

@@ -59,10 +59,10 @@ impl CoordinatorFile {
     /// What cannot work, before any port opens.
     pub fn check(&self) -> Result<CoordinatorConfig, Failure> {
         let section = &self.coordinator;
-        let data_dir = section
-            .data_dir
-            .clone()
-            .ok_or_else(|| Failure::new("BAD_CONFIG", "no data directory is given").hint("--data-dir DIR, or coordinator.data_dir"))?;
+        let data_dir = section.data_dir.clone().ok_or_else(|| {
+            Failure::new("BAD_CONFIG", "no data directory is given")
+                .hint("--data-dir DIR, or coordinator.data_dir")
+        })?;
         let mut config = CoordinatorConfig {
             data_dir,
             advertise: section.advertise.clone(),
@@ -76,7 +76,9 @@ impl CoordinatorFile {
         if let Some(listen) = &section.listen {
             config.listen = socket(listen)?;
         }
-        config.validate().map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+        config
+            .validate()
+            .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
         Ok(config)
     }
 }
@@ -87,6 +89,7 @@ impl CoordinatorFile {
 /// A text that names none.
 pub fn socket(text: &str) -> Result<SocketAddr, Failure> {
     text.parse().ok().or_else(|| text.to_socket_addrs().ok()?.next()).ok_or_else(|| {
-        Failure::new("BAD_CONFIG", format!("`{text}` is no address to listen on")).hint("write host:port, for example 127.0.0.1:7070")
+        Failure::new("BAD_CONFIG", format!("`{text}` is no address to listen on"))
+            .hint("write host:port, for example 127.0.0.1:7070")
     })
 }

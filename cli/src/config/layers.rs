@@ -62,7 +62,8 @@ pub fn merge<T: DeserializeOwned>(
         Some(path) => read::<T>(path)?,
         None => Table::new(),
     };
-    let mut environment: Vec<(String, String)> = environment.filter(|(name, _)| name.starts_with("MUSTER_")).collect();
+    let mut environment: Vec<(String, String)> =
+        environment.filter(|(name, _)| name.starts_with("MUSTER_")).collect();
     environment.sort();
     let mut warnings = Vec::new();
     // Inside a task the names that describe it (MUSTER_JOB_ID, MUSTER_WORKER …) are no configuration.
@@ -71,16 +72,24 @@ pub fn merge<T: DeserializeOwned>(
         .all(|name| environment.iter().any(|(known, _)| known == name));
     for (name, text) in &environment {
         match keys.iter().find(|key| key.variable() == *name) {
-            Some(key) => put(&mut table, key, value(key.kind, std::slice::from_ref(text)).map_err(|e| bad(name, &e))?),
+            Some(key) => {
+                put(&mut table, key, value(key.kind, std::slice::from_ref(text)).map_err(|e| bad(name, &e))?)
+            }
             None if in_task || OTHERS.contains(&name.as_str()) => {}
             None => warnings.push(unknown(name, keys)),
         }
     }
     for (section, name, texts) in flags.iter().filter(|(_, _, texts)| !texts.is_empty()) {
         let Some(key) = keys.iter().find(|key| key.section == *section && key.key == *name) else { continue };
-        put(&mut table, key, value(key.kind, texts).map_err(|e| bad(&format!("--{}", name.replace('_', "-")), &e))?);
+        put(
+            &mut table,
+            key,
+            value(key.kind, texts).map_err(|e| bad(&format!("--{}", name.replace('_', "-")), &e))?,
+        );
     }
-    let settings = Value::Table(table).try_into::<T>().map_err(|error| Failure::new("BAD_CONFIG", error.message().to_owned()))?;
+    let settings = Value::Table(table)
+        .try_into::<T>()
+        .map_err(|error| Failure::new("BAD_CONFIG", error.message().to_owned()))?;
     Ok(Merged { settings, warnings })
 }
 
@@ -94,7 +103,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Table, Failure> {
         }
     })?;
     let place = |error: &toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let line =
+            error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         Failure::new("BAD_CONFIG", format!("{}:{line}: {}", path.display(), error.message()))
             .hint("`--help` lists every key: a flag --a-b is the key a_b")
     };
@@ -111,7 +121,8 @@ fn put(table: &mut Table, key: &Key, value: Value) {
 
 fn value(kind: Kind, texts: &[String]) -> Result<Value, String> {
     let last = texts.last().map_or("", String::as_str);
-    let split = || texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
+    let split =
+        || texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
     Ok(match kind {
         Kind::Text => Value::String(last.to_owned()),
         Kind::Number => match (last.parse(), last.parse::<f64>()) {
@@ -143,7 +154,9 @@ fn bad(name: &str, why: &str) -> Failure {
 fn unknown(name: &str, keys: &[Key]) -> String {
     let known: Vec<String> = keys.iter().map(Key::variable).collect();
     match muster_core::spec::nearest(name, known.iter().map(String::as_str)) {
-        Some(near) => format!("the environment variable {name} is no setting of this daemon; did you mean {near}?"),
+        Some(near) => {
+            format!("the environment variable {name} is no setting of this daemon; did you mean {near}?")
+        }
         None => format!("the environment variable {name} is no setting of this daemon"),
     }
 }
@@ -184,12 +197,25 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let file = std::env::temp_dir().join(format!("muster-layers-{}.toml", std::process::id()));
         std::fs::write(&file, "[worker]\nname = \"file\"\ncpus = 1\nspot = true\n").unwrap();
-        let flags = [("worker", "name", vec!["flag".to_owned()]), ("worker", "labels", vec!["zone=eu1".to_owned(), "a=b".to_owned()])];
-        let environment = env(&[("MUSTER_WORKER_NAME", "env"), ("MUSTER_WORKER_CPUS", "2"), ("MUSTER_WORKER_JOIN", "a:1, b:2")]);
+        let flags = [
+            ("worker", "name", vec!["flag".to_owned()]),
+            ("worker", "labels", vec!["zone=eu1".to_owned(), "a=b".to_owned()]),
+        ];
+        let environment = env(&[
+            ("MUSTER_WORKER_NAME", "env"),
+            ("MUSTER_WORKER_CPUS", "2"),
+            ("MUSTER_WORKER_JOIN", "a:1, b:2"),
+        ]);
         let merged = merge::<Settings>(Some(&file), &KEYS, &flags, environment).unwrap();
         std::fs::remove_file(&file).unwrap();
         let labels = BTreeMap::from([("zone".into(), "eu1".into()), ("a".into(), "b".into())]);
-        let worker = Section { name: "flag".into(), cpus: Some(2), spot: true, join: vec!["a:1".into(), "b:2".into()], labels };
+        let worker = Section {
+            name: "flag".into(),
+            cpus: Some(2),
+            spot: true,
+            join: vec!["a:1".into(), "b:2".into()],
+            labels,
+        };
         assert_eq!(merged.settings, Settings { worker });
         assert_eq!(merged.warnings, Vec::<String>::new());
     }
@@ -199,15 +225,23 @@ mod tests {
         let warn = |pairs: &[(&str, &str)]| merge::<Settings>(None, &KEYS, &[], env(pairs)).unwrap().warnings;
         assert_eq!(
             warn(&[("MUSTER_WORKER_NAM", "x"), ("MUSTER_TOKEN", "t"), ("HOME", "/")]),
-            ["the environment variable MUSTER_WORKER_NAM is no setting of this daemon; did you mean MUSTER_WORKER_NAME?"]
+            [
+                "the environment variable MUSTER_WORKER_NAM is no setting of this daemon; did you mean MUSTER_WORKER_NAME?"
+            ]
         );
-        let task = [("MUSTER_JOB_ID", "1"), ("MUSTER_ATTEMPT", "1"), ("MUSTER_FENCING_TOKEN", "9"), ("MUSTER_WORKER", "w1")];
+        let task = [
+            ("MUSTER_JOB_ID", "1"),
+            ("MUSTER_ATTEMPT", "1"),
+            ("MUSTER_FENCING_TOKEN", "9"),
+            ("MUSTER_WORKER", "w1"),
+        ];
         assert!(warn(&task).is_empty());
     }
 
     #[test]
     fn bad_values_name_their_place() {
-        let error = |pairs: &[(&str, &str)]| merge::<Settings>(None, &KEYS, &[], env(pairs)).unwrap_err().message;
+        let error =
+            |pairs: &[(&str, &str)]| merge::<Settings>(None, &KEYS, &[], env(pairs)).unwrap_err().message;
         assert_eq!(error(&[("MUSTER_WORKER_CPUS", "many")]), "MUSTER_WORKER_CPUS: `many` is no number");
         let file = std::env::temp_dir().join(format!("muster-layers-bad-{}.toml", std::process::id()));
         std::fs::write(&file, "[worker]\nname = \"x\"\ncolour = \"red\"\n").unwrap();

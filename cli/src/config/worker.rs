@@ -104,7 +104,9 @@ impl WorkerFile {
             log_cap: section.log_cap.unwrap_or(defaults.log_cap),
             ..WorkerConfig::default()
         };
-        config.validate().map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+        config
+            .validate()
+            .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
         Ok(config)
     }
 }

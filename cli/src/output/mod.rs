@@ -37,7 +37,8 @@ impl OutputArgs {
 /// for wrong usage too.
 #[must_use]
 pub fn json_wanted(raw: &[OsString]) -> bool {
-    let args: Vec<&str> = raw.iter().map_while(|a| if a == "--" { None } else { Some(a.to_str().unwrap_or("")) }).collect();
+    let args: Vec<&str> =
+        raw.iter().map_while(|a| if a == "--" { None } else { Some(a.to_str().unwrap_or("")) }).collect();
     args.iter().any(|a| matches!(*a, "--output=json" | "-ojson" | "-o=json"))
         || args.windows(2).any(|pair| matches!(pair[0], "--output" | "-o") && pair[1] == "json")
 }
@@ -151,7 +152,11 @@ mod tests {
     #[test]
     fn programs_are_known_by_their_arguments() {
         let wanted = |line: &str| json_wanted(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert!(wanted("muster ps --output json") && wanted("muster ps --output=json") && wanted("muster ps -o json"));
+        assert!(
+            wanted("muster ps --output json")
+                && wanted("muster ps --output=json")
+                && wanted("muster ps -o json")
+        );
         assert!(!wanted("muster ps --output table") && !wanted("muster run -- x --output json"));
     }
 }

@@ -23,13 +23,16 @@ impl Table {
     /// Two spaces between columns, nothing after the last.
     #[must_use]
     pub fn render(&self) -> String {
-        let width = |column: usize| self.rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
         let mut out = String::new();
         for row in &self.rows {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths.get(column).map_or(0, |w| w.saturating_sub(cell.chars().count())));
+                let pad =
+                    " ".repeat(widths.get(column).map_or(0, |w| w.saturating_sub(cell.chars().count())));
                 if column > 0 {
                     line.push_str("  ");
                 }

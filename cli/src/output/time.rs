@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The wall clock, milliseconds since 1970.
 #[must_use]
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A span in its two largest units: `850ms`, `12s`, `3m20s`, `5h`, `2d3h`.
@@ -50,7 +52,11 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     let (whole, tenth) = (tenths / 10, tenths % 10);
-    if tenth == 0 || whole >= 100 { format!("{whole}{}", UNITS[unit]) } else { format!("{whole}.{tenth}{}", UNITS[unit]) }
+    if tenth == 0 || whole >= 100 {
+        format!("{whole}{}", UNITS[unit])
+    } else {
+        format!("{whole}.{tenth}{}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]
@@ -59,10 +65,19 @@ mod tests {
 
     #[test]
     fn spans_and_sizes_read_well() {
-        for (ms, text) in [(0, "0ms"), (850, "850ms"), (12_900, "12s"), (200_000, "3m20s"), (18_000_000, "5h"), (183_600_000, "2d3h")] {
+        for (ms, text) in [
+            (0, "0ms"),
+            (850, "850ms"),
+            (12_900, "12s"),
+            (200_000, "3m20s"),
+            (18_000_000, "5h"),
+            (183_600_000, "2d3h"),
+        ] {
             assert_eq!(span(ms), text);
         }
-        for (bytes, text) in [(0, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (64 << 30, "64GiB"), (3 << 39, "1.5TiB")] {
+        for (bytes, text) in
+            [(0, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (64 << 30, "64GiB"), (3 << 39, "1.5TiB")]
+        {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(took(Some("1970-01-01T00:00:00Z"), Some("1970-01-01T00:00:07Z"), 0), "7s");

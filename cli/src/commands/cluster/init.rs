@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 /// Makes a new cluster: the first member's data directory, a join token and a context. Then start it with `muster coordinator`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  muster cluster init --data-dir c1 --listen 127.0.0.1:7070\n  muster coordinator --data-dir c1 --listen 127.0.0.1:7070 --bootstrap")]
+#[command(
+    after_help = "Example:\n  muster cluster init --data-dir c1 --listen 127.0.0.1:7070\n  muster coordinator --data-dir c1 --listen 127.0.0.1:7070 --bootstrap"
+)]
 pub struct Args {
     /// Where the first member's log, state and secrets will lie; must not hold a member yet.
     #[arg(long, value_name = "DIR")]
@@ -28,8 +30,15 @@ impl Args {
     /// A directory that holds a member already; a member that cannot start.
     pub fn run(self, global: &Global) -> Done {
         if self.data_dir.join("member.toml").exists() {
-            return Err(Failure::new("EXISTS", format!("{} holds a member already", self.data_dir.display()))
-                .hint(format!("start it: muster coordinator --data-dir {} --listen {} --bootstrap", self.data_dir.display(), self.listen)));
+            return Err(Failure::new(
+                "EXISTS",
+                format!("{} holds a member already", self.data_dir.display()),
+            )
+            .hint(format!(
+                "start it: muster coordinator --data-dir {} --listen {} --bootstrap",
+                self.data_dir.display(),
+                self.listen
+            )));
         }
         let config = CoordinatorConfig {
             data_dir: self.data_dir.clone(),

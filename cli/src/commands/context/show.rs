@@ -21,7 +21,8 @@ impl Args {
     pub fn run(self) -> Done {
         let contexts = Contexts::load()?;
         let name = self.name.or_else(|| contexts.current.clone()).ok_or_else(|| {
-            Failure::new("NO_CONTEXT", "there is no current context").hint("`muster dev` writes one; `muster context list` shows all")
+            Failure::new("NO_CONTEXT", "there is no current context")
+                .hint("`muster dev` writes one; `muster context list` shows all")
         })?;
         let context = contexts.named(&name)?;
         if self.output.is_json() {

@@ -16,7 +16,9 @@ pub const CONTEXT: &str = "default";
 
 /// Runs one member of the coordinator. The first has --bootstrap, the others --join.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster coordinator --data-dir c1 --listen 127.0.0.1:7070 --bootstrap\n  muster coordinator --data-dir c2 --listen 127.0.0.1:7071 --join 127.0.0.1:7070 --join-token-file c1/join-token\n  muster coordinator --config /etc/muster/coordinator.toml --check-config")]
+#[command(
+    after_help = "Examples:\n  muster coordinator --data-dir c1 --listen 127.0.0.1:7070 --bootstrap\n  muster coordinator --data-dir c2 --listen 127.0.0.1:7071 --join 127.0.0.1:7070 --join-token-file c1/join-token\n  muster coordinator --config /etc/muster/coordinator.toml --check-config"
+)]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
@@ -100,7 +102,8 @@ async fn serve(config: CoordinatorConfig, name: String) -> Done {
 /// # Errors
 /// The context cannot be written.
 pub fn introduce(running: &Running, name: &str, tls: Option<TlsFiles>, create: bool) -> Result<(), Failure> {
-    let context = Context { addresses: vec![running.advertised.clone()], token: running.user_token.clone(), tls };
+    let context =
+        Context { addresses: vec![running.advertised.clone()], token: running.user_token.clone(), tls };
     let context = context::learn(name, context, create)?;
     output::talk(&format!("member {} listens on {}", running.member, running.address));
     if let Some(name) = context {

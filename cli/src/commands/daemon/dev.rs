@@ -38,7 +38,9 @@ const WORKERS_WITHIN: Duration = Duration::from_secs(10);
 /// Writes the context `dev` (mode 0600), so that every other verb works in another terminal without flags. The dashboard comes with a
 /// later version.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster dev\n  muster dev --data-dir /tmp/m --workers 2 --gpus 8xH100-80GB\nthen, in another terminal:\n  muster run -- echo hello")]
+#[command(
+    after_help = "Examples:\n  muster dev\n  muster dev --data-dir /tmp/m --workers 2 --gpus 8xH100-80GB\nthen, in another terminal:\n  muster run -- echo hello"
+)]
 pub struct Args {
     /// Where everything lies; the same directory goes on where it was.
     #[arg(long, value_name = "DIR", default_value = "./.muster")]
@@ -71,12 +73,19 @@ impl Args {
     /// A port or directory in use by another; a member or worker that cannot start or go on.
     pub fn run(self) -> Done {
         let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&self.data_dir).map_err(|e| Failure::io("create", &self.data_dir, &e))?;
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.data_dir)
+            .map_err(|e| Failure::io("create", &self.data_dir, &e))?;
         let dir = self.data_dir.canonicalize().map_err(|e| Failure::io("use", &self.data_dir, &e))?;
         let listen = socket(&self.listen)?;
         if !listen.ip().is_loopback() {
-            return Err(Failure::new("BAD_CONFIG", format!("`muster dev` listens on loopback only, not on {listen}"))
-                .hint("use `muster coordinator` and `muster worker` with TLS beyond this machine"));
+            return Err(Failure::new(
+                "BAD_CONFIG",
+                format!("`muster dev` listens on loopback only, not on {listen}"),
+            )
+            .hint("use `muster coordinator` and `muster worker` with TLS beyond this machine"));
         }
         let member = CoordinatorConfig {
             data_dir: dir.join("member"),
@@ -110,7 +119,9 @@ impl Args {
         // 1. What cannot work is said before anything starts.
         for number in 1..=self.workers {
             let config = self.worker(number, dir, "127.0.0.1:1");
-            config.validate().map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+            config
+                .validate()
+                .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
         }
         // 2. The member, and the context by which others find it.
         let mut running = tokio::select! {
@@ -119,7 +130,8 @@ impl Args {
         };
         running.ready().await;
         let address = running.address.to_string();
-        let context = Context { addresses: vec![address.clone()], token: running.user_token.clone(), tls: None };
+        let context =
+            Context { addresses: vec![address.clone()], token: running.user_token.clone(), tls: None };
         context::put(CONTEXT, context.clone())?;
         let mut client = Client::of(context);
         undrain(&mut client).await?;
@@ -179,10 +191,19 @@ fn worker_failure(ended: Result<Result<(), WorkerError>, tokio::task::JoinError>
 }
 
 /// Waits until all workers are there, or not much longer: a slow disk is no reason to hide the address.
-async fn await_ready(client: &mut Client, count: usize, workers: &mut JoinSet<Result<(), WorkerError>>) -> Result<(), Failure> {
+async fn await_ready(
+    client: &mut Client,
+    count: usize,
+    workers: &mut JoinSet<Result<(), WorkerError>>,
+) -> Result<(), Failure> {
     let until = Instant::now() + WORKERS_WITHIN;
     while Instant::now() < until {
-        let ready = list(client).await?.workers.iter().filter(|w| w.state == "ready" && is_ours(&w.name, count)).count();
+        let ready = list(client)
+            .await?
+            .workers
+            .iter()
+            .filter(|w| w.state == "ready" && is_ours(&w.name, count))
+            .count();
         if ready >= count {
             return Ok(());
         }
@@ -206,7 +227,12 @@ async fn list(client: &mut Client) -> Result<WorkersDoc, Failure> {
 /// Undoes the drains of the last end.
 async fn undrain(client: &mut Client) -> Result<(), Failure> {
     for worker in list(client).await?.workers.iter().filter(|w| w.drain_reason.as_deref() == Some(REASON)) {
-        let request = DrainRequest { request_id: request_id(None), worker: worker.name.clone(), user: user(), ..DrainRequest::default() };
+        let request = DrainRequest {
+            request_id: request_id(None),
+            worker: worker.name.clone(),
+            user: user(),
+            ..DrainRequest::default()
+        };
         client.call(async |api| api.undrain(request.clone()).await).await?;
     }
     Ok(())
@@ -214,12 +240,17 @@ async fn undrain(client: &mut Client) -> Result<(), Failure> {
 
 /// Lets tasks end, evicts what still runs after [`DRAIN`]. A second signal leaves them.
 async fn drain(client: &mut Client) -> Shutdown {
-    let busy = async |client: &mut Client| list(client).await.is_ok_and(|doc| doc.workers.iter().any(|w| !w.leases.is_empty()));
+    let busy = async |client: &mut Client| {
+        list(client).await.is_ok_and(|doc| doc.workers.iter().any(|w| !w.leases.is_empty()))
+    };
     let work = async {
         if !busy(client).await {
             return;
         }
-        output::talk(&format!("draining for {} s, then stopping what runs; Ctrl-C again leaves it to the next start", DRAIN.as_secs()));
+        output::talk(&format!(
+            "draining for {} s, then stopping what runs; Ctrl-C again leaves it to the next start",
+            DRAIN.as_secs()
+        ));
         let Ok(doc) = list(client).await else { return };
         for worker in doc.workers.iter().filter(|w| w.state == "ready") {
             let request = DrainRequest {

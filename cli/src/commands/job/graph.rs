@@ -54,9 +54,13 @@ impl Args {
 
 /// Tasks with their layer: one more than the deepest task they need.
 fn layers(job: &JobDoc) -> Vec<(usize, &TaskDoc)> {
-    let position: BTreeMap<&str, usize> = job.tasks.iter().enumerate().map(|(n, t)| (t.name.as_str(), n)).collect();
-    let needs: Vec<Vec<usize>> =
-        job.tasks.iter().map(|t| t.needs.iter().filter_map(|n| position.get(n.task.as_str()).copied()).collect()).collect();
+    let position: BTreeMap<&str, usize> =
+        job.tasks.iter().enumerate().map(|(n, t)| (t.name.as_str(), n)).collect();
+    let needs: Vec<Vec<usize>> = job
+        .tasks
+        .iter()
+        .map(|t| t.needs.iter().filter_map(|n| position.get(n.task.as_str()).copied()).collect())
+        .collect();
     let mut children = vec![Vec::new(); needs.len()];
     let mut missing: Vec<usize> = needs.iter().map(Vec::len).collect();
     for (task, parents) in needs.iter().enumerate() {
@@ -86,12 +90,19 @@ fn text(job: &JobDoc) -> String {
     let mut out = format!("job {} `{}` {}\n", job.id, job.name, job.state);
     for (layer, task) in order {
         let name = format!("{}{}", "  ".repeat(layer), task.name);
-        let _ = write!(out, "{name:width$}  {:9}  {}/{}", task.state, task.counts.finished(), task.counts.total);
+        let _ =
+            write!(out, "{name:width$}  {:9}  {}/{}", task.state, task.counts.finished(), task.counts.total);
         if !task.needs.is_empty() {
             let needs: Vec<String> = task
                 .needs
                 .iter()
-                .map(|n| if matches!(n.when.as_str(), "" | "succeeded") { n.task.clone() } else { format!("{} ({})", n.task, n.when) })
+                .map(|n| {
+                    if matches!(n.when.as_str(), "" | "succeeded") {
+                        n.task.clone()
+                    } else {
+                        format!("{} ({})", n.task, n.when)
+                    }
+                })
                 .collect();
             let _ = write!(out, "  ← {}", needs.join(", "));
         }
@@ -112,12 +123,20 @@ fn dot(job: &JobDoc) -> String {
         let _ = writeln!(
             out,
             "  \"{}\" [label=\"{}\\n{} {}/{}\", style=filled, fillcolor={colour}];",
-            task.name, task.name, task.state, task.counts.finished(), task.counts.total
+            task.name,
+            task.name,
+            task.state,
+            task.counts.finished(),
+            task.counts.total
         );
     }
     for task in &job.tasks {
         for need in &task.needs {
-            let label = if matches!(need.when.as_str(), "" | "succeeded") { String::new() } else { format!(" [label=\"{}\"]", need.when) };
+            let label = if matches!(need.when.as_str(), "" | "succeeded") {
+                String::new()
+            } else {
+                format!(" [label=\"{}\"]", need.when)
+            };
             let _ = writeln!(out, "  \"{}\" -> \"{}\"{label};", need.task, task.name);
         }
     }
@@ -126,7 +145,8 @@ fn dot(job: &JobDoc) -> String {
 }
 
 fn document(job: &JobDoc) -> serde_json::Value {
-    let nodes: Vec<_> = job.tasks.iter().map(|t| json!({"task": t.name, "state": t.state, "counts": t.counts})).collect();
+    let nodes: Vec<_> =
+        job.tasks.iter().map(|t| json!({"task": t.name, "state": t.state, "counts": t.counts})).collect();
     let edges: Vec<_> = job
         .tasks
         .iter()

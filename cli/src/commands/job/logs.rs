@@ -9,7 +9,9 @@ use muster_proto::api::LogsRequest;
 
 /// Prints what tasks wrote: their stdout on stdout, their stderr on stderr. Kept after the worker is gone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster logs 42 -f\n  muster logs 42.train[7] --attempt 2 --stderr --tail 50")]
+#[command(
+    after_help = "Examples:\n  muster logs 42 -f\n  muster logs 42.train[7] --attempt 2 --stderr --tail 50"
+)]
 pub struct Args {
     /// 42 is a job, 42.train a task, 42.train[7] an index, 42.train[7]#2 an attempt.
     #[arg(value_name = "ID")]
@@ -48,13 +50,16 @@ impl Args {
     /// Nothing of that name; nothing reachable.
     pub async fn run(self, global: &Global) -> Done {
         if self.rank.is_some_and(|rank| rank > 0) {
-            return Err(Failure::new("NOT_FOUND", "this version runs no gangs: there is rank 0 only").hint("leave --rank out"));
+            return Err(Failure::new("NOT_FOUND", "this version runs no gangs: there is rank 0 only")
+                .hint("leave --rank out"));
         }
         let name = target(&self.id)?;
         let task = name.task.or(self.task);
         let index = name.index.or(self.index);
         if index.is_some() && task.is_none() {
-            return Err(Failure::usage("--index needs a task").hint(format!("muster logs {}.TASK[N]", name.job)));
+            return Err(
+                Failure::usage("--index needs a task").hint(format!("muster logs {}.TASK[N]", name.job))
+            );
         }
         let prefix = self.prefix || (Printer::for_people() && task.is_none());
         let request = LogsRequest {

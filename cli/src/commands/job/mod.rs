@@ -56,9 +56,19 @@ mod tests {
 
     #[test]
     fn causes_are_codes() {
-        for (cause, code) in [("exit(7)", 7), ("signal(9)", 137), ("timeout", 124), ("oom", 125), ("lost(worker)", 125), ("exit(x)", 125)] {
+        for (cause, code) in [
+            ("exit(7)", 7),
+            ("signal(9)", 137),
+            ("timeout", 124),
+            ("oom", 125),
+            ("lost(worker)", 125),
+            ("exit(x)", 125),
+        ] {
             assert_eq!(code_of_cause(cause), code, "{cause}");
         }
-        assert_eq!((plural(1, "index"), plural(2, "index"), plural(0, "task")), ("1 index".into(), "2 indices".into(), "0 tasks".into()));
+        assert_eq!(
+            (plural(1, "index"), plural(2, "index"), plural(0, "task")),
+            ("1 index".into(), "2 indices".into(), "0 tasks".into())
+        );
     }
 }

@@ -13,7 +13,9 @@ const PAGE: u32 = 1000;
 
 /// Lists jobs, finished ones too, newest first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster ps --state running,pending --queue research\n  muster ps --since 2h --output json")]
+#[command(
+    after_help = "Examples:\n  muster ps --state running,pending --queue research\n  muster ps --since 2h --output json"
+)]
 pub struct Args {
     /// Only jobs in one of these states: pending, running, succeeded, failed, cancelled, held.
     #[arg(long, value_delimiter = ',', value_parser = ["pending", "running", "succeeded", "failed", "cancelled", "held"])]
@@ -59,7 +61,8 @@ impl Args {
         let mut pages = Vec::new();
         while jobs.jobs.len() < self.limit {
             request.limit = u32::try_from(self.limit - jobs.jobs.len()).unwrap_or(PAGE).min(PAGE);
-            let (json, page) = client.document::<JobsDoc>(async |api| api.list_jobs(request.clone()).await).await?;
+            let (json, page) =
+                client.document::<JobsDoc>(async |api| api.list_jobs(request.clone()).await).await?;
             let Some(last) = page.jobs.last() else { break };
             let short = page.jobs.len() < request.limit as usize;
             // A member that ignores `before` must not keep us here.
@@ -91,12 +94,15 @@ fn since(text: &str, now_ms: i64) -> Result<i64, Failure> {
     }
     match Millis::parse(text) {
         Ok(Millis(ms)) => Ok(now_ms - i64::try_from(ms).unwrap_or(i64::MAX)),
-        Err(error) => Err(Failure::usage(format!("--since: {error}")).hint("a duration such as 2h, or a time such as 2026-11-23T11:05:00Z")),
+        Err(error) => Err(Failure::usage(format!("--since: {error}"))
+            .hint("a duration such as 2h, or a time such as 2026-11-23T11:05:00Z")),
     }
 }
 
 fn table(jobs: &JobsDoc, now_ms: i64) -> String {
-    let mut table = Table::new(&[">ID", "NAME", "STATE", "QUEUE", "USER", ">DONE", ">RUNNING", ">FAILED", ">AGE", ">TOOK"]);
+    let mut table = Table::new(&[
+        ">ID", "NAME", "STATE", "QUEUE", "USER", ">DONE", ">RUNNING", ">FAILED", ">AGE", ">TOOK",
+    ]);
     for job in &jobs.jobs {
         table.row([
             job.id.to_string(),

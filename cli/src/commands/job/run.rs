@@ -15,7 +15,9 @@ use std::path::PathBuf;
 ///
 /// The command starts in an empty scratch directory; `--workdir DIR` ships a directory with it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster run -- sh -c 'echo hi; exit 7'\n  muster run --gpus 2 --time 2h --workdir . -- python train.py\n  muster run --array 0-99%10 -- sh -c 'echo $MUSTER_INDEX'")]
+#[command(
+    after_help = "Examples:\n  muster run -- sh -c 'echo hi; exit 7'\n  muster run --gpus 2 --time 2h --workdir . -- python train.py\n  muster run --array 0-99%10 -- sh -c 'echo $MUSTER_INDEX'"
+)]
 pub struct Args {
     /// The job's name.
     #[arg(long)]
@@ -116,7 +118,11 @@ impl Args {
 
     fn job(self) -> Result<spec::JobFile, Failure> {
         let env = self.env.into_iter().map(|pair| {
-            if pair.contains('=') { pair } else { format!("{pair}={}", std::env::var(&pair).unwrap_or_default()) }
+            if pair.contains('=') {
+                pair
+            } else {
+                format!("{pair}={}", std::env::var(&pair).unwrap_or_default())
+            }
         });
         let options = spec::RunOptions {
             name: self.name,

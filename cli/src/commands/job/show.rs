@@ -40,7 +40,8 @@ impl Args {
         let mut task = find_task(&job, wanted)?.clone();
         if name.index.is_some() || name.attempt.is_some() {
             task.attempts.retain(|a| {
-                name.index.is_none_or(|index| a.index == Some(index)) && name.attempt.is_none_or(|n| a.number == n)
+                name.index.is_none_or(|index| a.index == Some(index))
+                    && name.attempt.is_none_or(|n| a.number == n)
             });
             if task.attempts.is_empty() {
                 return Err(Failure::new("NOT_FOUND", format!("{} has no attempt to show", self.id))
@@ -63,7 +64,8 @@ impl Args {
 pub fn find_task<'a>(job: &'a JobDoc, name: &str) -> Result<&'a TaskDoc, Failure> {
     job.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
         let known: Vec<&str> = job.tasks.iter().take(20).map(|t| t.name.as_str()).collect();
-        Failure::new("NOT_FOUND", format!("job {} has no task `{name}`", job.id)).hint(format!("its tasks: {}", known.join(", ")))
+        Failure::new("NOT_FOUND", format!("job {} has no task `{name}`", job.id))
+            .hint(format!("its tasks: {}", known.join(", ")))
     })
 }
 
@@ -93,7 +95,11 @@ fn job_text(job: &JobDoc, now_ms: i64) -> String {
     if let Some(code) = job.exit_code {
         let _ = write!(out, " (exit code {code})");
     }
-    let _ = write!(out, "\nqueue {}, priority {}, user {}, submitted {}", job.queue, job.priority, job.user, job.submitted);
+    let _ = write!(
+        out,
+        "\nqueue {}, priority {}, user {}, submitted {}",
+        job.queue, job.priority, job.user, job.submitted
+    );
     let took = time::took(job.started.as_deref(), job.ended.as_deref(), now_ms);
     if !took.is_empty() {
         let _ = write!(out, ", {} {took}", if job.ended.is_some() { "took" } else { "runs for" });
@@ -144,7 +150,8 @@ fn task_text(job: &JobDoc, task: &TaskDoc, now_ms: i64) -> String {
         let _ = writeln!(out, "needs {} {}", need.task, need.when);
     }
     out.push('\n');
-    let mut table = Table::new(&["ATTEMPT", "STATE", "CAUSE", "WORKER", "DEVICES", "STARTED", ">TOOK", ">TOKEN"]);
+    let mut table =
+        Table::new(&["ATTEMPT", "STATE", "CAUSE", "WORKER", "DEVICES", "STARTED", ">TOOK", ">TOKEN"]);
     for attempt in &task.attempts {
         table.row([
             attempt_name(task, attempt),

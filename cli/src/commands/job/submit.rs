@@ -11,7 +11,9 @@ use serde_json::json;
 
 /// Submits job files (.yaml, .toml, .json) or scripts with #MUSTER directives. Prints the job's id on stdout.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  muster submit job.yaml --param epochs=3\n  muster submit examples/digits/job.yaml --wait\n  generate-job | muster submit -")]
+#[command(
+    after_help = "Examples:\n  muster submit job.yaml --param epochs=3\n  muster submit examples/digits/job.yaml --wait\n  generate-job | muster submit -"
+)]
 pub struct Args {
     /// Job files or scripts; `-` reads stdin.
     #[arg(required = true, value_name = "FILE")]
@@ -44,11 +46,16 @@ impl Args {
 
     async fn submit(self, global: &Global) -> Done {
         if self.files.len() > 1 && self.request_id.is_some() {
-            return Err(Failure::usage("one --request-id is for one FILE").hint("submit each file on its own"));
+            return Err(
+                Failure::usage("one --request-id is for one FILE").hint("submit each file on its own")
+            );
         }
         // All files are read and checked before the first is submitted: nothing half-done.
-        let loaded =
-            self.files.iter().map(|file| job_input::load(file, &self.input)).collect::<Result<Vec<_>, Failure>>()?;
+        let loaded = self
+            .files
+            .iter()
+            .map(|file| job_input::load(file, &self.input))
+            .collect::<Result<Vec<_>, Failure>>()?;
         let mut client = Client::new(global)?;
         let mut jobs = Vec::with_capacity(loaded.len());
         for job in &loaded {

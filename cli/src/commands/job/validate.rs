@@ -26,12 +26,18 @@ impl Args {
         let job = job_input::load(&self.file, &self.input)?;
         let (tasks, indices) = (job.spec.tasks.len() as u64, job.spec.index_total());
         if self.output.is_json() {
-            let warnings: Vec<_> = job.warnings.iter().map(|w| json!({"field": w.field, "message": w.message})).collect();
+            let warnings: Vec<_> =
+                job.warnings.iter().map(|w| json!({"field": w.field, "message": w.message})).collect();
             let document = json!({"valid": true, "name": job.spec.name, "tasks": tasks, "indices": indices, "warnings": warnings});
             output::data(&serde_json::to_string_pretty(&document).unwrap_or_default())?;
         } else {
             job.say_warnings();
-            output::data(&format!("{}: valid ({}, {})", job.source, plural(tasks, "task"), plural(indices, "index")))?;
+            output::data(&format!(
+                "{}: valid ({}, {})",
+                job.source,
+                plural(tasks, "task"),
+                plural(indices, "index")
+            ))?;
         }
         Ok(DONE)
     }

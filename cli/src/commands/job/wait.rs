@@ -37,7 +37,10 @@ impl Args {
             match timeout {
                 Some(Millis(ms)) => tokio::time::timeout(Duration::from_millis(ms), self.wait(global))
                     .await
-                    .unwrap_or_else(|_| Err(Failure::new("TIMEOUT", "not ended after --timeout").hint("it goes on; `muster show` says why"))),
+                    .unwrap_or_else(|_| {
+                        Err(Failure::new("TIMEOUT", "not ended after --timeout")
+                            .hint("it goes on; `muster show` says why"))
+                    }),
                 None => self.wait(global).await,
             }
         };
@@ -91,7 +94,13 @@ fn ended(job: &JobDoc, task: &TaskDoc, index: Option<u32>) -> Option<Ended> {
             let last = attempts().last();
             match last {
                 Some(a) if a.state == "succeeded" => "succeeded".to_owned(),
-                Some(a) if is_final(&task.state) || job_final => if is_final(&a.state) { a.state.clone() } else { task.state.clone() },
+                Some(a) if is_final(&task.state) || job_final => {
+                    if is_final(&a.state) {
+                        a.state.clone()
+                    } else {
+                        task.state.clone()
+                    }
+                }
                 None if is_final(&task.state) => task.state.clone(),
                 _ => return None,
             }
@@ -99,7 +108,12 @@ fn ended(job: &JobDoc, task: &TaskDoc, index: Option<u32>) -> Option<Ended> {
     };
     let code = match state.as_str() {
         "succeeded" | "skipped" => DONE,
-        "failed" => attempts().filter(|a| a.state == "failed").filter_map(|a| a.cause.as_deref()).map(code_of_cause).next_back().unwrap_or(NO_CODE),
+        "failed" => attempts()
+            .filter(|a| a.state == "failed")
+            .filter_map(|a| a.cause.as_deref())
+            .map(code_of_cause)
+            .next_back()
+            .unwrap_or(NO_CODE),
         _ => NO_CODE,
     };
     Some(Ended { state, code })
@@ -111,7 +125,12 @@ mod tests {
     use muster_core::view_doc::AttemptDoc;
 
     fn attempt(index: u32, state: &str, cause: &str) -> AttemptDoc {
-        AttemptDoc { index: Some(index), state: state.into(), cause: Some(cause.into()), ..AttemptDoc::default() }
+        AttemptDoc {
+            index: Some(index),
+            state: state.into(),
+            cause: Some(cause.into()),
+            ..AttemptDoc::default()
+        }
     }
 
     #[test]

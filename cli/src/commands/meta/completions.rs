@@ -6,7 +6,9 @@ use clap_complete::Shell;
 
 /// Prints the completions of a shell.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  muster completions bash > ~/.local/share/bash-completion/completions/muster")]
+#[command(
+    after_help = "Example:\n  muster completions bash > ~/.local/share/bash-completion/completions/muster"
+)]
 pub struct Args {
     #[arg(value_enum, value_name = "SHELL")]
     shell: Shell,

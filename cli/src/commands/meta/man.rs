@@ -17,7 +17,8 @@ impl Args {
     /// The directory cannot be written.
     pub fn run(self) -> Done {
         std::fs::create_dir_all(&self.dir).map_err(|error| Failure::io("create", &self.dir, &error))?;
-        clap_mangen::generate_to(crate::args::command(), &self.dir).map_err(|error| Failure::io("write to", &self.dir, &error))?;
+        clap_mangen::generate_to(crate::args::command(), &self.dir)
+            .map_err(|error| Failure::io("write to", &self.dir, &error))?;
         output::talk(&format!("man pages are in {}", self.dir.display()));
         Ok(DONE)
     }

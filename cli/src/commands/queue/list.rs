@@ -20,7 +20,8 @@ impl Args {
     /// Nothing reachable.
     pub async fn run(self, global: &Global) -> Done {
         let mut client = Client::new(global)?;
-        let (json, queues) = client.document::<QueuesDoc>(async |api| api.list_queues(ListRequest {}).await).await?;
+        let (json, queues) =
+            client.document::<QueuesDoc>(async |api| api.list_queues(ListRequest {}).await).await?;
         if self.output.is_json() {
             output::document(&json)?;
             return Ok(DONE);

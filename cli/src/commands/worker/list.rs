@@ -21,12 +21,24 @@ impl Args {
     /// Nothing reachable.
     pub async fn run(self, global: &Global) -> Done {
         let mut client = Client::new(global)?;
-        let (json, workers) = client.document::<WorkersDoc>(async |api| api.list_workers(ListRequest {}).await).await?;
+        let (json, workers) =
+            client.document::<WorkersDoc>(async |api| api.list_workers(ListRequest {}).await).await?;
         if self.output.is_json() {
             output::document(&json)?;
             return Ok(DONE);
         }
-        let mut table = Table::new(&[">ID", "NAME", "STATE", "POOL", ">CPUS", "MEMORY", "GPUS", ">LEASES", "ISOLATION", "VERSION"]);
+        let mut table = Table::new(&[
+            ">ID",
+            "NAME",
+            "STATE",
+            "POOL",
+            ">CPUS",
+            "MEMORY",
+            "GPUS",
+            ">LEASES",
+            "ISOLATION",
+            "VERSION",
+        ]);
         for worker in &workers.workers {
             table.row([
                 worker.id.to_string(),
@@ -57,7 +69,9 @@ pub fn gpus(worker: &WorkerDoc) -> String {
     }
     models
         .iter()
-        .map(|((model, simulated), (used, all))| format!("{used}/{all} {model}{}", if *simulated { " (simulated)" } else { "" }))
+        .map(|((model, simulated), (used, all))| {
+            format!("{used}/{all} {model}{}", if *simulated { " (simulated)" } else { "" })
+        })
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -69,7 +83,12 @@ mod tests {
 
     #[test]
     fn simulated_devices_are_marked() {
-        let gpu = |held: Option<&str>| GpuDoc { model: "H100".into(), simulated: true, held_by: held.map(str::to_owned), ..GpuDoc::default() };
+        let gpu = |held: Option<&str>| GpuDoc {
+            model: "H100".into(),
+            simulated: true,
+            held_by: held.map(str::to_owned),
+            ..GpuDoc::default()
+        };
         let worker = WorkerDoc { gpus: vec![gpu(None), gpu(Some("1.a#1"))], ..WorkerDoc::default() };
         assert_eq!(gpus(&worker), "1/2 H100 (simulated)");
     }

@@ -11,7 +11,10 @@ use crate::failure::Done;
 
 /// Runs a worker (with --config or --data-dir), or looks after one.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,

@@ -24,8 +24,9 @@ impl Args {
     /// No such worker; nothing reachable.
     pub async fn run(self, global: &Global) -> Done {
         let mut client = Client::new(global)?;
-        let (json, worker) =
-            client.document::<WorkerDoc>(async |api| api.get_worker(GetRequest { id: self.id.clone() }).await).await?;
+        let (json, worker) = client
+            .document::<WorkerDoc>(async |api| api.get_worker(GetRequest { id: self.id.clone() }).await)
+            .await?;
         if self.output.is_json() {
             output::document(&json)?;
         } else {
@@ -71,7 +72,12 @@ fn text(worker: &WorkerDoc) -> String {
     if !worker.leases.is_empty() {
         let mut table = Table::new(&["ATTEMPT", "STATE", ">TOKEN", "DEVICES"]);
         for lease in &worker.leases {
-            table.row([lease.attempt.clone(), lease.state.clone(), lease.token.to_string(), lease.devices.join(",")]);
+            table.row([
+                lease.attempt.clone(),
+                lease.state.clone(),
+                lease.token.to_string(),
+                lease.devices.join(","),
+            ]);
         }
         let _ = write!(out, "\n{}", table.render());
     }
