@@ -384,6 +384,9 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        if self.0.tail.lock().last <= last {
+            return Ok(());
+        }
         self.0.syncer.lower(last.as_ref().map(promise).unwrap_or_default())?;
         let mut tail = self.0.tail.lock();
         let next = last.as_ref().map_or(0, |last| last.index + 1);

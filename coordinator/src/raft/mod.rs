@@ -8,6 +8,7 @@
 //! Left out: what commands mean (muster-core), who may call (the service checks the cluster's secret only), forwarding.
 //! Architecture invariant: nothing outside this module names `openraft`.
 
+pub mod bench;
 pub mod log_store;
 pub mod machine;
 pub mod network;

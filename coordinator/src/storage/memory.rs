@@ -43,15 +43,15 @@ fn apply(rows: &mut Rows, changes: &[Change]) {
 }
 
 impl MemoryDisk {
-    /// Loses power: of the writes since the last sync the first `kept` survive.
-    pub fn crash(&self, kept: usize) {
-        let mut contents = self.0.lock();
-        let survivors = contents.unsynced.drain(..).take(kept).collect::<Vec<_>>();
-        for changes in survivors {
-            apply(&mut contents.synced, &changes);
+    /// What a crash leaves: of the writes since the last sync the first `kept`. The old store goes on for whoever still
+    /// holds it, a process that is dead already.
+    pub fn after_crash(&self, kept: usize) -> Self {
+        let contents = self.0.lock();
+        let mut left = contents.synced.clone();
+        for changes in contents.unsynced.iter().take(kept) {
+            apply(&mut left, changes);
         }
-        contents.live = contents.synced.clone();
-        contents.unsynced.clear();
+        Self(Mutex::new(Contents { synced: left.clone(), live: left, unsynced: Vec::new() }))
     }
 
     /// Writes since the last sync.
@@ -118,6 +118,13 @@ impl Disk for MemoryDisk {
 /// The mark, always durable.
 #[derive(Debug, Default)]
 pub struct MemoryMark(Mutex<Option<Promise>>);
+
+impl MemoryMark {
+    /// The mark as a restart finds it.
+    pub fn after_crash(&self) -> Self {
+        Self(Mutex::new(*self.0.lock()))
+    }
+}
 
 impl Mark for MemoryMark {
     fn set(&self, promise: Promise) -> io::Result<()> {

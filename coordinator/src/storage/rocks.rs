@@ -169,7 +169,10 @@ impl Disk for RocksDisk {
     }
 
     fn read_snapshot(snapshot: &Checkpoint, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let db = DB::open_cf_for_read_only(&Options::default(), snapshot.path(), ["default", META], false).map_err(io::Error::other)?;
+        let mut options = Options::default();
+        // As it was written with: RocksDB 11.8 crashes when a read-only open has to stop tracking logs.
+        options.set_track_and_verify_wals_in_manifest(true);
+        let db = DB::open_cf_for_read_only(&options, snapshot.path(), ["default", META], false).map_err(io::Error::other)?;
         db.get_cf(family(&db, table), key).map_err(io::Error::other)
     }
 

@@ -1,1 +1,15 @@
-//! Tests of the store, of three members under faults, and of real members over loopback.
+//! Tests of the store, of three members under faults on the deterministic runtime, and of real members over loopback.
+
+mod ledger;
+mod loopback;
+mod refusals;
+mod sim;
+mod sim_world;
+mod speed;
+mod suite;
+
+/// Shows what openraft says, with `MUSTER_RAFT_TRACE=debug`.
+fn trace() {
+    let Ok(filter) = std::env::var("MUSTER_RAFT_TRACE") else { return };
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}

@@ -1,0 +1,208 @@
+//! Three real members over loopback gRPC: elections, a killed member that catches up from disk, snapshots, membership.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use super::ledger::{Ledger, Writes};
+use crate::raft::node::{Config, Node, ProposeError, Role};
+
+struct Running {
+    node: Node<Ledger>,
+    server: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(dir: &Path, member: u64, listener: TcpListener, tune: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(dir.join(member.to_string()), "loopback", member, "secret");
+        tune(&mut config);
+        let node = Node::start(config, Arc::new(RwLock::new(Ledger::default()))).await.expect("start");
+        let service = node.service();
+        let address: SocketAddr = listener.local_addr().expect("address");
+        let server = tokio::spawn(async move {
+            let mut server = muster_proto::channel::listen(address, None).expect("listen");
+            server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
+        });
+        Self { node, server }
+    }
+
+    /// Ends it without a goodbye to the others.
+    async fn kill(self) {
+        self.server.abort();
+        let _ = self.server.await;
+        self.node.shutdown().await;
+    }
+
+    fn writes(&self) -> usize {
+        self.node.machine().read().writes.len()
+    }
+}
+
+struct Cluster {
+    dir: PathBuf,
+    members: Vec<Option<Running>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Cluster {
+    async fn start(dir: &Path, tune: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self { dir: dir.to_owned(), members: Vec::new(), addresses: Vec::new() };
+        for member in 1..=3 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            cluster.addresses.push(listener.local_addr().expect("address"));
+            cluster.members.push(Some(Running::start(dir, member, listener, &tune).await));
+        }
+        let members = cluster.addresses.iter().enumerate().map(|(at, address)| (at as u64 + 1, address.to_string()));
+        cluster.node(1).bootstrap(members).await.expect("bootstrap");
+        cluster
+    }
+
+    fn running(&self, member: u64) -> &Running {
+        self.members[member as usize - 1].as_ref().expect("runs")
+    }
+
+    fn node(&self, member: u64) -> &Node<Ledger> {
+        &self.running(member).node
+    }
+
+    /// Waits until one of the running members knows a running leader other than `not`.
+    async fn leader(&self, not: u64) -> u64 {
+        let (_, any) = self.members.iter().enumerate().find(|(at, member)| member.is_some() && *at as u64 + 1 != not).expect("one runs");
+        let mut status = any.as_ref().expect("runs").node.status();
+        let known = status.wait_for(|status| status.leader.as_ref().is_some_and(|(id, _)| *id != not)).await.expect("status").clone();
+        let id = known.leader.expect("a leader").0;
+        self.node(id).status().wait_for(|status| status.role == Role::Leader).await.expect("it leads");
+        id
+    }
+
+    async fn kill(&mut self, member: u64) {
+        self.members[member as usize - 1].take().expect("runs").kill().await;
+    }
+
+    async fn restart(&mut self, member: u64, tune: impl FnOnce(&mut Config)) {
+        let listener = TcpListener::bind(self.addresses[member as usize - 1]).await.expect("bind");
+        let dir = self.dir.clone();
+        self.members[member as usize - 1] = Some(Running::start(&dir, member, listener, tune).await);
+    }
+}
+
+async fn propose_many(node: &Node<Ledger>, client: u64, count: u64) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..50 {
+        let node = node.clone();
+        tasks.spawn(async move {
+            for write in (0..count).filter(|write| write % 50 == task) {
+                node.propose(&Writes(vec![(client, write)])).await.expect("acknowledged");
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_member_restarts_from_disk_and_catches_up() {
+    super::trace();
+    let dir = tempfile::tempdir().expect("dir");
+    let mut cluster = Cluster::start(dir.path(), |_| {}).await;
+    let leader = cluster.leader(0).await;
+    propose_many(cluster.node(leader), 1, 1_000).await;
+
+    let follower = leader % 3 + 1;
+    let refused = cluster.node(follower).propose(&Writes(vec![(9, 9)])).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some((id, _)) }) if id == leader), "{refused:?}");
+    cluster.node(follower).linearizable_read_index().await.expect("a follower serves a linearizable read");
+    assert_eq!(cluster.running(follower).writes(), 1_000);
+
+    cluster.kill(leader).await;
+    let second = cluster.leader(leader).await;
+    propose_many(cluster.node(second), 2, 1_000).await;
+    cluster.restart(leader, |_| {}).await;
+    let index = cluster.node(second).confirm_leadership().await.expect("leads");
+    cluster.node(leader).wait_applied(index).await.expect("catches up");
+    assert_eq!(cluster.running(leader).writes(), 2_000);
+    assert_eq!(cluster.node(leader).machine().read().digest, cluster.node(second).machine().read().digest);
+
+    // Handing over is quick and loses nothing.
+    cluster.node(second).transfer_leader(leader).await.expect("asked");
+    let third = cluster.leader(second).await;
+    propose_many(cluster.node(third), 3, 10).await;
+    for member in 1..=3 {
+        cluster.kill(member).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_behind_a_purged_log_gets_a_snapshot_and_goes_on_from_it_after_a_restart() {
+    super::trace();
+    let dir = tempfile::tempdir().expect("dir");
+    let tune = |config: &mut Config| (config.snapshot_entries, config.keep_entries) = (200, 10);
+    let mut cluster = Cluster::start(dir.path(), tune).await;
+    let leader = cluster.leader(0).await;
+    propose_many(cluster.node(leader), 1, 100).await;
+    let behind = leader % 3 + 1;
+    cluster.kill(behind).await;
+    propose_many(cluster.node(leader), 2, 1_000).await;
+    propose_many(cluster.node(leader), 3, 1_000).await;
+    cluster.node(leader).snapshot().await.expect("snapshot");
+    cluster.node(leader).wait_log_begins(200).await.expect("what the lost member lacks is gone from the log");
+
+    cluster.restart(behind, tune).await;
+    let index = cluster.node(leader).confirm_leadership().await.expect("leads");
+    cluster.node(behind).wait_applied(index).await.expect("catches up");
+    assert_eq!(cluster.running(behind).writes(), 2_100);
+    assert!(cluster.node(behind).log_bounds().0.is_some(), "by a snapshot");
+
+    cluster.kill(behind).await;
+    propose_many(cluster.node(leader), 4, 50).await;
+    cluster.restart(behind, tune).await;
+    let index = cluster.node(leader).confirm_leadership().await.expect("leads");
+    cluster.node(behind).wait_applied(index).await.expect("catches up");
+    assert_eq!(cluster.node(behind).machine().read().digest, cluster.node(leader).machine().read().digest);
+    for member in 1..=3 {
+        cluster.kill(member).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_alone_grows_to_three_and_a_stranger_is_refused() {
+    super::trace();
+    let dir = tempfile::tempdir().expect("dir");
+    let mut members = Vec::new();
+    let mut addresses = Vec::new();
+    for member in 1..=3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        addresses.push(listener.local_addr().expect("address").to_string());
+        let secret = |config: &mut Config| {
+            if member == 3 {
+                config.secret = "wrong".into();
+            }
+        };
+        members.push(Running::start(dir.path(), member, listener, secret).await);
+    }
+    let first = members[0].node.clone();
+    first.bootstrap([(1, addresses[0].clone())]).await.expect("bootstrap");
+    assert!(first.bootstrap([(1, addresses[0].clone())]).await.is_err(), "only once");
+    first.status().wait_for(|status| status.role == Role::Leader).await.expect("leads");
+    propose_many(&first, 1, 100).await;
+    first.add_learner(2, addresses[1].clone()).await.expect("learner");
+    first.promote(2).await.expect("promote");
+    assert_eq!(first.status().borrow().members.len(), 2);
+    let index = first.confirm_leadership().await.expect("leads with two");
+    members[1].node.wait_applied(index).await.expect("applied");
+    assert_eq!(members[1].writes(), 100);
+
+    // The third shows another secret: nobody hears it, and it hears nobody.
+    let late = tokio::time::timeout(std::time::Duration::from_secs(1), first.add_learner(3, addresses[2].clone())).await;
+    assert!(late.is_err(), "a stranger never catches up");
+    assert_eq!(members[2].node.status().borrow().members.len(), 0);
+    for member in members {
+        member.kill().await;
+    }
+}

@@ -1,0 +1,128 @@
+//! A member that lost acknowledged entries, or holds other entries than it wrote, does not start.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::ledger::{Ledger, Writes};
+use crate::raft::node::{Config, Node, StartError};
+use crate::raft::record;
+use crate::storage::{Change, Disk, Kind, RocksDisk, StorageError, Table};
+
+fn machine() -> Arc<RwLock<Ledger>> {
+    Arc::new(RwLock::new(Ledger::default()))
+}
+
+/// A stopped member that was alone in its cluster and acknowledged `writes` writes.
+async fn member_with(dir: &Path, writes: u64) -> Config {
+    let config = Config::new(dir, "c", 1, "secret");
+    let node = Node::start(config.clone(), machine()).await.expect("start");
+    node.bootstrap([(1, "127.0.0.1:1".to_owned())]).await.expect("bootstrap");
+    node.status().wait_for(|status| status.role == crate::raft::Role::Leader).await.expect("it leads");
+    for write in 0..writes {
+        node.propose(&Writes(vec![(1, write)])).await.expect("propose");
+    }
+    node.shutdown().await;
+    config
+}
+
+/// Starts, closes the databases again, and says what came of it.
+async fn restart(config: &Config) -> Result<usize, StorageError> {
+    let machine = machine();
+    match Node::start(config.clone(), machine.clone()).await {
+        Ok(node) => {
+            let writes = machine.read().writes.len();
+            node.shutdown().await;
+            Ok(writes)
+        }
+        Err(StartError::Storage(error)) => Err(error),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Changes the log of a stopped member behind its back.
+fn tamper(config: &Config, change: impl FnOnce(&RocksDisk) -> Vec<Change>) {
+    let disk = RocksDisk::open(&config.dir.join("log"), Kind::Log).expect("open");
+    let changes = change(&disk);
+    disk.write(changes).expect("write");
+    disk.sync().expect("sync");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_restarts_with_all_that_it_acknowledged() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 20).await;
+    assert_eq!(restart(&config).await.expect("restarts"), 20);
+    fs::remove_dir_all(dir.path().join("state")).expect("the state alone is rebuilt from the log");
+    restart(&config).await.expect("restarts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_ends_before_the_promised_mark_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 20).await;
+    fs::remove_dir_all(dir.path().join("state")).expect("remove");
+    tamper(&config, |disk| {
+        let (key, _) = disk.last(Table::Data).expect("read").expect("an entry");
+        vec![Change::Delete(Table::Data, key)]
+    });
+    let error = restart(&config).await.expect_err("refused");
+    let StorageError::LogShorterThanPromised { last, promised, .. } = &error else { panic!("{error}") };
+    assert_eq!(last.index + 1, promised.index);
+    assert!(error.hint().contains("join as a new member"));
+
+    // The whole log lost: the same.
+    fs::remove_dir_all(dir.path().join("log")).expect("remove");
+    assert!(matches!(restart(&config).await, Err(StorageError::LogShorterThanPromised { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_mark_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 3).await;
+    fs::remove_file(dir.path().join("promised")).expect("remove");
+    assert!(matches!(restart(&config).await, Err(StorageError::MarkMissing { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_entry_and_one_that_does_not_follow_are_found_at_start() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 20).await;
+    let mut saved = Vec::new();
+    tamper(&config, |disk| {
+        saved = disk.get(Table::Data, &record::key(9)).expect("read").expect("entry 9");
+        let mut bent = saved.clone();
+        bent[40] ^= 1;
+        vec![Change::Put(Table::Data, record::key(9), bent)]
+    });
+    assert!(matches!(restart(&config).await, Err(StorageError::DamagedEntry { index: 9, .. })));
+
+    // A whole entry with a right checksum, but with another past.
+    tamper(&config, |_| {
+        let read = record::decode(9, &saved).expect("whole");
+        let (other, _) = record::encode(&read.entry, &[7; 32]).expect("encode");
+        vec![Change::Put(Table::Data, record::key(9), other)]
+    });
+    assert!(matches!(restart(&config).await, Err(StorageError::DamagedEntry { index: 9, .. })));
+
+    tamper(&config, |_| vec![Change::Delete(Table::Data, record::key(9))]);
+    assert!(matches!(restart(&config).await, Err(StorageError::DamagedEntry { index: 10, .. })));
+
+    tamper(&config, |_| vec![Change::Put(Table::Data, record::key(9), saved.clone())]);
+    assert_eq!(restart(&config).await.expect("whole again"), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_another_member_and_a_second_process_are_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 1).await;
+    let other = Config { cluster: "d".into(), ..config.clone() };
+    assert!(matches!(restart(&other).await, Err(StorageError::OtherCluster { .. })));
+    let other = Config { member: 2, ..config.clone() };
+    assert!(matches!(restart(&other).await, Err(StorageError::OtherMember { .. })));
+    let node = Node::start(config.clone(), machine()).await.expect("start");
+    assert!(matches!(restart(&config).await, Err(StorageError::Locked { .. })));
+    node.shutdown().await;
+}
