@@ -112,7 +112,7 @@ pub struct Members {
 
 impl Members {
     pub fn new(all: impl IntoIterator<Item = String>) -> Self {
-        Self { all: all.into_iter().collect(), round: Vec::new(), pause: RETRY_FIRST }
+        Self { all: all.into_iter().filter(|m| !m.is_empty()).collect(), round: Vec::new(), pause: RETRY_FIRST }
     }
 
     /// The members that the coordinator named; those of the configuration stay.

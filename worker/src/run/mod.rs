@@ -74,9 +74,10 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     }
     let store = Store::open(&url)?;
     let cache = Arc::new(Cache::open(config.data_dir.join("cache"), store.clone(), config.cache.bytes())?);
-    let dirs = Arc::new(Dirs::open(&config.data_dir).map_err(data_dir(&config.data_dir))?);
     // 3. What it ran before, and what still runs.
+    // The journal's lock also guards the directories.
     let journal = open_journal(&config.data_dir).await?;
+    let dirs = Arc::new(Dirs::open(&config.data_dir).map_err(data_dir(&config.data_dir))?);
     let shim_config = ShimConfig {
         program: config.shim_program.clone(),
         args: config.shim_args.clone(),
