@@ -100,7 +100,8 @@ pub async fn identity(config: &WorkerConfig) -> Result<Identity, JoinError> {
                 Err(error) => return Err(error),
             }
         }
-        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.5))).await;
+        let spread = rand::rng().random_range(0.5..1.5);
+        tokio::time::sleep(pause.mul_f64(spread)).await;
         pause = (pause * 2).min(RETRY_LAST);
     }
 }

@@ -104,7 +104,8 @@ impl Client {
             if !answered || Instant::now() >= until {
                 return Err(last.unwrap_or_else(|| self.unreachable()));
             }
-            tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+            let spread = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f64(spread)).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
