@@ -49,6 +49,8 @@ pub(crate) fn forget_process(oracle: &mut Oracle, at: IndexRef, w: usize, token:
 impl World {
     /// The first member to apply a command writes the books; each property is looked at on the way.
     pub(crate) fn learn(&mut self, m: usize, index: u64, command: &Command, applied: &Applied) {
+        let detail = || format!("{command:?} -> {:?} {:?}", applied.reply, applied.events);
+        self.trace.note(self.now, "apply", index, applied.events.len() as u64, detail);
         for event in &applied.events {
             match event {
                 Event::JobSubmitted { .. } => self.stats.jobs += 1,

@@ -95,6 +95,7 @@ impl World {
         invariants::i11_liveness::check(self);
         // 4. Quiet: workers let go of what ended.
         self.run_until(self.now + QUIET_MS, |_| false);
+        (0..MEMBERS).for_each(|m| self.catch_up(m));
         invariants::at_the_end(self);
         self.stats.virtual_ms = self.now;
         self.stats.entries = self.cluster.log.len() as u64;

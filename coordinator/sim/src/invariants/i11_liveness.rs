@@ -32,7 +32,7 @@ pub(crate) fn check(world: &mut World) {
     let mut stuck = Vec::new();
     for job in state.jobs().filter(|j| !j.state().is_terminal()) {
         let live: Vec<String> = state.live_of_job(job.id).map(|a| format!("{a:?}")).collect();
-        let tasks: Vec<String> = job.tasks.iter().map(|t| format!("{:?} held {} {:?}", t.phase, t.held, t.indices.runs())).collect();
+        let tasks: Vec<String> = job.tasks.iter().map(|t| format!("{:?} held {} {:?} {:?}", t.phase, t.held, t.indices.runs(), t.parents)).collect();
         stuck.push(format!("I11: job {} is {:?} for ever: {tasks:?}; live {live:?}", job.id, job.state()));
     }
     let workers: Vec<String> = state.workers().map(|w| format!("{} {:?} {:?}", w.spec.name, w.state, state.used(w.id))).collect();

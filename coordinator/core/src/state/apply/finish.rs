@@ -70,6 +70,8 @@ impl Apply<'_> {
         if next.state == IndexState::Failed {
             self.note_failure(at.job, &cause);
         }
+        // A rerun may have put its task back to waiting while it ran, and the parents may have decided since.
+        self.consider(at.job, at.task);
         self.close_if_done(at.job, at.task);
     }
 
