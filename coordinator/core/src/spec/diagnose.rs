@@ -39,6 +39,14 @@ impl Walk {
         let fitting: Vec<&Value> = variants.iter().copied().filter(|s| accepts_kind(s, &node.kind)).collect();
         let Some(&best) = fitting.first() else {
             let wanted = wanted(&variants);
+            if path.is_empty() {
+                let message = match node.kind {
+                    Kind::Null => "the job file is empty".to_owned(),
+                    _ => format!("a job file is a table, this is {}", node.kind.name()),
+                };
+                self.push(line, SpecError::new(SpecCode::InvalidValue, message).hint("begin with `tasks:`"));
+                return;
+            }
             self.push(line, SpecError::at(SpecCode::InvalidValue, path, format!("expected {wanted}, found {}", node.kind.name())));
             return;
         };

@@ -60,6 +60,8 @@ pub fn parse(bytes: &[u8], format: Format, file: &str) -> Result<JobFile, SpecEr
             let error = e.without_snippet();
             (error.to_string(), error.location().map(|l| (l.line(), l.column())))
         }),
+        // serde would take a list for the struct, field by field.
+        Format::Json if !text.trim_start().starts_with('{') => Err(("expected a table in braces".to_owned(), None)),
         Format::Json => serde_json::from_str::<JobFile>(text)
             .map_err(|e| (strip_json_place(&e.to_string()), Some((e.line() as u64, e.column() as u64)))),
         Format::Toml => toml::from_str::<JobFile>(text)
@@ -108,7 +110,9 @@ pub(super) fn yaml_options(len: usize) -> serde_saphyr::Options {
             max_aliases: 1_000,
             max_anchors: 1_000,
             max_merge_keys: 1_000,
-            max_depth: 64,
+            // The readers recurse: 32 levels fit the 2 MiB stack of a thread even without optimisation.
+            max_depth: 32,
+            flow_nesting_limit: 32,
             alias_anchor_min_aliases: 1_000,
         },
         alias_limits: serde_saphyr::alias_limits! {
