@@ -18,6 +18,8 @@ pub mod raft;
 pub mod security;
 pub mod sessions;
 mod start;
+#[cfg(test)]
+mod start_test;
 pub mod storage;
 pub mod store;
 pub mod watch;

@@ -125,6 +125,12 @@ impl Running {
         let _ = self.node.status().wait_for(|status| status.leader.is_some()).await;
     }
 
+    /// What this member knows of the group, to be watched.
+    #[must_use]
+    pub fn node_status(&self) -> tokio::sync::watch::Receiver<raft::Status> {
+        self.node.status()
+    }
+
     /// Ends when the member can't go on: its listener or its log failed.
     pub async fn failed(&mut self) -> StartError {
         let mut status = self.node.status();
