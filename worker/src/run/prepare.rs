@@ -85,7 +85,12 @@ impl Preparer {
 
     fn launch(&self, order: &StartOrder, dirs: AttemptDirs, files: Files) -> Result<Launch, Outcome> {
         let what = &order.launch;
-        let run = what.shell.as_deref().map_or(Run::Exec(&what.argv), Run::Shell);
+        // A script names its own interpreter; any other text is for the shell.
+        let run = match what.shell.as_deref() {
+            Some(script) if script.starts_with("#!") => Run::Script(script),
+            Some(text) => Run::Shell(text),
+            None => Run::Exec(&what.argv),
+        };
         let argv = argv(run, &dirs).map_err(|e| refused("its script", e))?;
         let cwd = files.workdir.as_ref().unwrap_or(&dirs.scratch).display().to_string();
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());

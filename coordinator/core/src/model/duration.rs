@@ -151,9 +151,17 @@ mod tests {
 
     #[test]
     fn units_are_read() {
-        for (text, ms) in
-            [("0", 0), ("500ms", 500), ("30s", 30_000), ("10m", 600_000), ("6h", 21_600_000), ("2d", 172_800_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("2 h", 7_200_000)]
-        {
+        for (text, ms) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("6h", 21_600_000),
+            ("2d", 172_800_000),
+            ("1h30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            ("2 h", 7_200_000),
+        ] {
             assert_eq!(Millis::parse(text), Ok(Millis(ms)), "{text}");
         }
     }
@@ -165,12 +173,17 @@ mod tests {
         assert_eq!(Millis::parse("-5s"), Err(DurationError::NoNumber("-5s".into())));
         assert_eq!(Millis::parse("5w"), Err(DurationError::Unit { text: "5w".into(), unit: "w".into() }));
         assert_eq!(Millis::parse("99999999d"), Err(DurationError::TooLong("99999999d".into())));
-        assert_eq!(Millis::parse("99999999999999999999d"), Err(DurationError::TooLong("99999999999999999999d".into())));
+        assert_eq!(
+            Millis::parse("99999999999999999999d"),
+            Err(DurationError::TooLong("99999999999999999999d".into()))
+        );
     }
 
     #[test]
     fn printing_is_the_shortest_exact_text() {
-        for (text, shown) in [("90s", "90s"), ("120s", "2m"), ("24h", "1d"), ("1500ms", "1500ms"), ("0", "0s")] {
+        for (text, shown) in
+            [("90s", "90s"), ("120s", "2m"), ("24h", "1d"), ("1500ms", "1500ms"), ("0", "0s")]
+        {
             assert_eq!(Millis::parse(text).expect("duration").to_string(), shown);
         }
     }

@@ -1,5 +1,6 @@
 //! The nouns, one file each.
 
+pub mod array_spec;
 pub mod artifact;
 pub mod attempt;
 pub mod blob;

@@ -112,7 +112,11 @@ impl CapabilityRule {
         .unwrap_or((Compare::AtLeast, trimmed));
         let version = version.trim();
         let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-        Ok(Self { compare, major: major.parse().map_err(|_| error())?, minor: minor.parse().map_err(|_| error())? })
+        Ok(Self {
+            compare,
+            major: major.parse().map_err(|_| error())?,
+            minor: minor.parse().map_err(|_| error())?,
+        })
     }
 
     /// Whether a device of capability `major.minor` is accepted.
@@ -146,7 +150,12 @@ impl fmt::Display for CapabilityRule {
 /// of the device's name (`H100` is `H100-80GB` and `NVIDIA H100 80GB HBM3`; `A10` is not `A100-40GB`).
 #[must_use]
 pub fn model_matches(wanted: &str, device: &str) -> bool {
-    let words = |s: &str| -> Vec<String> { s.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_ascii_lowercase).collect() };
+    let words = |s: &str| -> Vec<String> {
+        s.split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|w| !w.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect()
+    };
     let (wanted, device) = (words(wanted), words(device));
     !wanted.is_empty() && device.windows(wanted.len()).any(|w| w == wanted)
 }

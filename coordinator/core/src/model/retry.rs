@@ -105,7 +105,8 @@ impl Backoff {
     pub fn delay_ms(&self, failures: u32, seed: u64) -> u64 {
         let mut delay = self.initial_ms.min(self.max_ms);
         for _ in 1..failures {
-            let next = u64::try_from(u128::from(delay) * u128::from(self.factor_milli) / 1000).unwrap_or(u64::MAX);
+            let next =
+                u64::try_from(u128::from(delay) * u128::from(self.factor_milli) / 1000).unwrap_or(u64::MAX);
             if next >= self.max_ms {
                 delay = self.max_ms;
                 break;
@@ -115,7 +116,8 @@ impl Backoff {
             }
             delay = next;
         }
-        let spread = u64::try_from(u128::from(delay) * u128::from(self.jitter_permille.min(1000)) / 1000).unwrap_or(0);
+        let spread =
+            u64::try_from(u128::from(delay) * u128::from(self.jitter_permille.min(1000)) / 1000).unwrap_or(0);
         if spread == 0 {
             return delay;
         }
@@ -158,7 +160,10 @@ mod tests {
     #[test]
     fn backoff_grows_to_its_maximum() {
         let b = Backoff { initial_ms: 10_000, factor_milli: 2_000, max_ms: 60_000, jitter_permille: 0 };
-        assert_eq!((1..=6).map(|n| b.delay_ms(n, 7)).collect::<Vec<_>>(), [10_000, 20_000, 40_000, 60_000, 60_000, 60_000]);
+        assert_eq!(
+            (1..=6).map(|n| b.delay_ms(n, 7)).collect::<Vec<_>>(),
+            [10_000, 20_000, 40_000, 60_000, 60_000, 60_000]
+        );
         let flat = Backoff { factor_milli: 1_000, ..b };
         assert_eq!(flat.delay_ms(u32::MAX, 7), 10_000);
     }

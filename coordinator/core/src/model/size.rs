@@ -15,7 +15,9 @@ pub enum SizeError {
     #[error("`{0}` is no size: write a number and a unit, as in `512MiB` or `4GiB`")]
     NoNumber(String),
     /// The unit is not one of the known ones.
-    #[error("`{text}` has the unknown unit `{unit}`: sizes take B, KiB, MiB, GiB, TiB (1024) and KB, MB, GB, TB (1000)")]
+    #[error(
+        "`{text}` has the unknown unit `{unit}`: sizes take B, KiB, MiB, GiB, TiB (1024) and KB, MB, GB, TB (1000)"
+    )]
     Unit {
         /// The whole text.
         text: String,
@@ -62,8 +64,10 @@ impl Size {
                 .iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(unit))
                 .map(|&(_, scale)| scale)
-                .ok_or_else(|| SizeError::Unit { text: text.to_owned(), unit: unit.to_owned() })
-                .or_else(|e| if number.is_empty() { Err(SizeError::NoNumber(text.to_owned())) } else { Err(e) })?
+                .ok_or_else(|| match number {
+                    "" => SizeError::NoNumber(text.to_owned()),
+                    _ => SizeError::Unit { text: text.to_owned(), unit: unit.to_owned() },
+                })?
         };
         scaled(number, scale).map(Self).map_err(|e| match e {
             ScaleError::NoNumber => SizeError::NoNumber(text.to_owned()),

@@ -1,9 +1,9 @@
 //! `array:` → `ArraySpec`: ranges, lists and matrices. A million indices are one range here and everywhere.
 
+use super::array_file::{ArrayFile, AxisFile, MatrixFile};
 use super::error::{SpecCode, SpecError};
 use super::limits;
 use super::params::is_identifier;
-use super::value::{ArrayFile, AxisFile, MatrixFile};
 use crate::model::job_spec::{ArraySpec, Axis, IndexRange, Indices, JsonText};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -12,7 +12,11 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// One fault at `path`: not readable, empty, overlapping, or over the limit.
-pub(super) fn resolve(file: &ArrayFile, params: &BTreeMap<String, Value>, path: &str) -> Result<ArraySpec, SpecError> {
+pub(super) fn resolve(
+    file: &ArrayFile,
+    params: &BTreeMap<String, Value>,
+    path: &str,
+) -> Result<ArraySpec, SpecError> {
     let fault = |message: String| SpecError::at(SpecCode::InvalidArray, path, message);
     let (indices, max_running) = match file {
         ArrayFile::Range(text) => {
@@ -34,7 +38,9 @@ pub(super) fn resolve(file: &ArrayFile, params: &BTreeMap<String, Value>, path: 
     };
     if count > limits::INDICES {
         let message = format!("the array has {count} indices; a job has at most {}", limits::INDICES);
-        return Err(SpecError::at(SpecCode::TooLarge, path, message).hint("let each index do more, or split the job"));
+        return Err(
+            SpecError::at(SpecCode::TooLarge, path, message).hint("let each index do more, or split the job")
+        );
     }
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     if count == 0 {
@@ -43,7 +49,8 @@ pub(super) fn resolve(file: &ArrayFile, params: &BTreeMap<String, Value>, path: 
     Ok(ArraySpec { count, indices, max_running })
 }
 
-const HINT: &str = "write a range such as 0-99, 0-99:2 (every second), 1,5,9-12, with %10 at the end for at most 10 at once";
+const HINT: &str =
+    "write a range such as 0-99, 0-99:2 (every second), 1,5,9-12, with %10 at the end for at most 10 at once";
 
 /// Reads `0-99%10`, `0-99:2`, `1,5,9-12`.
 fn ranges(text: &str) -> Result<(Vec<IndexRange>, Option<u32>), String> {
@@ -85,7 +92,10 @@ fn ordered(mut ranges: Vec<IndexRange>) -> Result<Vec<IndexRange>, String> {
         if let Some(last) = joined.last_mut() {
             let end = u64::from(last.first) + u64::from(last.count - 1) * u64::from(last.step);
             if u64::from(range.first) <= end {
-                return Err(format!("index {} is there twice, or two ranges run into each other", range.first));
+                return Err(format!(
+                    "index {} is there twice, or two ranges run into each other",
+                    range.first
+                ));
             }
             let gap = u64::from(range.first) - end;
             let single = |r: &IndexRange| r.count == 1;
@@ -108,7 +118,9 @@ fn axes(matrix: &MatrixFile, params: &BTreeMap<String, Value>, path: &str) -> Re
     for (name, values) in matrix.matrix.iter() {
         let path = format!("{path}.matrix.{name}");
         if !is_identifier(name) {
-            let message = format!("axis \"{name}\" is no name that templates can use: letters, digits and _, not beginning with a digit");
+            let message = format!(
+                "axis \"{name}\" is no name that templates can use: letters, digits and _, not beginning with a digit"
+            );
             return Err(SpecError::at(SpecCode::InvalidName, path, message));
         }
         let values: Vec<Value> = match values {
@@ -119,7 +131,8 @@ fn axes(matrix: &MatrixFile, params: &BTreeMap<String, Value>, path: &str) -> Re
             return Err(SpecError::at(SpecCode::InvalidArray, path, format!("axis \"{name}\" has no value")));
         }
         if let Some(bad) = values.iter().find(|v| v.is_null() || v.is_array() || v.is_object()) {
-            let message = format!("axis \"{name}\" has the value {bad}: an axis takes texts, numbers, true and false");
+            let message =
+                format!("axis \"{name}\" has the value {bad}: an axis takes texts, numbers, true and false");
             return Err(SpecError::at(SpecCode::InvalidArray, path, message));
         }
         axes.push(Axis { name: name.clone(), values: values.iter().map(JsonText::of).collect() });
@@ -132,20 +145,27 @@ fn axes(matrix: &MatrixFile, params: &BTreeMap<String, Value>, path: &str) -> Re
 
 /// The list that `{{ params.NAME }}` names.
 fn from_param(text: &str, params: &BTreeMap<String, Value>, path: &str) -> Result<Vec<Value>, SpecError> {
-    let name = text.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}")).and_then(|t| t.trim().strip_prefix("params."));
+    let name = text
+        .trim()
+        .strip_prefix("{{")
+        .and_then(|t| t.strip_suffix("}}"))
+        .and_then(|t| t.trim().strip_prefix("params."));
     let Some(name) = name.filter(|n| is_identifier(n)) else {
         let message = format!("\"{text}\" is neither a list of values nor one parameter");
-        return Err(SpecError::at(SpecCode::InvalidArray, path, message).hint("write a list, or \"{{ params.NAME }}\" where the parameter is a list"));
+        return Err(SpecError::at(SpecCode::InvalidArray, path, message)
+            .hint("write a list, or \"{{ params.NAME }}\" where the parameter is a list"));
     };
     match params.get(name) {
         Some(Value::Array(values)) => Ok(values.clone()),
         Some(other) => {
             let message = format!("parameter \"{name}\" is {other}, not a list");
-            Err(SpecError::at(SpecCode::InvalidArray, path, message).hint(format!("pass --param {name}='[1, 2, 3]'")))
+            Err(SpecError::at(SpecCode::InvalidArray, path, message)
+                .hint(format!("pass --param {name}='[1, 2, 3]'")))
         }
         None => {
             let message = format!("the job has no parameter \"{name}\"");
-            Err(SpecError::at(SpecCode::UnknownParam, path, message).nearest(name, params.keys().map(String::as_str)))
+            Err(SpecError::at(SpecCode::UnknownParam, path, message)
+                .nearest(name, params.keys().map(String::as_str)))
         }
     }
 }
@@ -156,7 +176,8 @@ mod tests {
     use serde_json::json;
 
     fn range(text: &str) -> Result<(Vec<u32>, Option<u32>), String> {
-        let array = resolve(&ArrayFile::Range(text.into()), &BTreeMap::new(), "array").map_err(|e| e.message)?;
+        let array =
+            resolve(&ArrayFile::Range(text.into()), &BTreeMap::new(), "array").map_err(|e| e.message)?;
         Ok(((0..array.count.min(20)).filter_map(|p| array.index(p)).collect(), array.max_running))
     }
 
@@ -196,14 +217,16 @@ mod tests {
 
     #[test]
     fn a_million_indices_are_one_range() {
-        let array = resolve(&ArrayFile::Range("0-999999%50".into()), &BTreeMap::new(), "array").expect("array");
+        let array =
+            resolve(&ArrayFile::Range("0-999999%50".into()), &BTreeMap::new(), "array").expect("array");
         assert_eq!((array.count, array.max_running), (1_000_000, Some(50)));
         assert_eq!(array.indices, Indices::Ranges(vec![IndexRange { first: 0, count: 1_000_000, step: 1 }]));
     }
 
     #[test]
     fn a_long_list_becomes_few_ranges() {
-        let array = resolve(&ArrayFile::List((0..1_000).map(|i| i * 2).collect()), &BTreeMap::new(), "array").expect("array");
+        let array = resolve(&ArrayFile::List((0..1_000).map(|i| i * 2).collect()), &BTreeMap::new(), "array")
+            .expect("array");
         assert_eq!(array.indices, Indices::Ranges(vec![IndexRange { first: 0, count: 1_000, step: 2 }]));
     }
 
@@ -211,15 +234,21 @@ mod tests {
     fn an_axis_may_be_a_parameter() {
         let params = BTreeMap::from([("seeds".to_owned(), json!([1, 2, 3])), ("n".to_owned(), json!(4))]);
         let matrix = |text: &str| {
-            let axes = vec![("seed".to_owned(), AxisFile::Template(text.into())), ("lr".to_owned(), AxisFile::Values(vec![json!(0.1), json!("auto")]))];
-            let file = MatrixFile { matrix: super::super::value::Ordered(axes), max_running: None };
+            let axes = vec![
+                ("seed".to_owned(), AxisFile::Template(text.into())),
+                ("lr".to_owned(), AxisFile::Values(vec![json!(0.1), json!("auto")])),
+            ];
+            let file = MatrixFile { matrix: crate::spec::Ordered(axes), max_running: None };
             resolve(&ArrayFile::Matrix(file), &params, "tasks.t.array")
         };
         let array = matrix("{{ params.seeds }}").expect("array");
         assert_eq!(array.count, 6);
         assert_eq!(array.value(3)["seed"].plain(), "2");
         assert_eq!(array.value(3)["lr"].plain(), "auto");
-        assert_eq!(matrix("{{ params.seed }}").expect_err("unknown").hint.as_deref(), Some("did you mean \"seeds\"?"));
+        assert_eq!(
+            matrix("{{ params.seed }}").expect_err("unknown").hint.as_deref(),
+            Some("did you mean \"seeds\"?")
+        );
         assert!(matrix("{{ params.n }}").expect_err("no list").message.contains("is 4, not a list"));
         assert!(matrix("seeds").is_err());
     }

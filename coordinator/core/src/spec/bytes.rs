@@ -60,7 +60,8 @@ impl SpecBytes {
         if version != VERSION {
             return Err(SpecBytesError::Version(version));
         }
-        let (size, data) = lz4_flex::block::uncompressed_size(rest).map_err(|_| SpecBytesError::Compression)?;
+        let (size, data) =
+            lz4_flex::block::uncompressed_size(rest).map_err(|_| SpecBytesError::Compression)?;
         // lz4 never packs tighter than 255 to 1: a small message can't make a large allocation.
         if size > DECODED_BYTES || size / 256 > data.len() {
             return Err(SpecBytesError::TooLarge(size));

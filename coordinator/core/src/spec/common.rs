@@ -29,7 +29,13 @@ pub(super) struct Commons<'a> {
 impl<'a> Commons<'a> {
     /// For a job with these defaults and this environment.
     pub fn new(defaults: Option<&DefaultsFile>, job_env: &'a BTreeMap<String, String>) -> Self {
-        Self { defaults: defaults.cloned().unwrap_or_default(), job_env, known: BTreeMap::new(), plain: None, checked: BTreeMap::new() }
+        Self {
+            defaults: defaults.cloned().unwrap_or_default(),
+            job_env,
+            known: BTreeMap::new(),
+            plain: None,
+            checked: BTreeMap::new(),
+        }
     }
 
     /// Position of what `task` asks, and the faults in it, at `path`.
@@ -52,7 +58,8 @@ impl<'a> Commons<'a> {
 
     /// All of them by position.
     pub fn into_vec(self) -> Vec<TaskCommon> {
-        let mut list: Vec<(u32, TaskCommon)> = self.known.into_iter().map(|(common, number)| (number, common)).collect();
+        let mut list: Vec<(u32, TaskCommon)> =
+            self.known.into_iter().map(|(common, number)| (number, common)).collect();
         list.sort_by_key(|(number, _)| *number);
         list.into_iter().map(|(_, common)| common).collect()
     }
@@ -62,7 +69,8 @@ impl<'a> Commons<'a> {
         let mut env = defaults.env.clone();
         env.extend(task.env.iter().map(|(k, v)| (k.clone(), v.clone())));
         env_faults(&env, self.job_env, faults);
-        let mut constraints: Vec<String> = defaults.constraints.iter().chain(&task.constraints).flat_map(|t| t.0.iter().cloned()).collect();
+        let mut constraints: Vec<String> =
+            defaults.constraints.iter().chain(&task.constraints).flat_map(|t| t.0.iter().cloned()).collect();
         match task.spot.or(defaults.spot).unwrap_or_default() {
             SpotFile::Allow => {}
             SpotFile::Require => constraints.push("worker.spot".to_owned()),
@@ -74,15 +82,22 @@ impl<'a> Commons<'a> {
         }
         let common = TaskCommon {
             rule: task.rule.or(defaults.rule).map(Into::into).unwrap_or_default(),
-            resources: resources(&request::merge(task.resources.as_ref(), defaults.resources.as_ref()), faults),
+            resources: resources(
+                &request::merge(task.resources.as_ref(), defaults.resources.as_ref()),
+                faults,
+            ),
             env,
             retry: retry(&policy::merge_retry(task.retry.as_ref(), defaults.retry.as_ref()), faults),
             timeout_ms: timeout.map(|t| t.get()),
-            stop: stop(&policy::merge_checkpoint(task.checkpoint.as_ref(), defaults.checkpoint.as_ref()), faults),
+            stop: stop(
+                &policy::merge_checkpoint(task.checkpoint.as_ref(), defaults.checkpoint.as_ref()),
+                faults,
+            ),
             constraints,
         };
         for (i, text) in common.constraints.iter().enumerate() {
-            let result = self.checked.entry(text.clone()).or_insert_with(|| expr::check(text, &Scope::Worker).err());
+            let result =
+                self.checked.entry(text.clone()).or_insert_with(|| expr::check(text, &Scope::Worker).err());
             if let Some(error) = result {
                 faults.list.push(expression_fault(format!("{}.constraints[{i}]", faults.path), error));
             }
@@ -95,7 +110,9 @@ impl<'a> Commons<'a> {
 pub(super) fn expression_fault(path: String, error: &expr::ExprError) -> SpecError {
     let hint = match error {
         expr::ExprError::Unknown { hint, .. } => Some(hint.clone()),
-        expr::ExprError::Syntax(_) => Some("expressions are CEL, as in \"worker.labels.zone == 'eu1'\"".to_owned()),
+        expr::ExprError::Syntax(_) => {
+            Some("expressions are CEL, as in \"worker.labels.zone == 'eu1'\"".to_owned())
+        }
         _ => None,
     };
     SpecError { hint, ..SpecError::at(SpecCode::InvalidExpression, path, error.to_string()) }
@@ -132,9 +149,17 @@ fn env_faults(env: &BTreeMap<String, String>, job: &BTreeMap<String, String>, fa
         name.len() + value.len() + 2
     });
     let own: usize = own.sum();
-    let inherited: usize = job.iter().filter(|(name, _)| !env.contains_key(*name)).map(|(name, value)| name.len() + value.len() + 2).sum();
+    let inherited: usize = job
+        .iter()
+        .filter(|(name, _)| !env.contains_key(*name))
+        .map(|(name, value)| name.len() + value.len() + 2)
+        .sum();
     if own + inherited > limits::ENV_BYTES {
-        let message = format!("the environment has {} bytes; all strings together have at most {} (256 KiB)", own + inherited, limits::ENV_BYTES);
+        let message = format!(
+            "the environment has {} bytes; all strings together have at most {} (256 KiB)",
+            own + inherited,
+            limits::ENV_BYTES
+        );
         faults.push(SpecCode::TooLarge, "env", message);
     }
 }
@@ -149,7 +174,10 @@ pub(super) fn env_fault(name: &str, value: &str) -> Option<String> {
     } else if value.contains('\0') {
         Some(format!("\"{name}\" has a value with a NUL byte"))
     } else if length > limits::ENV_STRING_BYTES {
-        Some(format!("\"{name}\" has {length} bytes; one environment string has at most {} (128 KiB)", limits::ENV_STRING_BYTES))
+        Some(format!(
+            "\"{name}\" has {length} bytes; one environment string has at most {} (128 KiB)",
+            limits::ENV_STRING_BYTES
+        ))
     } else {
         None
     }
@@ -168,7 +196,11 @@ fn resources(file: &ResourcesFile, faults: &mut Faults) -> Resources {
 fn gpus(file: &GpuTable, faults: &mut Faults) -> Option<GpuRequest> {
     let count = file.count.unwrap_or(1);
     if count > GPUS {
-        faults.push(SpecCode::InvalidValue, "resources.gpus", format!("{count} GPUs on one worker: at most {GPUS}"));
+        faults.push(
+            SpecCode::InvalidValue,
+            "resources.gpus",
+            format!("{count} GPUs on one worker: at most {GPUS}"),
+        );
     }
     let model = file.model.as_ref().map(|m| m.0.clone()).unwrap_or_default();
     if model.iter().any(|m| !m.contains(|c: char| c.is_ascii_alphanumeric())) {
@@ -193,17 +225,26 @@ fn gpus(file: &GpuTable, faults: &mut Faults) -> Option<GpuRequest> {
 fn retry(file: &RetryFile, faults: &mut Faults) -> RetryPolicy {
     let attempts = file.attempts.unwrap_or(1);
     if !(1..=ATTEMPTS).contains(&attempts) {
-        let message = format!("attempts is {attempts}: from 1 (no retry: the first try counts) to {ATTEMPTS}");
+        let message =
+            format!("attempts is {attempts}: from 1 (no retry: the first try counts) to {ATTEMPTS}");
         faults.push(SpecCode::InvalidValue, "retry.attempts", message);
     }
     let on = file.on.clone().unwrap_or_default();
     if let Some(bad) = on.exit_codes.iter().flatten().find(|c| !(1..=255).contains(*c)) {
-        faults.push(SpecCode::InvalidValue, "retry.on.exit_codes", format!("{bad} is no exit code of a failure: from 1 to 255"));
+        faults.push(
+            SpecCode::InvalidValue,
+            "retry.on.exit_codes",
+            format!("{bad} is no exit code of a failure: from 1 to 255"),
+        );
     }
     let mut log_rules = Vec::new();
     for rule in file.log_rules.iter().flatten() {
         if rule.matches.is_empty() {
-            faults.push(SpecCode::InvalidValue, "retry.log_rules", "a rule with an empty `match` matches every line".into());
+            faults.push(
+                SpecCode::InvalidValue,
+                "retry.log_rules",
+                "a rule with an empty `match` matches every line".into(),
+            );
         }
         let action = match rule.action {
             LogActionFile::Fail => LogAction::Fail,
@@ -212,8 +253,17 @@ fn retry(file: &RetryFile, faults: &mut Faults) -> RetryPolicy {
         };
         log_rules.push(LogRule { matches: rule.matches.clone(), action });
     }
-    let on = RetryOn { exit_codes: on.exit_codes, oom: on.oom.unwrap_or(true), timeout: on.timeout.unwrap_or(true) };
-    RetryPolicy { attempts, backoff: file.backoff.map_or_else(Backoff::default, |b| backoff(b, faults)), on, log_rules }
+    let on = RetryOn {
+        exit_codes: on.exit_codes,
+        oom: on.oom.unwrap_or(true),
+        timeout: on.timeout.unwrap_or(true),
+    };
+    RetryPolicy {
+        attempts,
+        backoff: file.backoff.map_or_else(Backoff::default, |b| backoff(b, faults)),
+        on,
+        log_rules,
+    }
 }
 
 fn backoff(file: BackoffFile, faults: &mut Faults) -> Backoff {
@@ -243,12 +293,23 @@ fn stop(file: &CheckpointFile, faults: &mut Faults) -> StopSpec {
     match signal {
         None => {
             let name = file.signal.as_deref().unwrap_or_default();
-            faults.push(SpecCode::InvalidValue, "checkpoint.signal", format!("\"{name}\" is no signal: write a name such as SIGUSR1"));
+            faults.push(
+                SpecCode::InvalidValue,
+                "checkpoint.signal",
+                format!("\"{name}\" is no signal: write a name such as SIGUSR1"),
+            );
         }
         Some(9 | 19) => {
-            faults.push(SpecCode::InvalidValue, "checkpoint.signal", "no program can react to SIGKILL or SIGSTOP: write SIGUSR1 or SIGTERM".into());
+            faults.push(
+                SpecCode::InvalidValue,
+                "checkpoint.signal",
+                "no program can react to SIGKILL or SIGSTOP: write SIGUSR1 or SIGTERM".into(),
+            );
         }
         Some(_) => {}
     }
-    StopSpec { signal: signal.unwrap_or(default.signal), grace_ms: file.grace.map_or(default.grace_ms, |g| g.get()) }
+    StopSpec {
+        signal: signal.unwrap_or(default.signal),
+        grace_ms: file.grace.map_or(default.grace_ms, |g| g.get()),
+    }
 }

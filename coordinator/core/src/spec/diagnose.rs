@@ -47,7 +47,14 @@ impl Walk {
                 self.push(line, SpecError::new(SpecCode::InvalidValue, message).hint("begin with `tasks:`"));
                 return;
             }
-            self.push(line, SpecError::at(SpecCode::InvalidValue, path, format!("expected {wanted}, found {}", node.kind.name())));
+            self.push(
+                line,
+                SpecError::at(
+                    SpecCode::InvalidValue,
+                    path,
+                    format!("expected {wanted}, found {}", node.kind.name()),
+                ),
+            );
             return;
         };
         match &node.kind {
@@ -71,22 +78,34 @@ impl Walk {
         for (i, entry) in entries.iter().enumerate() {
             let at = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
             if i < 1_000 && entries[..i].iter().any(|e| e.key == entry.key) {
-                self.push(entry.line, SpecError::at(SpecCode::Duplicate, &at, format!("\"{}\" is there twice", entry.key)));
+                self.push(
+                    entry.line,
+                    SpecError::at(SpecCode::Duplicate, &at, format!("\"{}\" is there twice", entry.key)),
+                );
             }
             match (known.get(&entry.key), rest) {
                 (Some(schema), _) => self.value(&entry.value, entry.line, schema, &at),
                 (None, Some(Value::Bool(false))) => {
-                    let error = SpecError::at(SpecCode::UnknownField, &at, format!("unknown field \"{}\"", entry.key));
+                    let error = SpecError::at(
+                        SpecCode::UnknownField,
+                        &at,
+                        format!("unknown field \"{}\"", entry.key),
+                    );
                     self.push(entry.line, unknown_hint(error, &entry.key, known));
                 }
-                (None, Some(schema)) if schema.is_object() => self.value(&entry.value, entry.line, schema, &at),
+                (None, Some(schema)) if schema.is_object() => {
+                    self.value(&entry.value, entry.line, schema, &at)
+                }
                 (None, _) => {}
             }
         }
-        for required in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for required in
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             if !entries.iter().any(|e| e.key == required) {
                 let place = if path.is_empty() { "the job".to_owned() } else { format!("\"{path}\"") };
-                let error = SpecError::at(SpecCode::MissingField, path, format!("{place} has no \"{required}\""));
+                let error =
+                    SpecError::at(SpecCode::MissingField, path, format!("{place} has no \"{required}\""));
                 let error = if path.is_empty() { SpecError { field: None, ..error } } else { error };
                 self.push(line, error.hint(format!("add \"{required}\"")));
             }
@@ -101,16 +120,22 @@ impl Walk {
             _ => return,
         };
         let names: Vec<&str> = fitting.iter().flat_map(|s| allowed(s)).collect();
-        if !names.is_empty() && fitting.iter().all(|s| !allowed(s).is_empty()) && !names.contains(&text.as_str()) {
+        if !names.is_empty()
+            && fitting.iter().all(|s| !allowed(s).is_empty())
+            && !names.contains(&text.as_str())
+        {
             let list = names.join(", ");
-            let error = SpecError::at(SpecCode::InvalidValue, path, format!("\"{text}\" is not one of {list}"));
+            let error =
+                SpecError::at(SpecCode::InvalidValue, path, format!("\"{text}\" is not one of {list}"));
             self.push(line, error.nearest(&text, names.iter().copied()));
             return;
         }
         let Some(schema) = fitting.first() else { return };
         let number = matches!(node.kind, Kind::Integer(_));
         let fault = match schema.get("format").and_then(Value::as_str) {
-            Some("muster-size") if number => (text.starts_with('-')).then(|| format!("`{text}` is no size: it is negative")),
+            Some("muster-size") if number => {
+                (text.starts_with('-')).then(|| format!("`{text}` is no size: it is negative"))
+            }
             Some("muster-size") => Size::parse(&text).err().map(|e| e.to_string()),
             Some("muster-duration") => Millis::parse(&text).err().map(|e| e.to_string()),
             Some("muster-cpus") => Cpus::parse(&text).err(),
@@ -204,7 +229,9 @@ fn wanted(variants: &[&Value]) -> String {
 /// A number outside the bounds of its schema.
 fn range_fault(node: &Node, schema: &Value) -> Option<String> {
     let Kind::Integer(value) = node.kind else { return None };
-    let bound = |name: &str, format: Option<i128>| schema.get(name).and_then(Value::as_f64).map(|f| f as i128).or(format);
+    let bound = |name: &str, format: Option<i128>| {
+        schema.get(name).and_then(Value::as_f64).map(|f| f as i128).or(format)
+    };
     let (low, high) = match schema.get("format").and_then(Value::as_str) {
         Some("uint32") => (Some(0), Some(i128::from(u32::MAX))),
         Some("int32") => (Some(i128::from(i32::MIN)), Some(i128::from(i32::MAX))),

@@ -230,15 +230,20 @@ mod tests {
 
     #[test]
     fn a_fault_says_where_what_and_what_next() {
-        let error = SpecError::at(SpecCode::UnknownField, "tasks.a.rnu", "unknown field \"rnu\"").nearest("rnu", ["run", "needs"]);
+        let error = SpecError::at(SpecCode::UnknownField, "tasks.a.rnu", "unknown field \"rnu\"")
+            .nearest("rnu", ["run", "needs"]);
         let mut errors = SpecErrors::from(error).in_file("job.yaml");
         errors.0[0].line = Some(3);
-        assert_eq!(errors.to_string(), "job.yaml:3: tasks.a.rnu: unknown field \"rnu\"\nhint: did you mean \"run\"?");
+        assert_eq!(
+            errors.to_string(),
+            "job.yaml:3: tasks.a.rnu: unknown field \"rnu\"\nhint: did you mean \"run\"?"
+        );
     }
 
     #[test]
     fn codes_are_the_same_in_json_and_in_text() {
-        for code in [SpecCode::NotUtf8, SpecCode::UnknownField, SpecCode::InvalidTemplate, SpecCode::TooLarge] {
+        for code in [SpecCode::NotUtf8, SpecCode::UnknownField, SpecCode::InvalidTemplate, SpecCode::TooLarge]
+        {
             assert_eq!(serde_json::to_value(code).expect("json"), code.as_str());
         }
     }

@@ -11,7 +11,9 @@ use cel::parser::{Expression, Parser};
 use cel::{ExecutionError, Value};
 
 use super::error::nearest;
-use super::expr_facts::{SIZE_FIELDS, TASK_FIELDS, VERSION_FIELDS, WORKER_FIELDS, WhenFacts, WorkerValue, hidden, version_number};
+use super::expr_facts::{
+    SIZE_FIELDS, TASK_FIELDS, VERSION_FIELDS, WORKER_FIELDS, WhenFacts, WorkerValue, hidden, version_number,
+};
 use super::limits;
 use crate::model::size::Size;
 
@@ -33,7 +35,9 @@ pub enum ExprError {
         hint: String,
     },
     /// Loops within loops, brackets within brackets, or very many operators.
-    #[error("the expression is too complex: at most two loops (all, exists, map, filter) and 8 brackets within each other, and 128 operators")]
+    #[error(
+        "the expression is too complex: at most two loops (all, exists, map, filter) and 8 brackets within each other, and 128 operators"
+    )]
     TooDeep,
     /// A text stands where a version or a size is needed.
     #[error("the expression compares {field} with \"{text}\", which is no {kind}")]
@@ -107,7 +111,11 @@ impl Expressions {
     }
 }
 
-fn cached<'c>(cache: &'c mut BTreeMap<Box<str>, Result<Compiled, ExprError>>, text: &str, scope: &Scope<'_>) -> Result<&'c Compiled, ExprError> {
+fn cached<'c>(
+    cache: &'c mut BTreeMap<Box<str>, Result<Compiled, ExprError>>,
+    text: &str,
+    scope: &Scope<'_>,
+) -> Result<&'c Compiled, ExprError> {
     if cache.len() >= CACHED && !cache.contains_key(text) {
         cache.clear();
     }
@@ -144,7 +152,8 @@ fn compile(text: &str, scope: &Scope<'_>) -> Result<Compiled, ExprError> {
     if too_complex(text) {
         return Err(ExprError::TooDeep);
     }
-    let parser = Parser::new().max_recursion_depth(32).error_recovery_limit(2).enable_ident_escape_syntax(true);
+    let parser =
+        Parser::new().max_recursion_depth(32).error_recovery_limit(2).enable_ident_escape_syntax(true);
     let mut expression = parser.parse(text).map_err(|e| {
         let first = e.errors.first().map_or_else(|| "it can't be read".to_owned(), |e| e.msg.clone());
         let line = first.lines().next().unwrap_or_default().trim().trim_start_matches("Syntax error: ");
@@ -245,7 +254,10 @@ impl Walk<'_> {
             let hint = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean \"{prefix}{near}\"?"),
                 None if known.is_empty() => format!("nothing is known as {prefix}…"),
-                None => format!("known there: {}", known.iter().take(20).map(|k| format!("{prefix}{k}")).collect::<Vec<_>>().join(", ")),
+                None => format!(
+                    "known there: {}",
+                    known.iter().take(20).map(|k| format!("{prefix}{k}")).collect::<Vec<_>>().join(", ")
+                ),
             };
             Err(ExprError::Unknown { name: path[..parts].join("."), hint })
         };
@@ -265,12 +277,21 @@ impl Walk<'_> {
                     Some(task) if names.tasks.contains(&task.as_str()) => {}
                     Some(task) => {
                         let near = nearest(task, names.tasks.iter().copied());
-                        let hint = near.map_or_else(|| format!("add \"{task}\" to `needs`: `when` sees only the tasks that are needed"), |n| format!("did you mean \"tasks.{n}\"?"));
+                        let hint = near.map_or_else(
+                            || {
+                                format!(
+                                    "add \"{task}\" to `needs`: `when` sees only the tasks that are needed"
+                                )
+                            },
+                            |n| format!("did you mean \"tasks.{n}\"?"),
+                        );
                         return Err(ExprError::Unknown { name: path[..2].join("."), hint });
                     }
                 }
                 match path.get(2) {
-                    Some(name) if !TASK_FIELDS.contains(&name.as_str()) => unknown(3, &TASK_FIELDS, &format!("tasks.{}.", path[1])),
+                    Some(name) if !TASK_FIELDS.contains(&name.as_str()) => {
+                        unknown(3, &TASK_FIELDS, &format!("tasks.{}.", path[1]))
+                    }
                     _ => Ok(()),
                 }
             }
@@ -280,17 +301,26 @@ impl Walk<'_> {
 
     /// Turns the text of a comparison with a version or a size into the number it means.
     fn comfort(&self, call: &mut CallExpr) -> Result<(), ExprError> {
-        const COMPARISONS: [&str; 6] =
-            [operators::EQUALS, operators::NOT_EQUALS, operators::LESS, operators::LESS_EQUALS, operators::GREATER, operators::GREATER_EQUALS];
+        const COMPARISONS: [&str; 6] = [
+            operators::EQUALS,
+            operators::NOT_EQUALS,
+            operators::LESS,
+            operators::LESS_EQUALS,
+            operators::GREATER,
+            operators::GREATER_EQUALS,
+        ];
         if !matches!(self.scope, Scope::Worker) || !COMPARISONS.contains(&call.func_name.as_str()) {
             return Ok(());
         }
         let [left, right] = call.args.as_mut_slice() else { return Ok(()) };
         let (name, literal) = match (&mut left.expr, &mut right.expr) {
-            (Expr::Select(select), Expr::Literal(literal)) | (Expr::Literal(literal), Expr::Select(select)) => (select, literal),
+            (Expr::Select(select), Expr::Literal(literal))
+            | (Expr::Literal(literal), Expr::Select(select)) => (select, literal),
             _ => return Ok(()),
         };
-        let (Some(field), LiteralValue::String(text)) = (worker_field(name), &*literal) else { return Ok(()) };
+        let (Some(field), LiteralValue::String(text)) = (worker_field(name), &*literal) else {
+            return Ok(());
+        };
         let text = text.inner().to_owned();
         let fault = |kind| ExprError::Literal { field: format!("worker.{field}"), text: text.clone(), kind };
         let number = if VERSION_FIELDS.contains(&field.as_str()) {
@@ -326,7 +356,9 @@ fn path(expr: &Expr) -> Option<Vec<String>> {
             parts.push(select.field.clone());
             Some(parts)
         }
-        Expr::Call(call) if call.func_name == operators::INDEX && call.target.is_none() && call.args.len() == 2 => {
+        Expr::Call(call)
+            if call.func_name == operators::INDEX && call.target.is_none() && call.args.len() == 2 =>
+        {
             let Expr::Literal(LiteralValue::String(key)) = &call.args[1].expr else { return None };
             let mut parts = path(&call.args[0].expr)?;
             parts.push(key.inner().to_owned());
@@ -337,118 +369,5 @@ fn path(expr: &Expr) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::expr_facts::{TaskFacts, WorkerFacts};
-    use super::*;
-    use crate::model::ids::JobId;
-    use crate::model::job_spec::JsonText;
-
-    fn worker() -> WorkerFacts {
-        WorkerFacts {
-            name: "w1".into(),
-            pool: "h100".into(),
-            labels: BTreeMap::from([("zone".into(), "eu1".into()), ("rack-id".into(), "r7".into())]),
-            cpu_milli: 96_000,
-            memory: 1 << 40,
-            gpus: 8,
-            gpu_model: "H100-80GB".into(),
-            gpu_memory: 80_000_000_000,
-            spot: true,
-            cuda: Some("12.10".into()),
-            ..WorkerFacts::default()
-        }
-    }
-
-    fn constraint(text: &str) -> Result<bool, String> {
-        check(text, &Scope::Worker).map_err(|e| e.to_string())?;
-        Expressions::new().constraint(text, &WorkerValue::new(&worker())).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn constraints_ask_about_a_worker() {
-        for (text, truth) in [
-            ("worker.labels.zone == 'eu1'", true),
-            ("worker.labels['rack-id'] == 'r7'", true),
-            ("worker.labels.row == 'x'", false),
-            ("has(worker.labels.row)", false),
-            ("!has(worker.labels.row) || worker.labels.row == 'x'", true),
-            ("worker.cuda >= '12.4'", true),
-            ("'12.4' <= worker.cuda", true),
-            ("worker.cuda < '9.2'", false),
-            ("worker.driver >= '550'", false),
-            ("worker.memory >= '512GiB'", true),
-            ("worker.memory > '1TiB'", false),
-            ("worker.memory == 1099511627776", true),
-            ("worker.cpus >= 8 && worker.gpus == 8", true),
-            ("worker.cpus >= 8.5", true),
-            ("worker.gpu_model.startsWith('H100')", true),
-            ("worker.gpu_model.matches('^[AH]100')", true),
-            ("!worker.spot", false),
-            ("worker.pool in ['a', 'h100']", true),
-            ("['a', 'w1'].exists(n, n == worker.name)", true),
-        ] {
-            assert_eq!(constraint(text), Ok(truth), "{text}");
-        }
-    }
-
-    #[test]
-    fn wrong_constraints_say_why() {
-        let nested = "[1].all(a, [1].all(b, [1].all(c, true)))";
-        for (text, part) in [
-            ("worker.zone == 'eu1'", "names \"worker.zone\""),
-            ("wroker.spot", "names \"wroker\""),
-            ("spot", "names \"spot\""),
-            ("worker.labels.zone = 'eu1'", "no valid expression"),
-            ("", "no valid expression"),
-            ("worker.cuda >= 'new'", "compares worker.cuda with \"new\", which is no version"),
-            ("worker.memory >= '64G'", "which is no size"),
-            ("worker.name", "is a string, not true or false"),
-            ("1 / 0 == 1", "failed"),
-            (nested, "too complex"),
-        ] {
-            let error = constraint(text).expect_err(text);
-            assert!(error.contains(part), "{text}: {error}");
-        }
-        let long = format!("worker.spot{}", " || worker.spot".repeat(200));
-        assert!(constraint(&long).expect_err("long").contains("the most is 2048"));
-        for deep in ["(".repeat(1_000), "!".repeat(1_500) + "true", "[".repeat(2_000), "a.".repeat(1_000), "-".repeat(2_000) + "1"] {
-            assert!(check(&deep, &Scope::Worker).is_err(), "{}", &deep[..10]);
-        }
-        for (deep, fine) in [("!".repeat(100) + "worker.spot", true), ("(".repeat(8) + "worker.spot" + &")".repeat(8), true)] {
-            assert_eq!(check(&deep, &Scope::Worker).is_ok(), fine, "{}", &deep[..10]);
-        }
-    }
-
-    #[test]
-    fn when_asks_about_tasks() {
-        let train = TaskFacts { state: "failed".into(), succeeded_count: 3, failed_count: 1, total: 4, ..TaskFacts::default() };
-        let facts = WhenFacts {
-            job: JobId(42),
-            name: "digits".into(),
-            params: BTreeMap::from([("mode".into(), JsonText("\"full\"".into())), ("n".into(), JsonText("3".into()))]),
-            tasks: BTreeMap::from([("train".into(), train.clone()), ("pre-train".into(), train)]),
-        };
-        let mut expressions = Expressions::new();
-        for (text, truth) in [
-            ("tasks.train.succeeded_count > 0", true),
-            ("tasks['pre-train'].failed_count == 1", true),
-            ("tasks.`pre-train`.failed_count == 1", true),
-            ("tasks.train.state == 'succeeded'", false),
-            ("params.mode == 'full' && params.n == 3 && job.name == 'digits' && job.id == 42", true),
-            ("tasks.train.succeeded_count * 2 >= tasks.train.total", true),
-        ] {
-            assert_eq!(expressions.when(text, &facts), Ok(truth), "{text}");
-        }
-        let names = Names { tasks: &["train", "pre-train"], params: &["mode"] };
-        for (text, part) in [
-            ("tasks.trian.total > 0", "did you mean \"tasks.train\"?"),
-            ("tasks.evaluate.total > 0", "add \"evaluate\" to `needs`"),
-            ("tasks.train.suceeded_count > 0", "did you mean \"tasks.train.succeeded_count\"?"),
-            ("params.mod == 'x'", "did you mean \"params.mode\"?"),
-            ("worker.spot", "known there: tasks, params, job"),
-        ] {
-            let Err(ExprError::Unknown { hint, .. }) = check(text, &Scope::When(Some(names))) else { panic!("{text}") };
-            assert!(hint.contains(part), "{text}: {hint}");
-        }
-    }
-}
+#[path = "expr_test.rs"]
+mod tests;

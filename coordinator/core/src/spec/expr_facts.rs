@@ -44,14 +44,28 @@ pub struct WorkerFacts {
 
 /// The fields of `worker`.
 pub(super) const WORKER_FIELDS: [&str; 14] = [
-    "name", "pool", "labels", "cpus", "memory", "disk", "gpus", "gpu_model", "gpu_memory", "spot", "cuda", "driver", "os", "arch",
+    "name",
+    "pool",
+    "labels",
+    "cpus",
+    "memory",
+    "disk",
+    "gpus",
+    "gpu_model",
+    "gpu_memory",
+    "spot",
+    "cuda",
+    "driver",
+    "os",
+    "arch",
 ];
 /// Fields that are versions: compared with a text, they compare as versions.
 pub(super) const VERSION_FIELDS: [&str; 2] = ["cuda", "driver"];
 /// Fields that are bytes: compared with a text, that is a size.
 pub(super) const SIZE_FIELDS: [&str; 3] = ["memory", "disk", "gpu_memory"];
 /// The fields of a task in `tasks`.
-pub(super) const TASK_FIELDS: [&str; 6] = ["state", "succeeded_count", "failed_count", "skipped_count", "cancelled_count", "total"];
+pub(super) const TASK_FIELDS: [&str; 6] =
+    ["state", "succeeded_count", "failed_count", "skipped_count", "cancelled_count", "total"];
 
 /// A worker ready for evaluation: make one a worker and a plan, ask it many constraints.
 pub struct WorkerValue(pub(super) Context<'static, 'static>);
@@ -176,8 +190,14 @@ impl WhenFacts {
         }));
         let mut context = Context::with_env(env());
         context.add_variable_from_value("tasks", tasks);
-        context.add_variable_from_value("params", table(self.params.iter().map(|(name, v)| (name.clone(), json(&v.value())))));
-        context.add_variable_from_value("job", table([("id".to_owned(), int(self.job.0)), ("name".to_owned(), text(&self.name))]));
+        context.add_variable_from_value(
+            "params",
+            table(self.params.iter().map(|(name, v)| (name.clone(), json(&v.value())))),
+        );
+        context.add_variable_from_value(
+            "job",
+            table([("id".to_owned(), int(self.job.0)), ("name".to_owned(), text(&self.name))]),
+        );
         context
     }
 }
@@ -186,7 +206,9 @@ fn json(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(b) => Value::Bool(*b),
-        serde_json::Value::Number(n) => n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(0.0)), Value::Int),
+        serde_json::Value::Number(n) => {
+            n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(0.0)), Value::Int)
+        }
         serde_json::Value::String(s) => text(s),
         serde_json::Value::Array(items) => Value::List(Arc::new(items.iter().map(json).collect())),
         serde_json::Value::Object(map) => table(map.iter().map(|(k, v)| (k.clone(), json(v)))),

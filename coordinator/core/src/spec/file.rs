@@ -8,10 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::later::{BudgetFile, ContainerFile, ElasticFile, NotifyFile, ScheduleFile, TopologyFile, TriggerFile};
+use super::array_file::ArrayFile;
+use super::later::{
+    BudgetFile, ContainerFile, ElasticFile, NotifyFile, ScheduleFile, TopologyFile, TriggerFile,
+};
 use super::policy::{CheckpointFile, RetryFile, RuleFile, SpotFile};
 use super::request::ResourcesFile;
-use super::value::{ArrayFile, NeedsFile, Ordered, RunFile, Texts, WorkdirFile};
+use super::value::{NeedsFile, Ordered, RunFile, Texts, WorkdirFile};
 use crate::model::duration::Millis;
 
 /// A job: a DAG of tasks and how it is run.

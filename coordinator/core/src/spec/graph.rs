@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_long_chain_needs_no_stack() {
-        let mut needs: Vec<Vec<u32>> = (0..100_000).map(|i| if i == 0 { vec![] } else { vec![i - 1] }).collect();
+        let mut needs: Vec<Vec<u32>> =
+            (0..100_000).map(|i| if i == 0 { vec![] } else { vec![i - 1] }).collect();
         assert_eq!(cycle(&needs), None);
         needs[0] = vec![99_999];
         assert_eq!(cycle(&needs).map(|c| c.len()), Some(100_001));

@@ -6,6 +6,8 @@
 //! run by the leader through [`Renderer`] and [`Expressions`].
 
 mod array;
+mod array_file;
+mod artifacts;
 mod bytes;
 mod common;
 mod diagnose;
@@ -13,6 +15,8 @@ mod error;
 mod expr;
 mod expr_facts;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod graph;
 mod later;
 pub mod limits;
@@ -27,27 +31,30 @@ mod schema;
 pub mod script;
 mod slurm;
 mod template;
-mod tree;
-mod unsupported;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod unsupported;
 mod value;
 
+pub use array_file::{ArrayFile, AxisFile, MatrixFile};
 pub use bytes::{SpecBytes, SpecBytesError};
 pub use error::{SpecCode, SpecError, SpecErrors, SpecWarning, nearest};
 pub use expr::{ExprError, Expressions};
 pub use expr_facts::{TaskFacts, WhenFacts, WorkerFacts, WorkerValue};
 pub use file::{CompatFile, DefaultsFile, JobFile, OutputFile, TaskFile};
 pub use later::{
-    BackfillFile, BudgetFile, ContainerFile, ContainerRuntime, ElasticFile, NotifyFile, OnExceed, Overlap, ScheduleFile, TopologyFile,
-    TriggerFile,
+    BackfillFile, BudgetFile, ContainerFile, ContainerRuntime, ElasticFile, NotifyFile, OnExceed, Overlap,
+    ScheduleFile, TopologyFile, TriggerFile,
 };
 pub use options::RunOptions;
 pub use parse::{Format, parse};
-pub use policy::{BackoffFile, CheckpointFile, LogActionFile, LogRuleFile, RetryFile, RetryOnFile, RuleFile, SpotFile};
+pub use policy::{
+    BackoffFile, CheckpointFile, LogActionFile, LogRuleFile, RetryFile, RetryOnFile, RuleFile, SpotFile,
+};
 pub use request::{GpuTable, GpusFile, LinkFile, ResourcesFile};
 pub use resolve::{Checked, check, load};
 pub use schema::job_schema;
 pub use script::is_script;
 pub use template::{Rendered, Renderer, TemplateError};
-pub use value::{ArrayFile, AxisFile, Cpus, MatrixFile, NeedFile, NeedsFile, Ordered, RunFile, Texts, WhenEnd, WorkdirFile};
+pub use value::{Cpus, NeedFile, NeedsFile, Ordered, RunFile, Texts, WhenEnd, WorkdirFile};

@@ -15,24 +15,48 @@ pub(super) fn job_faults(job: &JobFile) -> Vec<SpecError> {
     if let Some(name) = &job.name {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > limits::JOB_NAME || !name.chars().all(good) {
-            let message = format!("\"{}\" is no name of a job: a-z, 0-9 and -, from 1 to {} characters", shown(name), limits::JOB_NAME);
-            found.push(SpecError::at(SpecCode::InvalidName, "name", message).hint(format!("name: {}", super::parse::name_of_file(name))));
+            let message = format!(
+                "\"{}\" is no name of a job: a-z, 0-9 and -, from 1 to {} characters",
+                shown(name),
+                limits::JOB_NAME
+            );
+            found.push(
+                SpecError::at(SpecCode::InvalidName, "name", message)
+                    .hint(format!("name: {}", super::parse::name_of_file(name))),
+            );
         }
     }
     if let Some(queue) = &job.queue
-        && (queue.is_empty() || queue.len() > limits::JOB_NAME || !queue.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)))
+        && (queue.is_empty()
+            || queue.len() > limits::JOB_NAME
+            || !queue.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)))
     {
-        let message = format!("\"{}\" is no name of a queue: letters, digits, -, _ and ., from 1 to {} characters", shown(queue), limits::JOB_NAME);
+        let message = format!(
+            "\"{}\" is no name of a queue: letters, digits, -, _ and ., from 1 to {} characters",
+            shown(queue),
+            limits::JOB_NAME
+        );
         found.push(SpecError::at(SpecCode::InvalidName, "queue", message));
     }
     if let Some(priority) = job.priority.filter(|p| !(0..=100).contains(p)) {
-        found.push(SpecError::at(SpecCode::InvalidValue, "priority", format!("priority is {priority}: from 0 to 100, higher first")));
+        found.push(SpecError::at(
+            SpecCode::InvalidValue,
+            "priority",
+            format!("priority is {priority}: from 0 to 100, higher first"),
+        ));
     }
     if job.labels.len() > LABELS {
-        found.push(SpecError::at(SpecCode::TooLarge, "labels", format!("the job has {} labels; at most {LABELS}", job.labels.len())));
+        found.push(SpecError::at(
+            SpecCode::TooLarge,
+            "labels",
+            format!("the job has {} labels; at most {LABELS}", job.labels.len()),
+        ));
     }
-    if let Some((name, _)) = job.labels.iter().find(|(k, v)| k.is_empty() || k.len() > LABEL_BYTES || v.len() > LABEL_BYTES) {
-        let message = format!("label \"{}\": names and values have from 1 and 0 to {LABEL_BYTES} bytes", shown(name));
+    if let Some((name, _)) =
+        job.labels.iter().find(|(k, v)| k.is_empty() || k.len() > LABEL_BYTES || v.len() > LABEL_BYTES)
+    {
+        let message =
+            format!("label \"{}\": names and values have from 1 and 0 to {LABEL_BYTES} bytes", shown(name));
         found.push(SpecError::at(SpecCode::InvalidValue, "labels", message));
     }
     for (name, value) in &job.env {
@@ -43,10 +67,15 @@ pub(super) fn job_faults(job: &JobFile) -> Vec<SpecError> {
     if let Some(workdir) = &job.workdir
         && (workdir.path.is_empty() || workdir.path.contains('\0'))
     {
-        found.push(SpecError::at(SpecCode::InvalidValue, "workdir", "the path of the working directory is empty or has a NUL byte"));
+        found.push(SpecError::at(
+            SpecCode::InvalidValue,
+            "workdir",
+            "the path of the working directory is empty or has a NUL byte",
+        ));
     }
     if job.workdir.is_none() && !job.ignore.is_empty() {
-        let error = SpecError::at(SpecCode::InvalidValue, "ignore", "`ignore` without `workdir`: nothing is shipped");
+        let error =
+            SpecError::at(SpecCode::InvalidValue, "ignore", "`ignore` without `workdir`: nothing is shipped");
         found.push(error.hint("add workdir: . to ship the directory of the job file"));
     }
     found
@@ -55,13 +84,24 @@ pub(super) fn job_faults(job: &JobFile) -> Vec<SpecError> {
 /// What is wrong with the name of a task.
 pub(super) fn task_fault(name: &str) -> Option<String> {
     let good = is_word(name, limits::TASK_NAME);
-    (!good).then(|| format!("\"{}\" is no name of a task: letters, digits, - and _, from 1 to {} characters", shown(name), limits::TASK_NAME))
+    (!good).then(|| {
+        format!(
+            "\"{}\" is no name of a task: letters, digits, - and _, from 1 to {} characters",
+            shown(name),
+            limits::TASK_NAME
+        )
+    })
 }
 
 /// What is wrong with the name of an input or output.
 pub(super) fn artifact_fault(kind: &str, name: &str) -> Option<String> {
-    (!is_word(name, limits::JOB_NAME))
-        .then(|| format!("\"{}\" is no name of an {kind}: letters, digits, - and _, from 1 to {} characters", shown(name), limits::JOB_NAME))
+    (!is_word(name, limits::JOB_NAME)).then(|| {
+        format!(
+            "\"{}\" is no name of an {kind}: letters, digits, - and _, from 1 to {} characters",
+            shown(name),
+            limits::JOB_NAME
+        )
+    })
 }
 
 /// The part of `MUSTER_INPUT_<NAME>` for an input.
@@ -87,7 +127,9 @@ pub(super) fn path_fault(path: &str) -> Option<String> {
 }
 
 fn is_word(name: &str, most: usize) -> bool {
-    !name.is_empty() && name.len() <= most && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
+    !name.is_empty()
+        && name.len() <= most
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
 }
 
 /// A name as an error shows it: its first 80 characters.

@@ -1,11 +1,12 @@
 //! The options that `muster run` takes as flags and a script as `#MUSTER` lines: one struct, one list of names, one way to a job file.
 
+use super::array_file::ArrayFile;
 use super::error::{SpecCode, SpecError, SpecErrors};
 use super::file::{CompatFile, JobFile, TaskFile};
 use super::later::ContainerFile;
 use super::policy::{RetryFile, SpotFile};
 use super::request::{GpusFile, ResourcesFile};
-use super::value::{ArrayFile, Cpus, Ordered, RunFile, Texts, WorkdirFile};
+use super::value::{Cpus, Ordered, RunFile, Texts, WorkdirFile};
 use crate::model::duration::Millis;
 use crate::model::size::Size;
 
@@ -57,8 +58,25 @@ pub struct RunOptions {
 
 /// The names of all options.
 pub(super) const NAMES: [&str; 19] = [
-    "name", "queue", "priority", "cpus", "memory", "disk", "gpus", "array", "workers", "time", "attempts", "container", "workdir", "spot",
-    "compat", "env", "label", "constraint", "ignore",
+    "name",
+    "queue",
+    "priority",
+    "cpus",
+    "memory",
+    "disk",
+    "gpus",
+    "array",
+    "workers",
+    "time",
+    "attempts",
+    "container",
+    "workdir",
+    "spot",
+    "compat",
+    "env",
+    "label",
+    "constraint",
+    "ignore",
 ];
 
 impl RunOptions {
@@ -94,7 +112,8 @@ impl RunOptions {
                 return Ok(());
             }
             _ => {
-                let error = SpecError::new(SpecCode::InvalidDirective, format!("unknown option \"--{name}\""));
+                let error =
+                    SpecError::new(SpecCode::InvalidDirective, format!("unknown option \"--{name}\""));
                 return Err(error.hint(format!("known: --{}", NAMES.join(" --"))).nearest(name, NAMES));
             }
         };
@@ -108,12 +127,15 @@ impl RunOptions {
     /// All options that can't be read, with the option as field.
     pub fn job(&self, run: RunFile) -> Result<JobFile, SpecErrors> {
         let mut faults = Vec::new();
-        let mut fault = |option: &str, message: String| faults.push(SpecError::at(SpecCode::InvalidValue, format!("--{option}"), message));
+        let mut fault = |option: &str, message: String| {
+            faults.push(SpecError::at(SpecCode::InvalidValue, format!("--{option}"), message))
+        };
 
         let mut read = Reader { fault: &mut fault };
         let resources = ResourcesFile {
             cpus: read.option("cpus", self.cpus.as_deref(), Cpus::parse),
-            memory: read.option("memory", self.memory.as_deref(), |t| Size::parse(t).map_err(|e| e.to_string())),
+            memory: read
+                .option("memory", self.memory.as_deref(), |t| Size::parse(t).map_err(|e| e.to_string())),
             disk: read.option("disk", self.disk.as_deref(), |t| Size::parse(t).map_err(|e| e.to_string())),
             gpus: read.option("gpus", self.gpus.as_deref(), GpusFile::parse),
         };
@@ -125,7 +147,8 @@ impl RunOptions {
             resources: (resources != ResourcesFile::default()).then_some(resources),
             constraints: (!self.constraint.is_empty()).then(|| Texts(self.constraint.clone())),
             retry: attempts.map(|attempts| RetryFile { attempts: Some(attempts), ..RetryFile::default() }),
-            timeout: read.option("time", self.time.as_deref(), |t| Millis::parse(t).map_err(|e| e.to_string())),
+            timeout: read
+                .option("time", self.time.as_deref(), |t| Millis::parse(t).map_err(|e| e.to_string())),
             spot: read.option("spot", self.spot.as_deref(), spot),
             workers: read.option("workers", self.workers.as_deref(), number),
             container: self.container.clone().map(|image| ContainerFile { image, runtime: None }),
@@ -152,7 +175,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn option<T>(&mut self, name: &str, text: Option<&str>, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    fn option<T>(
+        &mut self,
+        name: &str,
+        text: Option<&str>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         read(text?).map_err(|message| (self.fault)(name, message)).ok()
     }
 
@@ -207,14 +235,27 @@ mod tests {
         let checked = super::super::check(&job, None).expect("checked");
         let task = &checked.spec.tasks[0];
         let common = checked.spec.common(task);
-        assert_eq!((checked.spec.name.as_str(), &*task.name, task.count(), task.max_running()), ("eval", "main", 10, Some(2)));
-        assert_eq!((common.resources.cpu_milli, common.resources.gpu_count(), common.timeout_ms), (2_000, 1, Some(1_800_000)));
+        assert_eq!(
+            (checked.spec.name.as_str(), &*task.name, task.count(), task.max_running()),
+            ("eval", "main", 10, Some(2))
+        );
+        assert_eq!(
+            (common.resources.cpu_milli, common.resources.gpu_count(), common.timeout_ms),
+            (2_000, 1, Some(1_800_000))
+        );
         assert_eq!(common.env["A"], "b=c");
     }
 
     #[test]
     fn every_wrong_option_is_named() {
-        let options = RunOptions { cpus: Some("two".into()), memory: Some("4G".into()), time: Some("30".into()), env: vec!["A".into()], priority: Some("high".into()), ..RunOptions::default() };
+        let options = RunOptions {
+            cpus: Some("two".into()),
+            memory: Some("4G".into()),
+            time: Some("30".into()),
+            env: vec!["A".into()],
+            priority: Some("high".into()),
+            ..RunOptions::default()
+        };
         let errors = options.job(RunFile::Shell("true".into())).expect_err("wrong");
         let fields: Vec<&str> = errors.0.iter().filter_map(|e| e.field.as_deref()).collect();
         assert_eq!(fields, ["--cpus", "--memory", "--env", "--time", "--priority"]);
@@ -226,6 +267,9 @@ mod tests {
         for name in NAMES {
             options.set(name, "1").expect(name);
         }
-        assert_eq!(options.set("gpu", "1").expect_err("unknown").hint.as_deref(), Some("did you mean \"gpus\"?"));
+        assert_eq!(
+            options.set("gpu", "1").expect_err("unknown").hint.as_deref(),
+            Some("did you mean \"gpus\"?")
+        );
     }
 }

@@ -17,7 +17,8 @@ impl JobFile {
         let mut errors = Vec::new();
         for text in texts.iter().map(AsRef::as_ref) {
             let Some((name, value)) = text.split_once('=') else {
-                let error = SpecError::new(SpecCode::InvalidValue, format!("parameter \"{text}\" has no value"));
+                let error =
+                    SpecError::new(SpecCode::InvalidValue, format!("parameter \"{text}\" has no value"));
                 errors.push(error.hint(format!("write --param {text}=VALUE")));
                 continue;
             };
@@ -26,7 +27,10 @@ impl JobFile {
                 Some(old) => *old = value,
                 None => {
                     let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
-                    let mut error = SpecError::new(SpecCode::UnknownParam, format!("the job has no parameter \"{name}\""));
+                    let mut error = SpecError::new(
+                        SpecCode::UnknownParam,
+                        format!("the job has no parameter \"{name}\""),
+                    );
                     error.hint = Some(if known.is_empty() {
                         format!("declare it in the file: params: {{{name}: …}}")
                     } else {
@@ -57,17 +61,23 @@ pub(super) fn faults(job: &JobFile) -> Vec<SpecError> {
     for (name, value) in &job.params {
         let path = format!("params.{name}");
         if !is_identifier(name) {
-            let message = format!("parameter \"{name}\" is no name that templates can use: letters, digits and _, not beginning with a digit");
+            let message = format!(
+                "parameter \"{name}\" is no name that templates can use: letters, digits and _, not beginning with a digit"
+            );
             found.push(SpecError::at(SpecCode::InvalidName, &path, message));
         }
         if value.is_null() {
-            let error = SpecError::at(SpecCode::UnknownParam, &path, format!("parameter \"{name}\" has no value"));
+            let error =
+                SpecError::at(SpecCode::UnknownParam, &path, format!("parameter \"{name}\" has no value"));
             found.push(error.hint(format!("pass --param {name}=VALUE, or give it a value in the file")));
         }
     }
     let bytes: usize = job.params.iter().map(|(k, v)| k.len() + v.to_string().len()).sum();
     if bytes > limits::PARAMS_BYTES {
-        let message = format!("the parameters have {bytes} bytes; all together have at most {} (1 MiB)", limits::PARAMS_BYTES);
+        let message = format!(
+            "the parameters have {bytes} bytes; all together have at most {} (1 MiB)",
+            limits::PARAMS_BYTES
+        );
         found.push(SpecError::at(SpecCode::TooLarge, "params", message).hint("ship large data in `workdir`"));
     }
     found

@@ -56,16 +56,20 @@ impl Format {
 pub fn parse(bytes: &[u8], format: Format, file: &str) -> Result<JobFile, SpecErrors> {
     let text = text(bytes, file)?;
     let parsed = match format {
-        Format::Yaml => serde_saphyr::from_str_with_options::<JobFile>(text, yaml_options(text.len())).map_err(|e| {
-            let error = e.without_snippet();
-            (error.to_string(), error.location().map(|l| (l.line(), l.column())))
-        }),
+        Format::Yaml => serde_saphyr::from_str_with_options::<JobFile>(text, yaml_options(text.len()))
+            .map_err(|e| {
+                let error = e.without_snippet();
+                (error.to_string(), error.location().map(|l| (l.line(), l.column())))
+            }),
         // serde would take a list for the struct, field by field.
-        Format::Json if !text.trim_start().starts_with('{') => Err(("expected a table in braces".to_owned(), None)),
+        Format::Json if !text.trim_start().starts_with('{') => {
+            Err(("expected a table in braces".to_owned(), None))
+        }
         Format::Json => serde_json::from_str::<JobFile>(text)
             .map_err(|e| (strip_json_place(&e.to_string()), Some((e.line() as u64, e.column() as u64)))),
-        Format::Toml => toml::from_str::<JobFile>(text)
-            .map_err(|e| (e.message().to_owned(), e.span().map(|s| (u64::from(tree::Lines::of(text).at(s.start)), 0)))),
+        Format::Toml => toml::from_str::<JobFile>(text).map_err(|e| {
+            (e.message().to_owned(), e.span().map(|s| (u64::from(tree::Lines::of(text).at(s.start)), 0)))
+        }),
     };
     match parsed {
         Ok(mut job) => {
@@ -85,15 +89,25 @@ pub fn parse(bytes: &[u8], format: Format, file: &str) -> Result<JobFile, SpecEr
 /// Over 64 MiB, or not UTF-8.
 pub(super) fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, SpecErrors> {
     if bytes.len() > limits::FILE_BYTES {
-        let message = format!("the file has {} bytes; a job file has at most {} (64 MiB)", bytes.len(), limits::FILE_BYTES);
-        let error = SpecError::new(SpecCode::TooLarge, message).hint("write many alike tasks as one task with an `array`");
+        let message = format!(
+            "the file has {} bytes; a job file has at most {} (64 MiB)",
+            bytes.len(),
+            limits::FILE_BYTES
+        );
+        let error = SpecError::new(SpecCode::TooLarge, message)
+            .hint("write many alike tasks as one task with an `array`");
         return Err(SpecErrors::from(error).in_file(file));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let good = &bytes[..e.valid_up_to()];
         let line = 1 + good.iter().filter(|b| **b == b'\n').count();
-        let message = format!("the file is not UTF-8: byte {} is 0x{:02x}", good.len(), bytes.get(good.len()).copied().unwrap_or(0));
-        let error = SpecError { line: u32::try_from(line).ok(), ..SpecError::new(SpecCode::NotUtf8, message) };
+        let message = format!(
+            "the file is not UTF-8: byte {} is 0x{:02x}",
+            good.len(),
+            bytes.get(good.len()).copied().unwrap_or(0)
+        );
+        let error =
+            SpecError { line: u32::try_from(line).ok(), ..SpecError::new(SpecCode::NotUtf8, message) };
         SpecErrors::from(error.hint("save the file as UTF-8")).in_file(file)
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -135,7 +149,11 @@ fn faults(text: &str, format: Format, message: &str, place: Option<(u64, u64)>) 
         return SpecErrors(found);
     }
     let number = |n: u64| u32::try_from(n).ok().filter(|n| *n > 0);
-    let message = if tree::read(text, format).is_some() { message.to_owned() } else { format!("no valid {}: {message}", format.name()) };
+    let message = if tree::read(text, format).is_some() {
+        message.to_owned()
+    } else {
+        format!("no valid {}: {message}", format.name())
+    };
     let code = if message.contains("duplicate") { SpecCode::Duplicate } else { SpecCode::Syntax };
     SpecErrors::from(SpecError {
         line: place.and_then(|p| number(p.0)),
@@ -170,7 +188,9 @@ pub(super) fn name_of_file(file: &str) -> String {
 fn toml_dates_to_text(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {
-            if let (1, Some(serde_json::Value::String(date))) = (map.len(), map.get("$__toml_private_datetime")) {
+            if let (1, Some(serde_json::Value::String(date))) =
+                (map.len(), map.get("$__toml_private_datetime"))
+            {
                 *value = serde_json::Value::String(date.clone());
             } else {
                 map.values_mut().for_each(toml_dates_to_text);

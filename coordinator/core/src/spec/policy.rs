@@ -157,7 +157,9 @@ pub struct CheckpointFile {
 /// What a task says, completed by the defaults, field by field.
 #[must_use]
 pub(super) fn merge_retry(own: Option<&RetryFile>, defaults: Option<&RetryFile>) -> RetryFile {
-    let (Some(own), Some(defaults)) = (own, defaults) else { return own.or(defaults).cloned().unwrap_or_default() };
+    let (Some(own), Some(defaults)) = (own, defaults) else {
+        return own.or(defaults).cloned().unwrap_or_default();
+    };
     let backoff = match (own.backoff, defaults.backoff) {
         (Some(a), Some(b)) => Some(BackoffFile {
             initial: a.initial.or(b.initial),
@@ -185,8 +187,13 @@ pub(super) fn merge_retry(own: Option<&RetryFile>, defaults: Option<&RetryFile>)
 
 /// What a task says, completed by the defaults, field by field.
 #[must_use]
-pub(super) fn merge_checkpoint(own: Option<&CheckpointFile>, defaults: Option<&CheckpointFile>) -> CheckpointFile {
-    let (Some(own), Some(defaults)) = (own, defaults) else { return own.or(defaults).cloned().unwrap_or_default() };
+pub(super) fn merge_checkpoint(
+    own: Option<&CheckpointFile>,
+    defaults: Option<&CheckpointFile>,
+) -> CheckpointFile {
+    let (Some(own), Some(defaults)) = (own, defaults) else {
+        return own.or(defaults).cloned().unwrap_or_default();
+    };
     CheckpointFile {
         every: own.every.or(defaults.every),
         grace: own.grace.or(defaults.grace),

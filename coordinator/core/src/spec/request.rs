@@ -82,7 +82,9 @@ impl GpusFile {
             Some((count, model)) if !model.is_empty() => (count, Some(Texts(vec![model.to_owned()]))),
             _ => (trimmed, None),
         };
-        let count = count.parse().map_err(|_| format!("`{text}` is no number of GPUs: write `2`, `2xH100`, or a table with count and model"))?;
+        let count = count.parse().map_err(|_| {
+            format!("`{text}` is no number of GPUs: write `2`, `2xH100`, or a table with count and model")
+        })?;
         Ok(Self(GpuTable { count: Some(count), model, ..GpuTable::default() }))
     }
 }
@@ -90,7 +92,9 @@ impl GpusFile {
 impl Serialize for GpusFile {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.count {
-            Some(count) if self.0 == (GpuTable { count: Some(count), ..GpuTable::default() }) => serializer.serialize_u32(count),
+            Some(count) if self.0 == (GpuTable { count: Some(count), ..GpuTable::default() }) => {
+                serializer.serialize_u32(count)
+            }
             _ => self.0.serialize(serializer),
         }
     }
@@ -124,7 +128,9 @@ impl<'de> Deserialize<'de> for GpusFile {
 /// What a task says, completed by the defaults. GPUs are taken as a whole: half of one wish and half of another is neither.
 #[must_use]
 pub(super) fn merge(own: Option<&ResourcesFile>, defaults: Option<&ResourcesFile>) -> ResourcesFile {
-    let (Some(own), Some(defaults)) = (own, defaults) else { return own.or(defaults).cloned().unwrap_or_default() };
+    let (Some(own), Some(defaults)) = (own, defaults) else {
+        return own.or(defaults).cloned().unwrap_or_default();
+    };
     ResourcesFile {
         cpus: own.cpus.or(defaults.cpus),
         memory: own.memory.or(defaults.memory),

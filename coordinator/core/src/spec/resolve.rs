@@ -14,7 +14,7 @@ use super::{array, graph, limits, names, params, tree, unsupported};
 use crate::model::blob::BlobId;
 use crate::model::ids::TaskNo;
 use crate::model::job_spec::{
-    ArraySpec, InputSpec, JobSpec, JsonText, Need, NeedWhen, OutputSpec, Run, TaskCommon, TaskExtra, TaskSpec,
+    ArraySpec, JobSpec, JsonText, Need, NeedWhen, Run, TaskCommon, TaskExtra, TaskSpec,
 };
 
 /// A job that may be submitted.
@@ -30,7 +30,12 @@ pub struct Checked {
 ///
 /// # Errors
 /// Everything that is wrong, with file, line and field.
-pub fn load(bytes: &[u8], format: Format, file: &str, params: &[impl AsRef<str>]) -> Result<(JobFile, Checked), SpecErrors> {
+pub fn load(
+    bytes: &[u8],
+    format: Format,
+    file: &str,
+    params: &[impl AsRef<str>],
+) -> Result<(JobFile, Checked), SpecErrors> {
     let mut job = parse(bytes, format, file)?;
     job.set_params(params)?;
     match check(&job, None) {
@@ -81,14 +86,15 @@ pub fn check(file: &JobFile, workdir: Option<BlobId>) -> Result<Checked, SpecErr
     Ok(Checked { spec, warnings: unsupported.warnings })
 }
 
-struct Resolver<'a> {
-    file: &'a JobFile,
-    numbers: BTreeMap<&'a str, u32>,
+pub(super) struct Resolver<'a> {
+    pub(super) file: &'a JobFile,
+    /// Position of each task.
+    pub(super) numbers: BTreeMap<&'a str, u32>,
     commons: Commons<'a>,
     templates: Checker<'a>,
     params: Vec<&'a str>,
     env_templates: bool,
-    faults: Vec<SpecError>,
+    pub(super) faults: Vec<SpecError>,
 }
 
 impl<'a> Resolver<'a> {
@@ -100,7 +106,8 @@ impl<'a> Resolver<'a> {
             commons: Commons::new(file.defaults.as_ref(), &file.env),
             templates: Checker::new(file.name.as_deref().unwrap_or("job"), &file.params),
             params: file.params.keys().map(String::as_str).collect(),
-            env_templates: job_templates || file.defaults.iter().any(|d| d.env.values().any(|v| is_template(v))),
+            env_templates: job_templates
+                || file.defaults.iter().any(|d| d.env.values().any(|v| is_template(v))),
             faults,
         }
     }
@@ -125,7 +132,11 @@ impl<'a> Resolver<'a> {
                 self.faults.push(SpecError::at(SpecCode::InvalidName, format!("tasks.{name}"), message));
             }
             if self.numbers.insert(name, number).is_some() {
-                self.faults.push(SpecError::at(SpecCode::Duplicate, format!("tasks.{name}"), format!("task \"{name}\" is there twice")));
+                self.faults.push(SpecError::at(
+                    SpecCode::Duplicate,
+                    format!("tasks.{name}"),
+                    format!("task \"{name}\" is there twice"),
+                ));
             }
         }
         let mut tasks = Vec::with_capacity(all.len());
@@ -153,13 +164,18 @@ impl<'a> Resolver<'a> {
             self.check_templates(name, task, array.as_ref());
         }
         if let Some(when) = &task.when {
-            let tasks: Vec<&str> = needs.iter().map(|n| self.file.tasks.0[n.task.0 as usize].0.as_str()).collect();
-            if let Err(error) = expr::check(when, &Scope::When(Some(Names { tasks: &tasks, params: &self.params }))) {
+            let tasks: Vec<&str> =
+                needs.iter().map(|n| self.file.tasks.0[n.task.0 as usize].0.as_str()).collect();
+            if let Err(error) =
+                expr::check(when, &Scope::When(Some(Names { tasks: &tasks, params: &self.params })))
+            {
                 self.faults.push(expression_fault(at("when"), &error));
             }
         }
         let rare = array.is_some() || !inputs.is_empty() || !outputs.is_empty() || task.when.is_some();
-        let extra = rare.then(|| Box::new(TaskExtra { array, inputs, outputs, when: task.when.as_deref().map(Into::into) }));
+        let extra = rare.then(|| {
+            Box::new(TaskExtra { array, inputs, outputs, when: task.when.as_deref().map(Into::into) })
+        });
         TaskSpec { name: name.into(), run, needs: needs.into(), common, extra }
     }
 
@@ -171,7 +187,11 @@ impl<'a> Resolver<'a> {
         };
         match &task.run {
             None => {
-                let error = SpecError::at(SpecCode::MissingField, format!("tasks.{name}"), format!("task \"{name}\" has no `run`"));
+                let error = SpecError::at(
+                    SpecCode::MissingField,
+                    format!("tasks.{name}"),
+                    format!("task \"{name}\" has no `run`"),
+                );
                 self.faults.push(error.hint("add run: a text for /bin/sh, or a list of words"));
                 Run::Shell("".into())
             }
@@ -179,7 +199,11 @@ impl<'a> Resolver<'a> {
                 if text.trim().is_empty() {
                     fault(SpecCode::InvalidValue, "the command is empty".into(), "");
                 } else if text.len() > limits::SCRIPT_BYTES {
-                    let message = format!("the script has {} bytes; an inline script has at most {} (4 MiB)", text.len(), limits::SCRIPT_BYTES);
+                    let message = format!(
+                        "the script has {} bytes; an inline script has at most {} (4 MiB)",
+                        text.len(),
+                        limits::SCRIPT_BYTES
+                    );
                     fault(SpecCode::TooLarge, message, "ship it as a file with `workdir`");
                 } else if text.contains('\0') {
                     fault(SpecCode::InvalidValue, "the command has a NUL byte".into(), "");
@@ -188,18 +212,28 @@ impl<'a> Resolver<'a> {
             }
             Some(RunFile::Exec(words)) => {
                 if words.first().is_none_or(|w| w.trim().is_empty()) {
-                    fault(SpecCode::InvalidValue, "the command has no program".into(), "the first word of a list is the program");
+                    fault(
+                        SpecCode::InvalidValue,
+                        "the command has no program".into(),
+                        "the first word of a list is the program",
+                    );
                 }
                 if words.iter().any(|w| w.contains('\0')) {
                     fault(SpecCode::InvalidValue, "the command has a NUL byte".into(), "");
                 }
                 if let Some(long) = words.iter().map(String::len).find(|l| *l >= limits::ENV_STRING_BYTES) {
-                    let message = format!("one word of the command has {long} bytes; a word has less than {} (128 KiB)", limits::ENV_STRING_BYTES);
+                    let message = format!(
+                        "one word of the command has {long} bytes; a word has less than {} (128 KiB)",
+                        limits::ENV_STRING_BYTES
+                    );
                     fault(SpecCode::TooLarge, message, "ship it as a file with `workdir`");
                 }
                 let total: usize = words.iter().map(|w| w.len() + 1).sum();
                 if total > limits::EXEC_BYTES {
-                    let message = format!("the command has {total} bytes; all words together have at most {} (1 MiB)", limits::EXEC_BYTES);
+                    let message = format!(
+                        "the command has {total} bytes; all words together have at most {} (1 MiB)",
+                        limits::EXEC_BYTES
+                    );
                     fault(SpecCode::TooLarge, message, "ship it as a file with `workdir`");
                 }
                 Run::Exec(words.iter().map(|w| w.as_str().into()).collect())
@@ -213,7 +247,11 @@ impl<'a> Resolver<'a> {
         for (i, need) in file.0.iter().enumerate() {
             let path = || format!("tasks.{name}.needs[{i}]");
             let Some(&found) = self.numbers.get(need.task.as_str()) else {
-                let error = SpecError::at(SpecCode::UnknownTask, path(), format!("task \"{name}\" needs \"{}\", which is not there", need.task));
+                let error = SpecError::at(
+                    SpecCode::UnknownTask,
+                    path(),
+                    format!("task \"{name}\" needs \"{}\", which is not there", need.task),
+                );
                 self.faults.push(error.nearest(&need.task, self.numbers.keys().copied()));
                 continue;
             };
@@ -236,73 +274,15 @@ impl<'a> Resolver<'a> {
             sorted.sort_unstable();
             if let Some(twice) = sorted.windows(2).find(|w| w[0] == w[1]) {
                 let other = &self.file.tasks.0[twice[0].0 as usize].0;
-                let error = SpecError::at(SpecCode::Duplicate, format!("tasks.{name}.needs"), format!("task \"{name}\" needs \"{other}\" twice"));
+                let error = SpecError::at(
+                    SpecCode::Duplicate,
+                    format!("tasks.{name}.needs"),
+                    format!("task \"{name}\" needs \"{other}\" twice"),
+                );
                 self.faults.push(error.hint("keep one of the two"));
             }
         }
         needs
-    }
-
-    /// Resolves inputs; a producer that is not needed yet is needed now.
-    fn inputs(&mut self, number: u32, name: &str, task: &TaskFile, needs: &mut Vec<Need>) -> Vec<InputSpec> {
-        let mut inputs = Vec::new();
-        let mut variables = BTreeMap::new();
-        for (input, source) in &task.inputs {
-            let path = || format!("tasks.{name}.inputs.{input}");
-            if let Some(message) = names::artifact_fault("input", input) {
-                self.faults.push(SpecError::at(SpecCode::InvalidName, path(), message));
-            }
-            if let Some(other) = variables.insert(names::variable(input), input) {
-                let message = format!("inputs \"{other}\" and \"{input}\" would both be $MUSTER_INPUT_{}", names::variable(input));
-                self.faults.push(SpecError::at(SpecCode::Duplicate, path(), message));
-            }
-            let Some((producer, output)) = source.split_once('.') else {
-                let error = SpecError::at(SpecCode::InvalidValue, path(), format!("\"{source}\" is no output of a task"));
-                self.faults.push(error.hint("write TASK.OUTPUT, as in prepare.data"));
-                continue;
-            };
-            let Some(&found) = self.numbers.get(producer) else {
-                let error = SpecError::at(SpecCode::UnknownTask, path(), format!("input \"{input}\" comes from task \"{producer}\", which is not there"));
-                self.faults.push(error.nearest(producer, self.numbers.keys().copied()));
-                continue;
-            };
-            let outputs = &self.file.tasks.0[found as usize].1.outputs;
-            if !outputs.contains_key(output) {
-                let mut error = SpecError::at(SpecCode::UnknownOutput, path(), format!("task \"{producer}\" has no output \"{output}\""));
-                let known: Vec<&str> = outputs.keys().map(String::as_str).collect();
-                error.hint = Some(match known.as_slice() {
-                    [] => format!("declare it: outputs: {{{output}: {{path: …}}}} in task \"{producer}\""),
-                    known => format!("its outputs are: {}", known.join(", ")),
-                });
-                self.faults.push(error.nearest(output, known));
-                continue;
-            }
-            if found == number {
-                self.faults.push(SpecError::at(SpecCode::Cycle, path(), format!("task \"{name}\" reads its own output")));
-                continue;
-            }
-            if !needs.iter().any(|n| n.task.0 == found) {
-                needs.push(Need { task: TaskNo(found), when: NeedWhen::Unsaid });
-            }
-            inputs.push(InputSpec { name: input.as_str().into(), task: TaskNo(found), output: output.into() });
-        }
-        inputs
-    }
-
-    fn outputs(&mut self, name: &str, task: &TaskFile) -> Vec<OutputSpec> {
-        let mut outputs = Vec::new();
-        for (output, file) in &task.outputs {
-            let path = || format!("tasks.{name}.outputs.{output}");
-            if let Some(message) = names::artifact_fault("output", output) {
-                self.faults.push(SpecError::at(SpecCode::InvalidName, path(), message));
-            }
-            if let Some(message) = names::path_fault(&file.path) {
-                let error = SpecError::at(SpecCode::InvalidValue, format!("{}.path", path()), message);
-                self.faults.push(error.hint("write a path below $MUSTER_OUTPUT_DIR, as in data.npz"));
-            }
-            outputs.push(OutputSpec { name: output.as_str().into(), path: file.path.as_str().into() });
-        }
-        outputs
     }
 
     fn check_templates(&mut self, name: &str, task: &TaskFile, array: Option<&ArraySpec>) {
@@ -322,15 +302,20 @@ impl<'a> Resolver<'a> {
         }
         if self.env_templates {
             let defaults = self.file.defaults.iter().flat_map(|d| &d.env);
-            for (variable, value) in defaults.chain(&self.file.env).filter(|(v, _)| !task.env.contains_key(*v)) {
+            for (variable, value) in
+                defaults.chain(&self.file.env).filter(|(v, _)| !task.env.contains_key(*v))
+            {
                 check("env", &format!("env {variable}"), value);
             }
         }
         for (field, error) in found {
-            let fault = SpecError::at(SpecCode::InvalidTemplate, format!("tasks.{name}.{field}"), error.to_string());
+            let fault =
+                SpecError::at(SpecCode::InvalidTemplate, format!("tasks.{name}.{field}"), error.to_string());
             self.faults.push(match error {
                 TemplateError::Undefined { hint, .. } => fault.hint(hint),
-                TemplateError::Evaluate { .. } => fault.hint("write {{ \"{{\" }} for two braces that are no template"),
+                TemplateError::Evaluate { .. } => {
+                    fault.hint("write {{ \"{{\" }} for two braces that are no template")
+                }
                 _ => fault,
             });
         }
@@ -341,7 +326,10 @@ impl<'a> Resolver<'a> {
         let total: u64 = tasks.iter().map(|t| u64::from(t.count())).sum();
         if total > limits::INDICES {
             let message = format!("the job has {total} task indices; a job has at most {}", limits::INDICES);
-            self.faults.push(SpecError::at(SpecCode::TooLarge, "tasks", message).hint("let each index do more, or split the job"));
+            self.faults.push(
+                SpecError::at(SpecCode::TooLarge, "tasks", message)
+                    .hint("let each index do more, or split the job"),
+            );
         }
         if tasks.len() != self.file.tasks.0.len() {
             return;

@@ -6,9 +6,12 @@ use std::borrow::Cow;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::array_file::{ArrayFile, AxisFile, MatrixFile};
 use super::file::JobFile;
 use super::request::{GpuTable, GpusFile};
-use super::value::{ArrayFile, AxisFile, Cpus, MatrixFile, NeedFile, NeedTable, NeedsFile, Ordered, RunFile, Texts, WorkdirFile, WorkdirTable};
+use super::value::{
+    Cpus, NeedFile, NeedTable, NeedsFile, Ordered, RunFile, Texts, WorkdirFile, WorkdirTable,
+};
 use crate::model::duration::Millis;
 use crate::model::size::Size;
 
@@ -63,7 +66,12 @@ schema!(RunFile, "Run", false, |_g| json_schema!({
     "description": "A text for /bin/sh -c, or a list of words that is executed as it is.",
     "type": ["string", "array"], "items": {"type": "string"}
 }));
-schema!(Texts, "Texts", true, |_g| json_schema!({ "type": ["string", "array"], "items": {"type": "string"} }));
+schema!(
+    Texts,
+    "Texts",
+    true,
+    |_g| json_schema!({ "type": ["string", "array"], "items": {"type": "string"} })
+);
 schema!(NeedFile, "Need", false, |g| {
     let table = g.subschema_for::<NeedTable>();
     json_schema!({ "description": "The name of a task, or a table with task and when.", "anyOf": [{"type": "string"}, table] })
@@ -113,11 +121,27 @@ mod tests {
     fn every_field_is_there_with_its_meaning() {
         let schema = job_schema();
         let job = schema["properties"].as_object().expect("properties");
-        for field in ["name", "queue", "priority", "params", "workdir", "budget", "schedule", "on", "notify", "defaults", "tasks"] {
+        for field in [
+            "name", "queue", "priority", "params", "workdir", "budget", "schedule", "on", "notify",
+            "defaults", "tasks",
+        ] {
             assert!(job.contains_key(field), "{field}");
         }
         let task = schema["$defs"]["TaskFile"]["properties"].as_object().expect("task");
-        for field in ["run", "needs", "rule", "when", "array", "resources", "retry", "timeout", "checkpoint", "container", "secrets", "elastic"] {
+        for field in [
+            "run",
+            "needs",
+            "rule",
+            "when",
+            "array",
+            "resources",
+            "retry",
+            "timeout",
+            "checkpoint",
+            "container",
+            "secrets",
+            "elastic",
+        ] {
             assert!(task[field].get("description").is_some() || task[field].get("$ref").is_some(), "{field}");
         }
         assert_eq!(schema["additionalProperties"], false);

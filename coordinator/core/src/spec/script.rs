@@ -25,7 +25,10 @@ pub fn is_script(bytes: &[u8]) -> bool {
     if head.starts_with(b"#!") {
         return true;
     }
-    String::from_utf8_lossy(head).lines().take_while(|l| l.trim().is_empty() || l.starts_with('#')).any(|l| directive(l).is_some())
+    String::from_utf8_lossy(head)
+        .lines()
+        .take_while(|l| l.trim().is_empty() || l.starts_with('#'))
+        .any(|l| directive(l).is_some())
 }
 
 /// Which directive a line is, and its text.
@@ -40,7 +43,12 @@ fn directive(line: &str) -> Option<(&'static str, &str)> {
 ///
 /// # Errors
 /// Not UTF-8, too large, or directives that can't be read, each with its line.
-pub fn parse_script(bytes: &[u8], file: &str, compat_slurm: bool, flags: &RunOptions) -> Result<Script, SpecErrors> {
+pub fn parse_script(
+    bytes: &[u8],
+    file: &str,
+    compat_slurm: bool,
+    flags: &RunOptions,
+) -> Result<Script, SpecErrors> {
     let text = text(bytes, file)?;
     let mut options = RunOptions::default();
     let (mut faults, mut ignored, mut unread) = (Vec::new(), Vec::new(), 0);
@@ -55,7 +63,9 @@ pub fn parse_script(bytes: &[u8], file: &str, compat_slurm: bool, flags: &RunOpt
         }
         let result = match mark {
             "#MUSTER" => apply(&mut options, rest),
-            _ if compat_slurm => slurm::apply(&mut options, rest, &mut |what| ignored.push(format!("line {number}: #SBATCH {what}"))),
+            _ if compat_slurm => slurm::apply(&mut options, rest, &mut |what| {
+                ignored.push(format!("line {number}: #SBATCH {what}"))
+            }),
             _ => {
                 unread += 1;
                 Ok(())
@@ -122,7 +132,8 @@ fn apply(options: &mut RunOptions, text: &str) -> Result<(), SpecError> {
         }
         // An unknown name is the better error than its missing value.
         RunOptions::default().set(option, "")?;
-        let missing = || SpecError::new(SpecCode::InvalidDirective, format!("option \"--{option}\" has no value"));
+        let missing =
+            || SpecError::new(SpecCode::InvalidDirective, format!("option \"--{option}\" has no value"));
         options.set(option, &words.next().ok_or_else(missing)?)?;
     }
     Ok(())
@@ -150,7 +161,10 @@ pub(super) fn words(line: &str) -> Result<Vec<String>, SpecError> {
         }
     }
     if quote.is_some() {
-        return Err(SpecError::new(SpecCode::InvalidDirective, format!("a quote is not closed in \"{}\"", line.trim())));
+        return Err(SpecError::new(
+            SpecCode::InvalidDirective,
+            format!("a quote is not closed in \"{}\"", line.trim()),
+        ));
     }
     words.extend(word);
     Ok(words)
@@ -181,15 +195,23 @@ mod tests {
 
     #[test]
     fn flags_go_before_directives() {
-        let flags = RunOptions { name: Some("other".into()), env: vec!["B=2".into()], ..RunOptions::default() };
-        let script = parse_script(b"#!/bin/sh\n#MUSTER --name eval --env A=1\ntrue\n", "x.sh", false, &flags).expect("script");
+        let flags =
+            RunOptions { name: Some("other".into()), env: vec!["B=2".into()], ..RunOptions::default() };
+        let script = parse_script(b"#!/bin/sh\n#MUSTER --name eval --env A=1\ntrue\n", "x.sh", false, &flags)
+            .expect("script");
         assert_eq!(script.job.name.as_deref(), Some("other"));
         assert_eq!(script.job.tasks.0[0].1.env.len(), 2);
     }
 
     #[test]
     fn what_is_no_script() {
-        for text in ["name: x\ntasks: {}\n", "# a comment\nname: x\n", "{\"tasks\": {}}", "", "name: x\n#MUSTER --gpus 1\n"] {
+        for text in [
+            "name: x\ntasks: {}\n",
+            "# a comment\nname: x\n",
+            "{\"tasks\": {}}",
+            "",
+            "name: x\n#MUSTER --gpus 1\n",
+        ] {
             assert!(!is_script(text.as_bytes()), "{text}");
         }
         assert!(is_script(b"# a comment\n#SBATCH -n 1\nsrun x\n"));
@@ -218,10 +240,16 @@ mod tests {
         let task = &checked.spec.tasks[0];
         let common = checked.spec.common(task);
         assert_eq!((checked.spec.name.as_str(), checked.spec.compat_slurm, task.count()), ("sim", true, 10));
-        assert_eq!((common.resources.cpu_milli, common.resources.memory, common.timeout_ms), (4_000, 8 << 30, Some(5_400_000)));
+        assert_eq!(
+            (common.resources.cpu_milli, common.resources.memory, common.timeout_ms),
+            (4_000, 8 << 30, Some(5_400_000))
+        );
         let gpus = common.resources.gpus.as_ref().expect("gpus");
         assert_eq!((gpus.count, gpus.model.as_slice()), (2, &["a100".to_owned()][..]));
         assert_eq!(read.ignored, ["line 3: #SBATCH --mail-user"]);
-        assert_eq!(script(text, false).expect("script").ignored, ["2 #SBATCH lines: pass --compat slurm to read them"]);
+        assert_eq!(
+            script(text, false).expect("script").ignored,
+            ["2 #SBATCH lines: pass --compat slurm to read them"]
+        );
     }
 }

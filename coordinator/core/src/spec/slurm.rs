@@ -28,14 +28,20 @@ const SHORT: [(&str, &str); 18] = [
 ];
 
 /// Options without a value.
-const SWITCHES: [&str; 8] = ["exclusive", "requeue", "no-requeue", "hold", "contiguous", "overcommit", "oversubscribe", "parsable"];
+const SWITCHES: [&str; 8] =
+    ["exclusive", "requeue", "no-requeue", "hold", "contiguous", "overcommit", "oversubscribe", "parsable"];
 
 /// Applies one line of `#SBATCH` options; `ignored` hears each option that is not followed.
-pub(super) fn apply(options: &mut RunOptions, line: &str, ignored: &mut dyn FnMut(String)) -> Result<(), SpecError> {
+pub(super) fn apply(
+    options: &mut RunOptions,
+    line: &str,
+    ignored: &mut dyn FnMut(String),
+) -> Result<(), SpecError> {
     let mut words = words(line)?.into_iter();
     let mut memory_per_cpu = None;
     while let Some(word) = words.next() {
-        let (name, value) = split(&word).ok_or_else(|| fault(format!("\"{word}\" is no option of sbatch")))?;
+        let (name, value) =
+            split(&word).ok_or_else(|| fault(format!("\"{word}\" is no option of sbatch")))?;
         let value = match value {
             Some(value) => Some(value),
             None if SWITCHES.contains(&name.as_str()) => None,
@@ -50,12 +56,15 @@ pub(super) fn apply(options: &mut RunOptions, line: &str, ignored: &mut dyn FnMu
             "mem-per-cpu" => memory_per_cpu = Some(memory(text)?),
             "time" => options.time = Some(time(text)?),
             "gpus" | "gpus-per-node" | "gpus-per-task" => options.gpus = Some(gpus(text)?),
-            "gres" if text == "gpu" || text.starts_with("gpu:") => options.gpus = Some(gpus(text.trim_start_matches("gpu").trim_start_matches(':'))?),
+            "gres" if text == "gpu" || text.starts_with("gpu:") => {
+                options.gpus = Some(gpus(text.trim_start_matches("gpu").trim_start_matches(':'))?)
+            }
             "nodes" if text != "1" => options.workers = Some(text.to_owned()),
             "nodes" => {}
             "ntasks" | "ntasks-per-node" if text == "1" => {}
             "dependency" => {
-                let error = fault("`--dependency` can't be followed: left out, the job would start too early".into());
+                let error =
+                    fault("`--dependency` can't be followed: left out, the job would start too early".into());
                 return Err(error.hint("write the jobs as tasks of one job file, joined by `needs`"));
             }
             _ => ignored(format!("--{name}")),
@@ -101,7 +110,8 @@ fn memory(text: &str) -> Result<String, SpecError> {
 
 /// Slurm's time: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:minutes[:seconds]]`.
 fn time(text: &str) -> Result<String, SpecError> {
-    let refused = || fault(format!("\"{text}\" is no time of Slurm: write minutes, or hours:minutes:seconds"));
+    let refused =
+        || fault(format!("\"{text}\" is no time of Slurm: write minutes, or hours:minutes:seconds"));
     let (days, rest) = text.split_once('-').map_or((None, text), |(d, r)| (Some(d), r));
     let number = |t: &str| t.parse::<u64>().ok().filter(|n| *n < 10_000_000).ok_or_else(refused);
     let parts: Vec<u64> = rest.split(':').map(number).collect::<Result<_, _>>()?;
@@ -143,11 +153,20 @@ mod tests {
 
     #[test]
     fn times_and_memories_of_slurm() {
-        for (text, seconds) in [("30", 1_800), ("30:10", 1_810), ("1:30:00", 5_400), ("2-12", 216_000), ("1-0:30", 88_200), ("1-1:1:1", 90_061)] {
+        for (text, seconds) in [
+            ("30", 1_800),
+            ("30:10", 1_810),
+            ("1:30:00", 5_400),
+            ("2-12", 216_000),
+            ("1-0:30", 88_200),
+            ("1-1:1:1", 90_061),
+        ] {
             assert_eq!(time(text), Ok(format!("{seconds}s")), "{text}");
         }
         assert!(time("soon").is_err() && time("").is_err() && time("1:2:3:4").is_err());
-        for (text, size) in [("4000", "4000MiB"), ("8G", "8GiB"), ("8GB", "8GiB"), ("1T", "1TiB"), ("512k", "512KiB")] {
+        for (text, size) in
+            [("4000", "4000MiB"), ("8G", "8GiB"), ("8GB", "8GiB"), ("1T", "1TiB"), ("512k", "512KiB")]
+        {
             assert_eq!(memory(text), Ok(size.to_owned()), "{text}");
         }
         for (text, gpus_text) in [("2", "2"), ("a100:2", "2xa100"), ("h100", "1xh100"), ("", "1")] {
@@ -157,8 +176,12 @@ mod tests {
 
     #[test]
     fn options_are_followed_listed_or_refused() {
-        let (options, ignored) = read("--nodes=1 -n1 -c 4 --mem-per-cpu 2G --exclusive -p gpu --requeue").expect("line");
-        assert_eq!((options.cpus.as_deref(), options.memory.as_deref(), options.workers), (Some("4"), Some("8GiB"), None));
+        let (options, ignored) =
+            read("--nodes=1 -n1 -c 4 --mem-per-cpu 2G --exclusive -p gpu --requeue").expect("line");
+        assert_eq!(
+            (options.cpus.as_deref(), options.memory.as_deref(), options.workers),
+            (Some("4"), Some("8GiB"), None)
+        );
         assert_eq!(ignored, ["--exclusive", "--partition", "--requeue"]);
         assert!(read("--dependency=afterok:12").expect_err("dependency").contains("can't be followed"));
         assert!(read("-c").expect_err("no value").contains("has no value"));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::error::nearest;
@@ -91,7 +91,10 @@ impl Renderer {
         let mut engine = Environment::new();
         // Delimiters with a NUL byte can't occur: a command can't hold one.
         let mut syntax = SyntaxConfig::builder();
-        syntax.block_delimiters("{%\0", "\0%}").comment_delimiters("{#\0", "\0#}").keep_trailing_newline(true);
+        syntax
+            .block_delimiters("{%\0", "\0%}")
+            .comment_delimiters("{#\0", "\0#}")
+            .keep_trailing_newline(true);
         engine.set_syntax(syntax.build().expect("the delimiters differ"));
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
         engine.set_fuel(Some(FUEL));
@@ -107,7 +110,13 @@ impl Renderer {
     ///
     /// # Errors
     /// A template that fails, or a task or position that is not there.
-    pub fn render(&self, spec: &JobSpec, job: JobId, task: TaskNo, position: u32) -> Result<Rendered, TemplateError> {
+    pub fn render(
+        &self,
+        spec: &JobSpec,
+        job: JobId,
+        task: TaskNo,
+        position: u32,
+    ) -> Result<Rendered, TemplateError> {
         let no_such = || TemplateError::NoSuchIndex(task, position);
         let found = spec.task(task).filter(|t| position < t.count()).ok_or_else(no_such)?;
         let common = spec.common(found);
@@ -121,10 +130,14 @@ impl Renderer {
         };
         let run = match &found.run {
             Run::Shell(command) => Run::Shell(text("run", command)?.into()),
-            Run::Exec(words) => Run::Exec(words.iter().map(|w| text("run", w).map(Into::into)).collect::<Result<_, _>>()?),
+            Run::Exec(words) => {
+                Run::Exec(words.iter().map(|w| text("run", w).map(Into::into)).collect::<Result<_, _>>()?)
+            }
         };
         let mut env = BTreeMap::new();
-        for (name, value) in spec.env.iter().filter(|(name, _)| !common.env.contains_key(*name)).chain(&common.env) {
+        for (name, value) in
+            spec.env.iter().filter(|(name, _)| !common.env.contains_key(*name)).chain(&common.env)
+        {
             env.insert(name.clone(), text(&format!("env {name}"), value)?);
         }
         Ok(Rendered { run, env })
@@ -137,7 +150,10 @@ impl Renderer {
             return Err(TemplateError::TooLarge { place: place.to_owned(), bytes: rendered.len() });
         }
         if rendered.contains('\0') {
-            return Err(TemplateError::Evaluate { place: place.to_owned(), reason: "it makes a NUL byte, which no command can hold".into() });
+            return Err(TemplateError::Evaluate {
+                place: place.to_owned(),
+                reason: "it makes a NUL byte, which no command can hold".into(),
+            });
         }
         Ok(rendered)
     }
@@ -148,7 +164,11 @@ impl Renderer {
             cache.clear();
         }
         let params = cache.entry(job).or_insert_with(|| {
-            spec.params.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value.value())))).collect::<BTreeMap<_, _>>().into()
+            spec.params
+                .iter()
+                .map(|(name, value)| (name.clone(), Value::from(Serde(value.value()))))
+                .collect::<BTreeMap<_, _>>()
+                .into()
         });
         context(params.clone(), &spec.name, job, task.array(), position)
     }
@@ -161,8 +181,11 @@ fn context(params: Value, name: &str, job: JobId, array: Option<&ArraySpec>, pos
     if let Some(array) = array {
         names.insert("index", array.index(position).map_or_else(Value::default, Value::from));
         if matches!(array.indices, Indices::Matrix(_)) {
-            let values: BTreeMap<String, Value> =
-                array.value(position).into_iter().map(|(axis, value)| (axis.to_owned(), Value::from(Serde(value.value())))).collect();
+            let values: BTreeMap<String, Value> = array
+                .value(position)
+                .into_iter()
+                .map(|(axis, value)| (axis.to_owned(), Value::from(Serde(value.value()))))
+                .collect();
             names.insert("matrix", values.into());
         }
     }
@@ -179,7 +202,11 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     pub fn new(job: &'a str, params: &'a BTreeMap<String, serde_json::Value>) -> Self {
-        let value = params.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect::<BTreeMap<_, _>>().into();
+        let value = params
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
+            .collect::<BTreeMap<_, _>>()
+            .into();
         Self { renderer: Renderer::new(), params, value, job }
     }
 
@@ -205,7 +232,8 @@ impl<'a> Checker<'a> {
 
     /// The hint, if `name` (`params.epochs`) does not exist in a task with this array.
     fn unknown(&self, name: &str, array: Option<&ArraySpec>) -> Option<String> {
-        let (root, field) = name.split_once('.').map_or((name, None), |(root, rest)| (root, rest.split('.').next()));
+        let (root, field) =
+            name.split_once('.').map_or((name, None), |(root, rest)| (root, rest.split('.').next()));
         let among = |name: &str, prefix: &str, known: Vec<&str>| -> Option<String> {
             if known.contains(&name) {
                 return None;
@@ -213,7 +241,10 @@ impl<'a> Checker<'a> {
             Some(match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean \"{prefix}{near}\"?"),
                 None if known.is_empty() => format!("there is nothing in \"{prefix}\"").replace(".\"", "\""),
-                None => format!("known there: {}", known.iter().map(|k| format!("{prefix}{k}")).collect::<Vec<_>>().join(", ")),
+                None => format!(
+                    "known there: {}",
+                    known.iter().map(|k| format!("{prefix}{k}")).collect::<Vec<_>>().join(", ")
+                ),
             })
         };
         let axes = match array.map(|a| &a.indices) {
@@ -221,20 +252,27 @@ impl<'a> Checker<'a> {
             _ => None,
         };
         match (root, field) {
-            ("params", Some(field)) => among(field, "params.", self.params.keys().map(String::as_str).collect()),
+            ("params", Some(field)) => {
+                among(field, "params.", self.params.keys().map(String::as_str).collect())
+            }
             ("job", Some(field)) => among(field, "job.", vec!["id", "name"]),
             ("params" | "job", None) => None,
             ("index", _) if array.is_some() => None,
             ("index", _) => Some("`index` exists only in a task with an `array`".into()),
-            ("matrix", _) if axes.is_none() => Some("`matrix` exists only in a task with `array: {matrix: …}`".into()),
+            ("matrix", _) if axes.is_none() => {
+                Some("`matrix` exists only in a task with `array: {matrix: …}`".into())
+            }
             ("matrix", None) => None,
-            ("matrix", Some(field)) => among(field, "matrix.", axes.into_iter().flatten().map(|a| a.name.as_str()).collect()),
+            ("matrix", Some(field)) => {
+                among(field, "matrix.", axes.into_iter().flatten().map(|a| a.name.as_str()).collect())
+            }
             _ => {
                 let mut known = vec!["params", "job"];
                 known.extend(array.map(|_| "index"));
                 known.extend(axes.map(|_| "matrix"));
                 let hint = among(root, "", known)?;
-                let first = self.params.contains_key(root).then(|| format!("did you mean \"params.{root}\"?"));
+                let first =
+                    self.params.contains_key(root).then(|| format!("did you mean \"params.{root}\"?"));
                 Some(first.unwrap_or(hint))
             }
         }
@@ -252,8 +290,7 @@ fn reason(error: &Error) -> String {
 }
 
 /// The text as one word of a POSIX shell.
-#[expect(clippy::needless_pass_by_value, reason = "the engine's filter signature")]
-fn quote(value: Value, _options: Kwargs) -> String {
+fn quote(value: &Value) -> String {
     format!("'{}'", value.to_string().replace('\'', r"'\''"))
 }
 
@@ -272,12 +309,20 @@ mod tests {
     }
 
     fn range() -> ArraySpec {
-        ArraySpec { count: 10, indices: Indices::Ranges(vec![IndexRange { first: 5, count: 10, step: 1 }]), max_running: None }
+        ArraySpec {
+            count: 10,
+            indices: Indices::Ranges(vec![IndexRange { first: 5, count: 10, step: 1 }]),
+            max_running: None,
+        }
     }
 
     fn matrix() -> ArraySpec {
         let values = vec![JsonText("0.1".into()), JsonText("\"auto\"".into())];
-        ArraySpec { count: 2, indices: Indices::Matrix(vec![Axis { name: "lr".into(), values }]), max_running: None }
+        ArraySpec {
+            count: 2,
+            indices: Indices::Matrix(vec![Axis { name: "lr".into(), values }]),
+            max_running: None,
+        }
     }
 
     #[test]
@@ -318,6 +363,9 @@ mod tests {
     fn quoting_is_for_the_shell() {
         let renderer = Renderer::new();
         let context = Value::from(BTreeMap::from([("x", "it's $HOME")]));
-        assert_eq!(renderer.text("run", "echo {{ x | quote }}\n", &context).expect("text"), "echo 'it'\\''s $HOME'\n");
+        assert_eq!(
+            renderer.text("run", "echo {{ x | quote }}\n", &context).expect("text"),
+            "echo 'it'\\''s $HOME'\n"
+        );
     }
 }

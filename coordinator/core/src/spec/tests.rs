@@ -8,7 +8,7 @@ use crate::model::job_spec::{JobSpec, NeedWhen, Run, TriggerRule};
 use crate::spec::Renderer;
 
 /// A job of SPEC section 3 as far as this version runs it.
-const DIGITS: &str = r#"
+pub(super) const DIGITS: &str = r#"
 name: digits
 queue: research
 priority: 70
@@ -55,19 +55,28 @@ fn yaml(text: &str) -> Result<JobSpec, SpecErrors> {
 
 /// A job whose only task has these lines.
 fn task(lines: &str) -> String {
-    format!("name: x\ntasks:\n  a:\n    run: \"true\"\n{}", lines.lines().map(|l| format!("    {l}\n")).collect::<String>())
+    format!(
+        "name: x\ntasks:\n  a:\n    run: \"true\"\n{}",
+        lines.lines().map(|l| format!("    {l}\n")).collect::<String>()
+    )
 }
 
 #[test]
 fn the_job_of_the_contract_is_resolved() {
     let spec = yaml(DIGITS).expect("job");
-    assert_eq!((spec.name.as_str(), spec.queue.as_str(), spec.priority, spec.tasks.len()), ("digits", "research", 70, 3));
+    assert_eq!(
+        (spec.name.as_str(), spec.queue.as_str(), spec.priority, spec.tasks.len()),
+        ("digits", "research", 70, 3)
+    );
     assert_eq!(spec.env["VERSION"], "1.10");
     let train = &spec.tasks[1];
     assert_eq!((train.count(), train.max_running(), spec.index_total()), (6, Some(4), 8));
     let common = spec.common(train);
     assert_eq!(common.constraints, ["worker.labels.zone == 'eu1'", "worker.cuda >= '12.4'", "!worker.spot"]);
-    assert_eq!((common.retry.attempts, common.retry.backoff.factor_milli, common.retry.backoff.jitter_permille), (5, 2_000, 200));
+    assert_eq!(
+        (common.retry.attempts, common.retry.backoff.factor_milli, common.retry.backoff.jitter_permille),
+        (5, 2_000, 200)
+    );
     assert_eq!((common.stop.signal, common.stop.grace_ms, common.timeout_ms), (10, 60_000, Some(21_600_000)));
     assert_eq!(spec.common(&spec.tasks[2]).retry.attempts, 3);
     let report = &spec.tasks[2];
@@ -81,7 +90,10 @@ fn the_job_of_the_contract_is_resolved() {
 fn an_index_is_rendered_with_its_values() {
     let spec = yaml(DIGITS).expect("job");
     let rendered = Renderer::new().render(&spec, JobId(42), TaskNo(1), 3).expect("rendered");
-    assert_eq!(rendered.run, Run::Shell("python train.py --data $MUSTER_INPUT_DATA --seed 2 --lr 0.01 --epochs 20".into()));
+    assert_eq!(
+        rendered.run,
+        Run::Shell("python train.py --data $MUSTER_INPUT_DATA --seed 2 --lr 0.01 --epochs 20".into())
+    );
     assert_eq!(rendered.env["RUN"], "digits-42");
     assert!(Renderer::new().render(&spec, JobId(42), TaskNo(1), 6).is_err());
 }
@@ -105,7 +117,11 @@ fn the_three_languages_mean_the_same() {
         array = "0-9%2"
     "#;
     let (job, checked) = load(toml.as_bytes(), Format::Toml, "x.toml", &[] as &[&str]).expect("toml");
-    assert_eq!(checked.spec.tasks.iter().map(|t| &*t.name).collect::<Vec<_>>(), ["z", "a", "m"], "file order");
+    assert_eq!(
+        checked.spec.tasks.iter().map(|t| &*t.name).collect::<Vec<_>>(),
+        ["z", "a", "m"],
+        "file order"
+    );
     assert_eq!(job.params["day"], "2026-01-01");
 }
 
@@ -116,12 +132,24 @@ fn the_whole_example_of_the_contract_is_read_and_what_is_not_run_is_named() {
         .replace("data: {path: data.npz}", "data: {path: data.npz, check: python check.py, schema: schema.json}\n    cache: true")
         .replace("workers: 1", "elastic: {min: 2, max: 8}\n    topology: {prefer: rack}\n    container: {image: pytorch.sif, runtime: podman}\n    secrets: [HF_TOKEN]");
     let errors = yaml(&full).expect_err("refused");
-    let fields: Vec<&str> = errors.0.iter().filter(|e| e.code == SpecCode::Unsupported).filter_map(|e| e.field.as_deref()).collect();
+    let fields: Vec<&str> = errors
+        .0
+        .iter()
+        .filter(|e| e.code == SpecCode::Unsupported)
+        .filter_map(|e| e.field.as_deref())
+        .collect();
     assert_eq!(
         fields,
         [
-            "schedule", "on", "budget", "tasks.prepare.cache", "tasks.prepare.outputs.data.check", "tasks.prepare.outputs.data.schema",
-            "tasks.train.elastic", "tasks.train.container", "tasks.train.secrets",
+            "schedule",
+            "on",
+            "budget",
+            "tasks.prepare.cache",
+            "tasks.prepare.outputs.data.check",
+            "tasks.prepare.outputs.data.schema",
+            "tasks.train.elastic",
+            "tasks.train.container",
+            "tasks.train.secrets",
         ]
     );
     assert_eq!(errors.0.len(), fields.len());
@@ -132,7 +160,8 @@ fn the_whole_example_of_the_contract_is_read_and_what_is_not_run_is_named() {
 fn every_unknown_key_is_named_with_its_line_and_the_nearest_one() {
     let text = "name: x\nqueu: a\ntasks:\n  a:\n    rnu: \"true\"\n    resources:\n      cpu: 1\n      memory: 4G\n      gpus: {cuont: 1}\n    timeout: 30\n    rule: all_sucess\n";
     let errors = yaml(text).expect_err("unknown");
-    let shown: Vec<String> = errors.0.iter().map(|e| format!("{e} / {}", e.hint.as_deref().unwrap_or(""))).collect();
+    let shown: Vec<String> =
+        errors.0.iter().map(|e| format!("{e} / {}", e.hint.as_deref().unwrap_or(""))).collect();
     assert_eq!(
         shown,
         [
@@ -157,7 +186,10 @@ fn every_unknown_key_is_named_with_its_line_and_the_nearest_one() {
 #[test]
 fn every_rule_refuses_with_its_code() {
     let many_env = format!("env: {{A: {}}}", "x".repeat(200_000));
-    let env_sum = format!("env: {{{}}}", (0..3).map(|i| format!("A{i}: {}", "x".repeat(100_000))).collect::<Vec<_>>().join(", "));
+    let env_sum = format!(
+        "env: {{{}}}",
+        (0..3).map(|i| format!("A{i}: {}", "x".repeat(100_000))).collect::<Vec<_>>().join(", ")
+    );
     let long_name = format!("name: {}\ntasks: {{a: {{run: x}}}}", "n".repeat(64));
     let script = format!("name: x\ntasks: {{a: {{run: \"{}\"}}}}", "x".repeat((4 << 20) + 1));
     for (text, code, part) in [
@@ -173,16 +205,34 @@ fn every_rule_refuses_with_its_code() {
         (script, SpecCode::TooLarge, "at most 4194304 (4 MiB)"),
         (task("needs: [b]"), SpecCode::UnknownTask, "needs \"b\""),
         (task("needs: [a]"), SpecCode::Cycle, "needs itself"),
-        ("name: x\ntasks: {a: {run: x}, b: {run: x, needs: [a, a]}}".to_owned(), SpecCode::Duplicate, "needs \"a\" twice"),
-        ("name: x\ntasks: {a: {run: x, needs: [c]}, b: {run: x, needs: [a]}, c: {run: x, needs: [b]}}".to_owned(), SpecCode::Cycle, "a → b → c → a"),
+        (
+            "name: x\ntasks: {a: {run: x}, b: {run: x, needs: [a, a]}}".to_owned(),
+            SpecCode::Duplicate,
+            "needs \"a\" twice",
+        ),
+        (
+            "name: x\ntasks: {a: {run: x, needs: [c]}, b: {run: x, needs: [a]}, c: {run: x, needs: [b]}}"
+                .to_owned(),
+            SpecCode::Cycle,
+            "a → b → c → a",
+        ),
         (task("inputs: {d: b.data}"), SpecCode::UnknownTask, "task \"b\", which is not there"),
         (task("inputs: {d: data}"), SpecCode::InvalidValue, "is no output of a task"),
-        ("name: x\ntasks: {a: {run: x, outputs: {data: {path: d}}}, b: {run: x, inputs: {d: a.dato}}}".to_owned(), SpecCode::UnknownOutput, "no output \"dato\""),
+        (
+            "name: x\ntasks: {a: {run: x, outputs: {data: {path: d}}}, b: {run: x, inputs: {d: a.dato}}}"
+                .to_owned(),
+            SpecCode::UnknownOutput,
+            "no output \"dato\"",
+        ),
         (task("outputs: {d: {path: ../x}}"), SpecCode::InvalidValue, "leaves $MUSTER_OUTPUT_DIR"),
         (task("outputs: {d: {path: /x}}"), SpecCode::InvalidValue, "is absolute"),
         (task("array: 5-1"), SpecCode::InvalidArray, "write 1-5"),
         (task("array: 0-1000000"), SpecCode::TooLarge, "at most 1000000"),
-        ("name: x\ntasks: {a: {run: x, array: 0-599999}, b: {run: x, array: 0-599999}}".to_owned(), SpecCode::TooLarge, "1200000 task indices"),
+        (
+            "name: x\ntasks: {a: {run: x, array: 0-599999}, b: {run: x, array: 0-599999}}".to_owned(),
+            SpecCode::TooLarge,
+            "1200000 task indices",
+        ),
         (task("constraints: [\"worker.zon == 'x'\"]"), SpecCode::InvalidExpression, "names \"worker.zon\""),
         (task("when: tasks.b.total > 0"), SpecCode::InvalidExpression, "names \"tasks.b\""),
         (task("when: 1 +"), SpecCode::InvalidExpression, "no valid expression"),
@@ -200,9 +250,21 @@ fn every_rule_refuses_with_its_code() {
         (task("workers: 4"), SpecCode::Unsupported, "does not run `workers`"),
         (task("workers: 0"), SpecCode::InvalidValue, "workers is 0"),
         (task("resources: {gpus: {fraction: 0.5}}"), SpecCode::Unsupported, "fraction"),
-        (task("resources: {gpus: {compute_capability: new}}"), SpecCode::InvalidValue, "no compute capability"),
-        ("name: x\nparams: {a: null}\ntasks: {a: {run: x}}".to_owned(), SpecCode::UnknownParam, "has no value"),
-        ("name: x\nignore: [\"*.o\"]\ntasks: {a: {run: x}}".to_owned(), SpecCode::InvalidValue, "nothing is shipped"),
+        (
+            task("resources: {gpus: {compute_capability: new}}"),
+            SpecCode::InvalidValue,
+            "no compute capability",
+        ),
+        (
+            "name: x\nparams: {a: null}\ntasks: {a: {run: x}}".to_owned(),
+            SpecCode::UnknownParam,
+            "has no value",
+        ),
+        (
+            "name: x\nignore: [\"*.o\"]\ntasks: {a: {run: x}}".to_owned(),
+            SpecCode::InvalidValue,
+            "nothing is shipped",
+        ),
         ("name: x\nname: y\ntasks: {a: {run: x}}".to_owned(), SpecCode::Duplicate, "name"),
         ("name: x\ntasks: {a: {run: x}, a: {run: y}}".to_owned(), SpecCode::Duplicate, "a"),
         ("name: [x".to_owned(), SpecCode::Syntax, "no valid YAML"),
@@ -229,14 +291,21 @@ fn bytes_that_are_no_text_are_refused() {
 
 #[test]
 fn bombs_end_early() {
-    let mut laughs = String::from("name: x\nparams:\n  a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    let mut laughs =
+        String::from("name: x\nparams:\n  a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
     for i in 1..12 {
         let refs = vec![format!("*a{}", i - 1); 9].join(", ");
         writeln!(laughs, "  a{i}: &a{i} [{refs}]").expect("text");
     }
     laughs.push_str("tasks: {a: {run: x}}\n");
     assert!(parse(laughs.as_bytes(), Format::Yaml, "bomb.yaml").is_err());
-    for deep in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "a: ".repeat(50_000), "- ".repeat(50_000), "[[a]]\n".repeat(10_000)] {
+    for deep in [
+        "[".repeat(100_000),
+        "{\"a\":".repeat(100_000),
+        "a: ".repeat(50_000),
+        "- ".repeat(50_000),
+        "[[a]]\n".repeat(10_000),
+    ] {
         for format in [Format::Yaml, Format::Json, Format::Toml] {
             assert!(parse(deep.as_bytes(), format, "deep").is_err());
             assert!(parse(format!("params: {deep}").as_bytes(), format, "deep").is_err());
@@ -246,20 +315,30 @@ fn bombs_end_early() {
 
 #[test]
 fn an_input_makes_its_producer_needed() {
-    let spec = yaml("name: x\ntasks: {a: {run: x, outputs: {data: {path: d}}}, b: {run: x, inputs: {d: a.data}}}").expect("job");
+    let spec =
+        yaml("name: x\ntasks: {a: {run: x, outputs: {data: {path: d}}}, b: {run: x, inputs: {d: a.data}}}")
+            .expect("job");
     assert_eq!((spec.tasks[1].needs[0].task, spec.tasks[1].needs[0].when), (TaskNo(0), NeedWhen::Unsaid));
     assert_eq!(&*spec.tasks[1].inputs()[0].output, "data");
 }
 
 #[test]
 fn tasks_that_ask_alike_share_what_they_ask() {
-    let mut text = String::from("name: x\ndefaults: {resources: {cpus: 2, memory: 1GiB}, env: {A: 1}}\ntasks:\n");
+    let mut text =
+        String::from("name: x\ndefaults: {resources: {cpus: 2, memory: 1GiB}, env: {A: 1}}\ntasks:\n");
     for i in 0..100 {
         writeln!(text, "  t{i}: {{run: x, resources: {{cpus: {}}}}}", i % 2 + 1).expect("text");
     }
     let spec = yaml(&text).expect("job");
     assert_eq!(spec.commons.len(), 2);
-    assert_eq!((spec.commons[0].resources.cpu_milli, spec.commons[0].resources.memory, spec.commons[0].env["A"].as_str()), (1_000, 1 << 30, "1"));
+    assert_eq!(
+        (
+            spec.commons[0].resources.cpu_milli,
+            spec.commons[0].resources.memory,
+            spec.commons[0].env["A"].as_str()
+        ),
+        (1_000, 1 << 30, "1")
+    );
 }
 
 #[test]
@@ -279,11 +358,16 @@ fn parameters_are_overridden_before_the_check() {
 
 #[test]
 fn warnings_say_what_is_not_done() {
-    let text = task("checkpoint: {every: 10m}\nretry: {log_rules: [{match: CUDA, action: fail}]}\ntopology: {prefer: rack}");
+    let text = task(
+        "checkpoint: {every: 10m}\nretry: {log_rules: [{match: CUDA, action: fail}]}\ntopology: {prefer: rack}",
+    );
     let text = format!("notify: [{{webhook: \"https://x\"}}]\nbudget: {{usd: 5, on_exceed: warn}}\n{text}");
     let (_, checked) = load(text.as_bytes(), Format::Yaml, "x.yaml", &[] as &[&str]).expect("job");
     let fields: Vec<&str> = checked.warnings.iter().map(|w| w.field.as_str()).collect();
-    assert_eq!(fields, ["budget", "notify", "tasks.a.topology", "tasks.a.checkpoint", "tasks.a.retry.log_rules"]);
+    assert_eq!(
+        fields,
+        ["budget", "notify", "tasks.a.topology", "tasks.a.checkpoint", "tasks.a.retry.log_rules"]
+    );
 }
 
 #[test]

@@ -58,7 +58,9 @@ impl Node {
         let (mut node, mut line) = (self, self.line);
         for step in steps(path) {
             let next = match (&node.kind, step) {
-                (Kind::Table(entries), Step::Key(key)) => entries.iter().find(|e| e.key == key).map(|e| (e.line, &e.value)),
+                (Kind::Table(entries), Step::Key(key)) => {
+                    entries.iter().find(|e| e.key == key).map(|e| (e.line, &e.value))
+                }
                 (Kind::List(items), Step::Index(i)) => items.get(i).map(|item| (item.line, item)),
                 _ => None,
             };
@@ -81,7 +83,8 @@ fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
     path.split('.').flat_map(|part| {
         let (key, rest) = part.split_once('[').unwrap_or((part, ""));
         let key = (!key.is_empty()).then_some(Step::Key(key));
-        key.into_iter().chain(rest.split('[').filter_map(|i| i.strip_suffix(']')?.parse().ok().map(Step::Index)))
+        key.into_iter()
+            .chain(rest.split('[').filter_map(|i| i.strip_suffix(']')?.parse().ok().map(Step::Index)))
     })
 }
 
@@ -89,12 +92,15 @@ fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
 pub(super) fn read(text: &str, format: Format) -> Option<Node> {
     match format {
         // JSON is YAML, and only the YAML parser knows lines. Files beyond its depth are told about without lines.
-        Format::Yaml | Format::Json => {
-            serde_saphyr::from_str_with_options::<serde_saphyr::Spanned<Yaml>>(text, super::parse::yaml_options(text.len())).ok().map(|s| {
-                let line = line(s.referenced);
-                Node { line, kind: s.value.0 }
-            })
-        }
+        Format::Yaml | Format::Json => serde_saphyr::from_str_with_options::<serde_saphyr::Spanned<Yaml>>(
+            text,
+            super::parse::yaml_options(text.len()),
+        )
+        .ok()
+        .map(|s| {
+            let line = line(s.referenced);
+            Node { line, kind: s.value.0 }
+        }),
         Format::Toml => {
             let table = toml::de::DeTable::parse(text).ok()?;
             let lines = Lines::of(text);
@@ -203,12 +209,20 @@ fn toml_value(value: &toml::de::DeValue<'_>, lines: &Lines) -> Kind {
     use toml::de::DeValue;
     match value {
         DeValue::String(s) => Kind::Text(s.to_string()),
-        DeValue::Integer(i) => i128::from_str_radix(&i.as_str().replace('_', ""), i.radix()).map_or(Kind::Null, Kind::Integer),
+        DeValue::Integer(i) => {
+            i128::from_str_radix(&i.as_str().replace('_', ""), i.radix()).map_or(Kind::Null, Kind::Integer)
+        }
         DeValue::Float(f) => f.as_str().replace('_', "").parse().map_or(Kind::Null, Kind::Float),
         DeValue::Boolean(_) => Kind::Bool,
         DeValue::Datetime(d) => Kind::Text(d.to_string()),
         DeValue::Array(items) => Kind::List(
-            items.iter().map(|item| Node { line: lines.at(item.span().start), kind: toml_value(item.get_ref(), lines) }).collect(),
+            items
+                .iter()
+                .map(|item| Node {
+                    line: lines.at(item.span().start),
+                    kind: toml_value(item.get_ref(), lines),
+                })
+                .collect(),
         ),
         DeValue::Table(table) => toml_table(table, lines),
     }
@@ -224,7 +238,14 @@ mod tests {
         let json = "{\n \"name\": \"x\",\n \"tasks\": {\n  \"train\": {\n   \"run\": \"a\",\n   \"needs\": [\n    \"b\"]}}}";
         let toml = "name = \"x\"\n\n[tasks.train]\nrun = \"a\"\nneeds = [\n  \"b\",\n]\n";
         let find = |text, format, path| read(text, format).expect("tree").line_of(path);
-        for (path, line) in [("name", 1), ("tasks", 2), ("tasks.train", 3), ("tasks.train.run", 4), ("tasks.train.needs[1]", 7), ("tasks.nobody", 2)] {
+        for (path, line) in [
+            ("name", 1),
+            ("tasks", 2),
+            ("tasks.train", 3),
+            ("tasks.train.run", 4),
+            ("tasks.train.needs[1]", 7),
+            ("tasks.nobody", 2),
+        ] {
             assert_eq!(find(yaml, Format::Yaml, path), line, "{path}");
         }
         assert_eq!(find(json, Format::Json, "tasks.train.needs[0]"), 7);

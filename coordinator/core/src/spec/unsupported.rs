@@ -43,7 +43,11 @@ pub(super) fn scan(job: &JobFile) -> Found {
     }
     match job.budget.as_ref().map(|b| b.on_exceed.unwrap_or(OnExceed::Hold)) {
         Some(OnExceed::Warn) => found.warn("", "budget", "this version counts no cost: nobody is warned"),
-        Some(_) => found.refuse("", "budget", "remove it, or set on_exceed: warn: this version counts no cost and would not stop the job"),
+        Some(_) => found.refuse(
+            "",
+            "budget",
+            "remove it, or set on_exceed: warn: this version counts no cost and would not stop the job",
+        ),
         None => {}
     }
     if !job.notify.is_empty() {
@@ -111,19 +115,33 @@ impl Rare<'_> {
         match self.workers {
             None | Some(1) => {}
             Some(0) => {
-                let error = SpecError::at(SpecCode::InvalidValue, format!("{}.workers", path()), "workers is 0: a task needs at least one");
+                let error = SpecError::at(
+                    SpecCode::InvalidValue,
+                    format!("{}.workers", path()),
+                    "workers is 0: a task needs at least one",
+                );
                 found.errors.push(error);
             }
-            Some(_) => found.refuse(&path(), "workers", "set workers: 1: a task runs on one worker in this version"),
+            Some(_) => {
+                found.refuse(&path(), "workers", "set workers: 1: a task runs on one worker in this version")
+            }
         }
         if self.elastic {
             found.refuse(&path(), "elastic", "remove it: a task runs on one worker in this version");
         }
         if self.topology {
-            found.warn(&path(), "topology", "a task runs on one worker in this version, so this says nothing");
+            found.warn(
+                &path(),
+                "topology",
+                "a task runs on one worker in this version, so this says nothing",
+            );
         }
         if self.cache == Some(true) {
-            found.refuse(&path(), "cache", "remove it, or set cache: false: the task runs each time in this version");
+            found.refuse(
+                &path(),
+                "cache",
+                "remove it, or set cache: false: the task runs each time in this version",
+            );
         }
         if self.container {
             found.refuse(&path(), "container", "remove it and call the container's own program in `run`");
@@ -146,7 +164,11 @@ impl Rare<'_> {
             found.warn(&path(), "checkpoint", message);
         }
         if self.retry.and_then(|r| r.log_rules.as_ref()).is_some_and(|rules| !rules.is_empty()) {
-            found.warn(&path(), "retry.log_rules", "kept with the job, but this version does not read logs: exit codes decide");
+            found.warn(
+                &path(),
+                "retry.log_rules",
+                "kept with the job, but this version does not read logs: exit codes decide",
+            );
         }
     }
 }
