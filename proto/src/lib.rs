@@ -21,3 +21,8 @@ pub mod member {
     #![allow(clippy::all, missing_docs)]
     tonic::include_proto!("muster.member.v1");
 }
+/// Raft between members.
+pub mod raft {
+    #![allow(clippy::all, missing_docs)]
+    tonic::include_proto!("muster.raft.v1");
+}
