@@ -11,6 +11,9 @@ use super::fs::{CgroupError, write};
 use super::v1::Parents;
 use super::v2::Controllers;
 
+/// Name of the cgroup into which agent and shim move, out of the way of the groups of attempts.
+const LEAF: &str = "muster-agent";
+
 /// The three backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -114,6 +117,8 @@ pub fn v2_parent() -> Result<PathBuf, CgroupError> {
     let own = own_path("", &std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
     let own = own.ok_or(CgroupError::Unavailable("this process is in no cgroup v2"))?;
     let own = below(&mount, &own);
+    // Who has been moved into the leaf (below) asks for the place around it.
+    let own = if own.ends_with(LEAF) { own.parent().map_or(mount.clone(), Path::to_owned) } else { own };
     hand_down(&own);
     // Our own cgroup when it is delegated to us; else, for root, the top of the hierarchy, which systemd gives the controllers.
     let enabled = |dir: &Path| {
@@ -175,7 +180,7 @@ fn hand_down(own: &Path) {
     if pids.iter().any(|p| *p != me && *p != parent && !family.contains(p)) {
         return;
     }
-    let leaf = own.join("muster-agent");
+    let leaf = own.join(LEAF);
     let _ = std::fs::create_dir(&leaf);
     for pid in pids {
         let _ = write(&leaf.join("cgroup.procs"), &pid.to_string());

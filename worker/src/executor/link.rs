@@ -23,6 +23,8 @@ use crate::shim::{READY, socket};
 /// Between two tries to get a shim back. Local, so short; growing, so that a machine without processes to spare is not made worse.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// Once the pause has grown beyond this, launches that wait are refused; the coordinator may have a better place for them.
+const REFUSE_AFTER: Duration = Duration::from_millis(100);
 /// Tries at a shim that is ending.
 const ENDING_TRIES: u32 = 5;
 
@@ -164,6 +166,12 @@ async fn reconnect(
                 if events.is_closed() || requests.is_closed() && requests.is_empty() {
                     return None;
                 }
+                if pause > REFUSE_AFTER {
+                    refuse_launches(&error, events, requests, known);
+                    if config.single.is_some() && known.alive.is_empty() {
+                        return None;
+                    }
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_LAST);
             }
@@ -207,6 +215,26 @@ async fn reconnect(
         let _ = write_frame(&mut wire.out, &request);
     }
     Some(wire)
+}
+
+/// Without a shim nothing can be started. What runs under a lost one is not given up here: only a new shim knows that it is dead.
+fn refuse_launches(
+    error: &ShimError,
+    events: &UnboundedSender<ShimEvent>,
+    requests: &mut UnboundedReceiver<Request>,
+    known: &mut Known,
+) {
+    use crate::shim::protocol::LaunchFailure;
+    while let Ok(request) = requests.try_recv() {
+        match request {
+            Request::Launch(launch) => {
+                let reason =
+                    LaunchFailure::System { step: "starting the shim".into(), error: error.to_string() };
+                let _ = events.send(ShimEvent::LaunchFailed { token: launch.token, reason });
+            }
+            other => known.asked(&other),
+        }
+    }
 }
 
 /// Moves requests and events until one side ends. Whatever has queued goes out in one write.

@@ -31,6 +31,8 @@ impl Server {
         if self.single && self.used {
             return Err(LaunchFailure::Occupied);
         }
+        // Whatever comes of it: a shim of one attempt is not used for another, and ends when it holds nothing.
+        self.used = true;
         let plan = Plan::new(launch.deadline_boot_ms);
         if plan.due() <= now || self.ending {
             return Err(LaunchFailure::DeadlinePassed);
@@ -56,7 +58,6 @@ impl Server {
                 return Err(reason);
             }
         };
-        self.used = true;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
