@@ -34,10 +34,14 @@ pub struct ApplyArgs {
 }
 
 pub fn run(args: ApplyArgs, record: &mut Recorder) -> Result<()> {
-    for (name, job, count) in
-        [("array", jobs::array(args.indices), args.indices), ("explicit", jobs::explicit(args.tasks), args.tasks)]
-    {
-        let spec = load(job.as_bytes(), Format::Json, "bench", &[] as &[&str]).map_err(|error| anyhow::anyhow!("{error}"))?.1.spec;
+    for (name, job, count) in [
+        ("array", jobs::array(args.indices), args.indices),
+        ("explicit", jobs::explicit(args.tasks), args.tasks),
+    ] {
+        let spec = load(job.as_bytes(), Format::Json, "bench", &[] as &[&str])
+            .map_err(|error| anyhow::anyhow!("{error}"))?
+            .1
+            .spec;
         let bytes = SpecBytes::encode(&spec);
         let (mut rates, mut with_rows) = (Vec::new(), Vec::new());
         for _ in 0..args.runs {
@@ -91,25 +95,43 @@ impl Bench {
 
     fn all(mut self, spec: SpecBytes, count: u32, array: bool, batch: u32) -> Result<Duration> {
         let incarnation = Incarnation("bench".to_owned());
-        let worker = WorkerSpec { name: "w".to_owned(), cpu_milli: u64::from(batch) * 1_000, ..WorkerSpec::default() };
+        let worker =
+            WorkerSpec { name: "w".to_owned(), cpu_milli: u64::from(batch) * 1_000, ..WorkerSpec::default() };
         let register = Command::Register { spec: worker, incarnation: incarnation.clone(), held: Vec::new() };
         let Reply::Registered { worker } = self.apply(&register) else { bail!("the worker was refused") };
         let request = Request { id: "bench".to_owned(), user: "bench".to_owned() };
-        let Reply::Submitted { job, .. } = self.apply(&Command::Submit { request, spec, parts: 0 }) else { bail!("the job was refused") };
+        let Reply::Submitted { job, .. } = self.apply(&Command::Submit { request, spec, parts: 0 }) else {
+            bail!("the job was refused")
+        };
         self.took = Duration::ZERO;
         let mut next = 0;
         while next < count {
             let end = (next + batch).min(count);
-            self.round(job, worker, &incarnation, (next..end).map(|number| at(job, number, array)).collect())?;
+            self.round(
+                job,
+                worker,
+                &incarnation,
+                (next..end).map(|number| at(job, number, array)).collect(),
+            )?;
             next = end;
         }
         let job = self.state.job(job).context("the job is gone")?;
-        ensure!(job.state().as_str() == "succeeded", "the job is {} after all its indices ended", job.state().as_str());
+        ensure!(
+            job.state().as_str() == "succeeded",
+            "the job is {} after all its indices ended",
+            job.state().as_str()
+        );
         Ok(self.took)
     }
 
     /// Places, starts and ends these.
-    fn round(&mut self, job: JobId, worker: WorkerId, incarnation: &Incarnation, all: Vec<IndexRef>) -> Result<()> {
+    fn round(
+        &mut self,
+        job: JobId,
+        worker: WorkerId,
+        incarnation: &Incarnation,
+        all: Vec<IndexRef>,
+    ) -> Result<()> {
         let placements = all.iter().map(|at| Placement { at: *at, worker, devices: Vec::new() }).collect();
         let tokens = match self.apply(&Command::ApplyPlan { placements }) {
             Reply::Placed { accepted, refused: 0 } => accepted,
@@ -117,7 +139,8 @@ impl Bench {
         };
         let ended = || ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
         for kind in [ReportKind::Running, ended()] {
-            let report = |(token, at): (&Token, &IndexRef)| Report { token: *token, at: *at, kind: kind.clone() };
+            let report =
+                |(token, at): (&Token, &IndexRef)| Report { token: *token, at: *at, kind: kind.clone() };
             let reports = tokens.iter().zip(&all).map(report).collect();
             let reply = self.apply(&Command::Reports { worker, incarnation: incarnation.clone(), reports });
             ensure!(matches!(reply, Reply::Reported { fenced: 0, .. }), "reports were not taken: {reply:?}");

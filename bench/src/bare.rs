@@ -49,7 +49,14 @@ fn one() -> bool {
     let mut status = 0;
     // SAFETY: all pointers are to live, null-terminated data; the child is this thread's own and waited for once.
     unsafe {
-        libc::posix_spawn(&raw mut pid, program.as_ptr(), ptr::null(), ptr::null(), argv.as_ptr(), envp.as_ptr()) == 0
+        libc::posix_spawn(
+            &raw mut pid,
+            program.as_ptr(),
+            ptr::null(),
+            ptr::null(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+        ) == 0
             && libc::waitpid(pid, &raw mut status, 0) == pid
             && status == 0
     }
@@ -62,7 +69,9 @@ fn cpu_ms() -> f64 {
     [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN]
         .into_iter()
         .filter_map(|who| getrusage(who).ok())
-        .map(|usage| (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1000.0)
+        .map(|usage| {
+            (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1000.0
+        })
         .sum()
 }
 

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 /// Measures this version on this machine, each verb on a temporary cluster of its own.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  muster bench dispatch\n  muster bench raft --output json\n  muster bench apply --check")]
+#[command(
+    after_help = "Examples:\n  muster bench dispatch\n  muster bench raft --output json\n  muster bench apply --check"
+)]
 pub struct BenchArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -82,12 +84,15 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
     let dir = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let name = verb.name();
     if target.is_some() && !verb.takes_a_cluster() {
-        bail!("`muster bench {name}` measures processes that it starts itself; leave --context and --address out");
+        bail!(
+            "`muster bench {name}` measures processes that it starts itself; leave --context and --address out"
+        );
     }
     let machine = Machine::read(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let mut recorder = Recorder::new();
     if machine.filesystem == "tmpfs" {
-        recorder.note("the data directories are on tmpfs: fsync costs nothing there; choose a disk with --dir");
+        recorder
+            .note("the data directories are on tmpfs: fsync costs nothing there; choose a disk with --dir");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let env = Env { options: &options, target, dir };

@@ -31,7 +31,8 @@ pub async fn connect_to(target: &Target, address: &str) -> Result<Api> {
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
     let channel = dial(address, target.tls.as_ref()).await?;
-    Ok(ApiClient::with_interceptor(channel, Bearer::new(&target.token)).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    Ok(ApiClient::with_interceptor(channel, Bearer::new(&target.token))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
 /// Connects to the first address that answers.
@@ -117,7 +118,8 @@ pub async fn workers(api: &mut Api) -> Result<WorkersDoc> {
 /// # Errors
 /// No answer.
 pub async fn isolation(api: &mut Api) -> Result<String> {
-    let mut kinds: Vec<String> = workers(api).await?.workers.into_iter().map(|worker| worker.isolation).collect();
+    let mut kinds: Vec<String> =
+        workers(api).await?.workers.into_iter().map(|worker| worker.isolation).collect();
     kinds.sort();
     kinds.dedup();
     Ok(kinds.join(", "))

@@ -76,7 +76,11 @@ impl Drop for Daemon {
 ///
 /// # Errors
 /// What was waited for did not come.
-pub async fn until<T>(what: &str, daemons: &mut [Daemon], mut look: impl AsyncFnMut() -> Option<T>) -> Result<T> {
+pub async fn until<T>(
+    what: &str,
+    daemons: &mut [Daemon],
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(found) = look().await {
@@ -128,7 +132,11 @@ impl Cluster {
         let mut api = cluster.connect().await?;
         until("a group with a leader", &mut cluster.daemons, async || {
             let status = client::cluster_status(&mut api).await.ok()?;
-            let voters = status.members.iter().filter(|member| matches!(member.role.as_str(), "leader" | "follower")).count();
+            let voters = status
+                .members
+                .iter()
+                .filter(|member| matches!(member.role.as_str(), "leader" | "follower"))
+                .count();
             (status.leader.is_some() && voters == members).then_some(())
         })
         .await?;
@@ -143,7 +151,10 @@ impl Cluster {
         if number == 1 {
             command.arg("--bootstrap");
         } else {
-            command.args(["--join", &self.target.addresses.join(",")]).arg("--join-token-file").arg(self.join_token_file());
+            command
+                .args(["--join", &self.target.addresses.join(",")])
+                .arg("--join-token-file")
+                .arg(self.join_token_file());
         }
         self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
         let file = self.path("c1").join("secrets/user-token");
@@ -154,7 +165,10 @@ impl Cluster {
         })
         .await?;
         target.token = token;
-        let mut api = until("a member that listens", &mut self.daemons, async || client::connect_to(&target, &address).await.ok()).await?;
+        let mut api = until("a member that listens", &mut self.daemons, async || {
+            client::connect_to(&target, &address).await.ok()
+        })
+        .await?;
         until("a member that knows its leader", &mut self.daemons, async || {
             client::cluster_status(&mut api).await.ok().filter(|status| status.leader.is_some())
         })
@@ -172,7 +186,10 @@ impl Cluster {
         let name = format!("w{}", self.daemons.len() - self.members + 1);
         let mut command = self.command();
         command.arg("worker").arg("--data-dir").arg(self.path(&name)).args(["--name", &name]);
-        command.args(["--join", &self.target.addresses.join(",")]).arg("--join-token-file").arg(self.join_token_file());
+        command
+            .args(["--join", &self.target.addresses.join(",")])
+            .arg("--join-token-file")
+            .arg(self.join_token_file());
         command.args(["--cpus", &cpus.to_string()]);
         self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
         let mut api = self.connect().await?;
@@ -187,7 +204,8 @@ impl Cluster {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_"))
+        {
             command.env_remove(name);
         }
         command.env("MUSTER_CONFIG_DIR", self.path("config")).env(MARK, &self.mark);

@@ -40,9 +40,11 @@ pub async fn run(args: DispatchArgs, env: &Env<'_>, record: &mut Recorder) -> Re
     client::run_job(&mut api, &jobs::array(args.slots.min(64))).await?;
     let job = jobs::array(args.tasks);
     let count = f64::from(args.tasks);
-    let (mut rates, mut bare_rates, mut shares, mut cpus, mut bare_cpus) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut rates, mut bare_rates, mut shares, mut cpus, mut bare_cpus) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for round in 1..=args.runs {
-        let bare = tokio::task::spawn_blocking(move || bare::spawn_and_wait(args.tasks, BARE_THREADS)).await??;
+        let bare =
+            tokio::task::spawn_blocking(move || bare::spawn_and_wait(args.tasks, BARE_THREADS)).await??;
         let before = own.as_ref().map(Cluster::cpu_ms).transpose()?;
         let seconds = client::run_job(&mut api, &job).await?;
         let after = own.as_ref().map(Cluster::cpu_ms).transpose()?;
@@ -63,6 +65,7 @@ pub async fn run(args: DispatchArgs, env: &Env<'_>, record: &mut Recorder) -> Re
     }
     record.figure("bare_cpu_per_task", median(&bare_cpus), "ms");
     record.note(format!("cgroup backend: {}", client::isolation(&mut api).await?));
-    record.note(format!("{} tasks, {} slots, median of {} runs, fsync on", args.tasks, args.slots, args.runs));
+    record
+        .note(format!("{} tasks, {} slots, median of {} runs, fsync on", args.tasks, args.slots, args.runs));
     Ok(())
 }

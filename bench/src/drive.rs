@@ -17,7 +17,12 @@ pub struct Load {
 ///
 /// # Errors
 /// The first call that failed.
-pub async fn drive<C, F>(callers: usize, warm_up: Duration, measured: Duration, caller: impl Fn(usize) -> C) -> Result<Load>
+pub async fn drive<C, F>(
+    callers: usize,
+    warm_up: Duration,
+    measured: Duration,
+    caller: impl Fn(usize) -> C,
+) -> Result<Load>
 where
     C: FnMut() -> F + Send + 'static,
     F: Future<Output = Result<()>> + Send,
@@ -60,9 +65,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_call_ends_it() {
-        let ok = drive(3, Duration::ZERO, Duration::from_millis(20), |_| || async {
-            tokio::task::yield_now().await;
-            Ok(())
+        let ok = drive(3, Duration::ZERO, Duration::from_millis(20), |_| {
+            || async {
+                tokio::task::yield_now().await;
+                Ok(())
+            }
         });
         assert!(ok.await.is_ok_and(|load| load.per_second > 0.0));
         let bad = drive(3, Duration::ZERO, Duration::from_millis(20), |_| || async { bail!("no") });

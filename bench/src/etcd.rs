@@ -69,7 +69,8 @@ impl Etcd {
         for _ in 0..members {
             addresses.push((free_address()?, free_address()?));
         }
-        let group: Vec<String> = addresses.iter().enumerate().map(|(at, (_, peer))| format!("e{at}=http://{peer}")).collect();
+        let group: Vec<String> =
+            addresses.iter().enumerate().map(|(at, (_, peer))| format!("e{at}=http://{peer}")).collect();
         let mut daemons = Vec::new();
         for (at, (client, peer)) in addresses.iter().enumerate() {
             let name = format!("e{at}");
@@ -84,7 +85,9 @@ impl Etcd {
         let (leader, version) = until("a group of etcd with a leader", &mut daemons, async || {
             for (client, _) in &addresses {
                 let status = status(client).await.ok()?;
-                if status.leader != 0 && status.header.as_ref().is_some_and(|header| header.member_id == status.leader) {
+                if status.leader != 0
+                    && status.header.as_ref().is_some_and(|header| header.member_id == status.leader)
+                {
                     return Some((client.clone(), status.version));
                 }
             }

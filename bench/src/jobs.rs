@@ -52,7 +52,8 @@ pub fn layers(layers: u32, width: u32, parents: u32, seed: u64) -> String {
         for at in 0..width as usize {
             let mut task = json!({"run": noop()});
             if layer > 0 {
-                let drawn = rand::seq::index::sample(&mut chance, width as usize, parents.min(width) as usize);
+                let drawn =
+                    rand::seq::index::sample(&mut chance, width as usize, parents.min(width) as usize);
                 task["needs"] = drawn.into_iter().map(|parent| name(layer - 1, parent)).collect();
             }
             tasks.insert(name(layer, at), task);
@@ -78,7 +79,8 @@ mod tests {
     use muster_core::spec::{Format, load};
 
     fn counts(text: &str, format: Format) -> (usize, u64) {
-        let (_, checked) = load(text.as_bytes(), format, "bench", &[] as &[&str]).unwrap_or_else(|error| panic!("{error}"));
+        let (_, checked) =
+            load(text.as_bytes(), format, "bench", &[] as &[&str]).unwrap_or_else(|error| panic!("{error}"));
         (checked.spec.tasks.len(), checked.spec.index_total())
     }
 

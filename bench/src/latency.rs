@@ -43,7 +43,11 @@ pub async fn run(args: LatencyArgs, env: &Env<'_>, record: &mut Recorder) -> Res
             if own.is_none() {
                 command.env("MUSTER_ADDRESS", target.addresses.join(",")).env("MUSTER_TOKEN", &target.token);
             }
-            command.args(["run", "--", "/bin/true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command
+                .args(["run", "--", "/bin/true"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
             let ms = tokio::task::spawn_blocking(move || timed(&mut command)).await??;
             if round >= WARM_UP {
                 walls.push(ms);
@@ -61,7 +65,10 @@ pub async fn run(args: LatencyArgs, env: &Env<'_>, record: &mut Recorder) -> Res
     }
     figures(record, "connected", walls);
     record.note(format!("cgroup backend: {}", client::isolation(&mut api).await?));
-    record.note(format!("run: `muster run -- /bin/true` from exec to exit; {} runs each, one after the other", args.count));
+    record.note(format!(
+        "run: `muster run -- /bin/true` from exec to exit; {} runs each, one after the other",
+        args.count
+    ));
     Ok(())
 }
 
@@ -70,7 +77,11 @@ fn timed(command: &mut Command) -> Result<f64> {
     let output = command.output().context("cannot start this program")?;
     let ms = started.elapsed().as_secs_f64() * 1000.0;
     if !output.status.success() {
-        bail!("`muster run -- /bin/true` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`muster run -- /bin/true` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(ms)
 }

@@ -28,7 +28,9 @@ impl Machine {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let model = text("/proc/cpuinfo")
             .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()))
+            .find_map(|line| {
+                line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned())
+            })
             .unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let dir = dir.canonicalize()?;
         Ok(Self {

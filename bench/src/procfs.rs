@@ -11,7 +11,10 @@ use std::io;
 pub fn cpu_ms(pid: u32) -> Result<Option<f64>> {
     let text = match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) || error.raw_os_error() == Some(libc::ESRCH) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound)
+                || error.raw_os_error() == Some(libc::ESRCH) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(error.into()),

@@ -43,7 +43,11 @@ pub async fn run(args: RaftArgs, env: &Env<'_>, record: &mut Recorder) -> Result
             let load = drive(*callers, warm_up, measured, |number| {
                 let (api, target) = (apis[number % apis.len()].clone(), job.clone());
                 move || {
-                    let request = Mutation { request_id: client::request_id(), target: target.clone(), user: "bench".to_owned() };
+                    let request = Mutation {
+                        request_id: client::request_id(),
+                        target: target.clone(),
+                        user: "bench".to_owned(),
+                    };
                     let mut api = api.clone();
                     async move {
                         api.hold(request).await.context("a command was refused")?;
@@ -77,7 +81,10 @@ pub async fn run(args: RaftArgs, env: &Env<'_>, record: &mut Recorder) -> Result
             record.note(format!("beside {}", etcd.version));
         }
     }
-    record.note(format!("{members} members, fsync on, {} s each after 1 s of warm-up, {CONNECTIONS} connections", args.seconds));
+    record.note(format!(
+        "{members} members, fsync on, {} s each after 1 s of warm-up, {CONNECTIONS} connections",
+        args.seconds
+    ));
     Ok(())
 }
 
@@ -89,7 +96,11 @@ fn figures(record: &mut Recorder, who: &str, callers: usize, load: Load) {
 
 async fn connections_to_leader(cluster: &Cluster) -> Result<Vec<Api>> {
     let status = client::cluster_status(&mut cluster.connect().await?).await?;
-    let leader = status.members.iter().find(|member| Some(member.id) == status.leader).context("there is no leader")?;
+    let leader = status
+        .members
+        .iter()
+        .find(|member| Some(member.id) == status.leader)
+        .context("there is no leader")?;
     let mut apis = Vec::new();
     for _ in 0..CONNECTIONS {
         apis.push(client::connect_to(cluster.target(), &leader.address).await?);

@@ -42,7 +42,15 @@ impl Recorder {
     /// Adds a figure.
     pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         let name = name.into();
-        self.figures.push(Figure { name, value, unit, aim: None, reached: None, expected: None, as_expected: None });
+        self.figures.push(Figure {
+            name,
+            value,
+            unit,
+            aim: None,
+            reached: None,
+            expected: None,
+            as_expected: None,
+        });
     }
 
     /// Adds a sentence that the reader of the figures must know.
@@ -65,13 +73,23 @@ pub struct Report {
 impl Report {
     /// Puts the ranges beside the figures.
     #[must_use]
-    pub fn new(bench: &'static str, seed: u64, machine: Machine, recorder: Recorder, ranges: &Ranges) -> Self {
+    pub fn new(
+        bench: &'static str,
+        seed: u64,
+        machine: Machine,
+        recorder: Recorder,
+        ranges: &Ranges,
+    ) -> Self {
         let Recorder { mut figures, notes } = recorder;
         for figure in &mut figures {
             let Some(bounds) = ranges.get(&figure.name) else { continue };
-            let side = |range: Option<&Range>| (range.map(ToString::to_string), range.map(|range| range.holds(figure.value)));
-            let ((aim, reached), (expected, as_expected)) = (side(bounds.aim.as_ref()), side(bounds.expected.as_ref()));
-            (figure.aim, figure.reached, figure.expected, figure.as_expected) = (aim, reached, expected, as_expected);
+            let side = |range: Option<&Range>| {
+                (range.map(ToString::to_string), range.map(|range| range.holds(figure.value)))
+            };
+            let ((aim, reached), (expected, as_expected)) =
+                (side(bounds.aim.as_ref()), side(bounds.expected.as_ref()));
+            (figure.aim, figure.reached, figure.expected, figure.as_expected) =
+                (aim, reached, expected, as_expected);
         }
         Self { bench, version: env!("CARGO_PKG_VERSION"), seed, machine, figures, notes }
     }
@@ -96,7 +114,15 @@ impl Report {
         let machine = &self.machine;
         let mut out = format!(
             "bench {}, muster {}, seed {}\nmachine: {}, {} cores, Linux {}, {} on {}, load before {}\n\n",
-            self.bench, self.version, self.seed, machine.model, machine.cores, machine.kernel, machine.filesystem, machine.directory, machine.load
+            self.bench,
+            self.version,
+            self.seed,
+            machine.model,
+            machine.cores,
+            machine.kernel,
+            machine.filesystem,
+            machine.directory,
+            machine.load
         );
         let word = |reached: Option<bool>, yes: &str, no: &str| match reached {
             Some(true) => yes.to_owned(),
@@ -115,11 +141,13 @@ impl Report {
                 word(figure.as_expected, "yes", "NO"),
             ]
         }));
-        let widths: Vec<usize> = (0..7).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> =
+            (0..7).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
         for row in rows {
             let mut line = String::new();
             for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let _ = if at == 1 { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
+                let _ =
+                    if at == 1 { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
             }
             let _ = writeln!(out, "{}", line.trim_end());
         }

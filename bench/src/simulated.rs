@@ -49,9 +49,14 @@ impl Simulated {
         let token = std::fs::read_to_string(join_token_file).context("no join token")?;
         let channel = dial(&target.addresses[0], target.tls.as_ref()).await?;
         let mut joining = WorkerApiClient::with_interceptor(channel.clone(), Bearer::new(token.trim()));
-        let token = joining.join(JoinRequest { name: name.to_owned() }).await.context("cannot join")?.into_inner().token;
-        let mut client =
-            WorkerApiClient::with_interceptor(channel, Bearer::new(&token)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let token = joining
+            .join(JoinRequest { name: name.to_owned() })
+            .await
+            .context("cannot join")?
+            .into_inner()
+            .token;
+        let mut client = WorkerApiClient::with_interceptor(channel, Bearer::new(&token))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let spec = WorkerSpec {
             name: name.to_owned(),
             pool: "default".to_owned(),
@@ -67,7 +72,8 @@ impl Simulated {
         let (send, outgoing) = unbounded_channel();
         let register = Register { spec: pack(&spec), incarnation: incarnation.0, held: Vec::new() };
         send.send(WorkerMessage { kind: Some(Up::Register(register)) })?;
-        let mut incoming = client.session(UnboundedReceiverStream::new(outgoing)).await.context("no session")?.into_inner();
+        let mut incoming =
+            client.session(UnboundedReceiverStream::new(outgoing)).await.context("no session")?.into_inner();
         match incoming.message().await?.and_then(|message| message.kind) {
             Some(Down::Registered(_)) => {}
             Some(Down::Refused(refused)) => bail!("the worker was refused: {}", refused.reason),
@@ -123,7 +129,10 @@ impl Session {
 
     fn heartbeat(&mut self) {
         self.seq += 1;
-        self.say(Up::Heartbeat(Heartbeat { seq: self.seq, held: self.held.iter().map(|token| token.0).collect() }));
+        self.say(Up::Heartbeat(Heartbeat {
+            seq: self.seq,
+            held: self.held.iter().map(|token| token.0).collect(),
+        }));
     }
 
     fn obey(&mut self, instructions: Vec<Instruction>) {
@@ -133,8 +142,13 @@ impl Session {
             match instruction {
                 // An order that comes twice is answered once: the first answer is on its way.
                 Instruction::Start(order) if self.held.insert(order.token) => {
-                    let ended = ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
-                    reports.extend([ReportKind::Running, ended].map(|kind| Report { token: order.token, at: order.at, kind }));
+                    let ended =
+                        ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
+                    reports.extend([ReportKind::Running, ended].map(|kind| Report {
+                        token: order.token,
+                        at: order.at,
+                        kind,
+                    }));
                 }
                 Instruction::Settled { tokens } => {
                     settled += tokens.iter().filter(|token| self.held.remove(token)).count() as u64;

@@ -44,14 +44,17 @@ pub async fn run(args: SubmitArgs, env: &Env<'_>, record: &mut Recorder) -> Resu
         record.figure(format!("{name}_memory"), above(&cluster, idle)?, "MiB");
     }
     for (name, file) in [("explicit_100k", "job.json"), ("explicit_100k_yaml", "job.yaml")] {
-        let text = if name == "explicit_100k" { jobs::explicit(100_000) } else { jobs::explicit_yaml(100_000) };
+        let text =
+            if name == "explicit_100k" { jobs::explicit(100_000) } else { jobs::explicit_yaml(100_000) };
         explicit(name, file, &text, env, record).await?;
     }
     if args.running {
         running(&args, env, record).await?;
     }
     record.note("memory: resident memory of the one member above what it had before the submission; accepted: until it is on disk");
-    record.note("explicit: `muster submit FILE` from exec to exit, 100,000 tasks, a file of JSON and one of YAML");
+    record.note(
+        "explicit: `muster submit FILE` from exec to exit, 100,000 tasks, a file of JSON and one of YAML",
+    );
     Ok(())
 }
 
@@ -68,10 +71,15 @@ async fn explicit(name: &str, file: &str, text: &str, env: &Env<'_>, record: &mu
     let mut command = cluster.command();
     command.arg("submit").arg(&path).stdin(Stdio::null());
     let started = Instant::now();
-    let output = tokio::task::spawn_blocking(move || command.output()).await?.context("cannot start this program")?;
+    let output =
+        tokio::task::spawn_blocking(move || command.output()).await?.context("cannot start this program")?;
     let seconds = started.elapsed().as_secs_f64();
     if !output.status.success() {
-        bail!("`muster submit {file}` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`muster submit {file}` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     say(&format!("{name}: {seconds:.3} s"));
     record.figure(format!("{name}_accepted"), seconds, "s");
@@ -85,7 +93,8 @@ async fn running(args: &SubmitArgs, env: &Env<'_>, record: &mut Recorder) -> Res
     let mut api = cluster.connect().await?;
     let pid = cluster.member_pid();
     let idle = procfs::rss(pid)?;
-    let mut worker = Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), args.slots).await?;
+    let mut worker =
+        Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), args.slots).await?;
     let before = procfs::written(pid)?;
     let started = Instant::now();
     let job = client::submit(&mut api, &jobs::array(1_000_000), false).await?.job;
@@ -119,6 +128,9 @@ async fn running(args: &SubmitArgs, env: &Env<'_>, record: &mut Recorder) -> Res
     record.figure("running_rate", rate, "indices/s");
     record.figure("running_memory", above(&cluster, idle)?, "MiB");
     record.figure("running_bytes_per_index", (procfs::written(pid)? - before) as f64 / ended as f64, "bytes");
-    record.note(format!("running: {ended} of 1,000,000 indices ended through a simulated worker of {} slots, then drained", args.slots));
+    record.note(format!(
+        "running: {ended} of 1,000,000 indices ended through a simulated worker of {} slots, then drained",
+        args.slots
+    ));
     Ok(())
 }

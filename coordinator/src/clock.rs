@@ -14,7 +14,9 @@ pub fn boot_ms() -> u64 {
 /// Milliseconds since 1970-01-01 UTC.
 #[must_use]
 pub fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Stamps the entries of a leader: the state's tick at its first commit plus the boot time that went by since.

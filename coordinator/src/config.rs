@@ -62,11 +62,15 @@ pub enum ConfigError {
     BootstrapAndJoin,
     #[error("join is given without join_token_file")]
     JoinWithoutToken,
-    #[error("store.url is required when listening on {0}: workers and members elsewhere must reach the store")]
+    #[error(
+        "store.url is required when listening on {0}: workers and members elsewhere must reach the store"
+    )]
     NoStore(SocketAddr),
     #[error("store.url {0:?} is not supported: write file:///absolute/path")]
     BadStore(String),
-    #[error("refused to listen on {0} without TLS: beyond loopback anyone could read tokens and run programs")]
+    #[error(
+        "refused to listen on {0} without TLS: beyond loopback anyone could read tokens and run programs"
+    )]
     ClearText(SocketAddr),
 }
 
@@ -76,7 +80,9 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::BadAddress(_) => "for example 127.0.0.1:7070",
-            Self::UnspecifiedAdvertise(_) => "set advertise to an address of this machine that the others can reach",
+            Self::UnspecifiedAdvertise(_) => {
+                "set advertise to an address of this machine that the others can reach"
+            }
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
             Self::JoinWithoutToken => "the first member wrote DATA_DIR/join-token; name a copy of it",
             Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
@@ -98,7 +104,9 @@ impl CoordinatorConfig {
     /// [`ConfigError`], the first found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         for address in self.join.iter().chain(&self.advertise) {
-            let sound = address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            let sound = address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
             if !sound {
                 return Err(ConfigError::BadAddress(address.clone()));
             }
@@ -141,9 +149,17 @@ mod tests {
         let token = Some(PathBuf::from("t"));
         for (config, error) in [
             (CoordinatorConfig { join: vec!["h:1".into()], ..good.clone() }, ConfigError::BootstrapAndJoin),
-            (CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() }, ConfigError::JoinWithoutToken),
             (
-                CoordinatorConfig { bootstrap: false, join: vec!["h".into()], join_token_file: token, ..good.clone() },
+                CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() },
+                ConfigError::JoinWithoutToken,
+            ),
+            (
+                CoordinatorConfig {
+                    bootstrap: false,
+                    join: vec!["h".into()],
+                    join_token_file: token,
+                    ..good.clone()
+                },
                 ConfigError::BadAddress("h".into()),
             ),
             (CoordinatorConfig { listen: everywhere, ..good.clone() }, ConfigError::ClearText(everywhere)),

@@ -22,7 +22,13 @@ impl HistoryReader {
     ///
     /// # Errors
     /// The disk's; a row that can't be read.
-    pub fn visit(&self, job: JobId, task: Option<TaskNo>, index: Option<u32>, each: &mut dyn FnMut(History) -> bool) -> io::Result<()> {
+    pub fn visit(
+        &self,
+        job: JobId,
+        task: Option<TaskNo>,
+        index: Option<u32>,
+        each: &mut dyn FnMut(History) -> bool,
+    ) -> io::Result<()> {
         let (from, to) = keys::history_range(job, task, index);
         let mut bad = None;
         self.0.scan(&from, Some(&to), &mut |_, value| match rows::decode::<History>(value) {

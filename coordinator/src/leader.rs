@@ -37,15 +37,35 @@ pub type Down = Bytes;
 
 /// What reaches the leader thread.
 pub enum ToLeader {
-    Elected { term: u64, state: Box<Delta> },
+    Elected {
+        term: u64,
+        state: Box<Delta>,
+    },
     Deposed,
     Delta(Box<Delta>),
-    Opened { session: SessionId, worker: WorkerId, incarnation: Incarnation, held: Vec<Token>, down: async_mpsc::UnboundedSender<Down> },
-    Closed { session: SessionId },
-    Up { session: SessionId, up: Up },
-    Confirmed { batch: u64, ok: bool },
+    Opened {
+        session: SessionId,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+        down: async_mpsc::UnboundedSender<Down>,
+    },
+    Closed {
+        session: SessionId,
+    },
+    Up {
+        session: SessionId,
+        up: Up,
+    },
+    Confirmed {
+        batch: u64,
+        ok: bool,
+    },
     /// `replies` none: the proposal's fate is unknown.
-    Proposed { id: u64, replies: Option<Replies> },
+    Proposed {
+        id: u64,
+        replies: Option<Replies>,
+    },
     Stop,
 }
 
@@ -71,7 +91,13 @@ impl LeaderHandle {
 
     /// Opens a session whose Register was applied. When this member does not lead, `down` ends at once.
     #[must_use]
-    pub fn open(&self, worker: WorkerId, incarnation: Incarnation, held: Vec<Token>, down: async_mpsc::UnboundedSender<Down>) -> OpenSession {
+    pub fn open(
+        &self,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+        down: async_mpsc::UnboundedSender<Down>,
+    ) -> OpenSession {
         let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
         self.send(ToLeader::Opened { session, worker, incarnation, held, down });
         OpenSession { leader: self.clone(), session }
@@ -109,7 +135,10 @@ pub trait Hands: Send + 'static {
 ///
 /// # Errors
 /// The operating system's, when no thread can be made.
-pub fn spawn(receiver: mpsc::Receiver<ToLeader>, hands: impl Hands) -> std::io::Result<std::thread::JoinHandle<()>> {
+pub fn spawn(
+    receiver: mpsc::Receiver<ToLeader>,
+    hands: impl Hands,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands).run(&receiver))
 }
 
@@ -185,7 +214,9 @@ impl<H: Hands> Thread<H> {
                 Input::SessionClosed { session }
             }
             ToLeader::Up { session, .. } if !self.downs.contains_key(&session) => return,
-            ToLeader::Up { session, up: Up::Heartbeat { seq, held } } => Input::Heartbeat { session, seq, held },
+            ToLeader::Up { session, up: Up::Heartbeat { seq, held } } => {
+                Input::Heartbeat { session, seq, held }
+            }
             ToLeader::Up { session, up: Up::Reports(reports) } => Input::Reports { session, reports },
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },

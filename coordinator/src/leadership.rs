@@ -21,13 +21,22 @@ pub struct Leadership {
 
 /// Starts following; the receiver hears every change.
 #[must_use]
-pub fn follow(node: Node<CoreMachine>, clock: Arc<TermClock>, proposer: Proposer) -> watch::Receiver<Leadership> {
+pub fn follow(
+    node: Node<CoreMachine>,
+    clock: Arc<TermClock>,
+    proposer: Proposer,
+) -> watch::Receiver<Leadership> {
     let (sender, receiver) = watch::channel(Leadership::default());
     tokio::spawn(run(node, clock, proposer, sender));
     receiver
 }
 
-async fn run(node: Node<CoreMachine>, clock: Arc<TermClock>, proposer: Proposer, sender: watch::Sender<Leadership>) {
+async fn run(
+    node: Node<CoreMachine>,
+    clock: Arc<TermClock>,
+    proposer: Proposer,
+    sender: watch::Sender<Leadership>,
+) {
     let mut status = node.status();
     let mut led_term = None;
     let promoting = Arc::new(parking_lot::Mutex::new(BTreeSet::new()));
@@ -80,7 +89,12 @@ fn still_leads(node: &Node<CoreMachine>, term: u64) -> bool {
     status.role == Role::Leader && status.term == term
 }
 
-async fn promote(node: Node<CoreMachine>, id: u64, address: String, promoting: Arc<parking_lot::Mutex<BTreeSet<u64>>>) {
+async fn promote(
+    node: Node<CoreMachine>,
+    id: u64,
+    address: String,
+    promoting: Arc<parking_lot::Mutex<BTreeSet<u64>>>,
+) {
     loop {
         let attempt = async {
             node.add_learner(id, address.clone()).await?;

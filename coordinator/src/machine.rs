@@ -27,7 +27,14 @@ impl CoreMachine {
     /// An empty state that publishes to `hub` and, once [`CoreMachine::start_leading`], to `leader`.
     #[must_use]
     pub fn new(hub: Arc<Hub>, leader: LeaderHandle) -> Self {
-        Self { state: State::new(), hub, leader, leading: false, events: Vec::new(), changes: Changes::default() }
+        Self {
+            state: State::new(),
+            hub,
+            leader,
+            leading: false,
+            events: Vec::new(),
+            changes: Changes::default(),
+        }
     }
 
     /// The state after the last applied entry.
@@ -71,9 +78,17 @@ impl Machine for CoreMachine {
             self.events.extend(applied.events);
             changes.merge(applied.changes);
         }
-        let mut touched: Vec<(Vec<u8>, Option<Vec<u8>>)> =
-            changes.keys.iter().map(|key| (keys::encode(key), self.state.row(key).map(|row| rows::encode(&row)))).collect();
-        touched.extend(changes.history.iter().map(|ended| (keys::history(ended.at, ended.number), Some(rows::encode(ended)))));
+        let mut touched: Vec<(Vec<u8>, Option<Vec<u8>>)> = changes
+            .keys
+            .iter()
+            .map(|key| (keys::encode(key), self.state.row(key).map(|row| rows::encode(&row))))
+            .collect();
+        touched.extend(
+            changes
+                .history
+                .iter()
+                .map(|ended| (keys::history(ended.at, ended.number), Some(rows::encode(ended)))),
+        );
         // Only the keys and the leader's hints are needed further on.
         changes.history.clear();
         self.changes.merge(changes);
@@ -92,7 +107,9 @@ impl Machine for CoreMachine {
         let mut all = Vec::new();
         let mut bad = None;
         stored.scan(&[0], Some(&[keys::HISTORY]), &mut |key, value| {
-            let row = keys::decode(key).ok_or_else(|| "unknown kind of row".to_owned()).and_then(|k| Ok((k, rows::decode(value)?)));
+            let row = keys::decode(key)
+                .ok_or_else(|| "unknown kind of row".to_owned())
+                .and_then(|k| Ok((k, rows::decode(value)?)));
             match row {
                 Ok(pair) => all.push(pair),
                 Err(reason) => bad = Some(RestoreError::BadRow { key: key.to_vec(), reason }),
@@ -102,7 +119,8 @@ impl Machine for CoreMachine {
         if let Some(bad) = bad {
             return Err(bad);
         }
-        self.state = State::restore(all.into_iter()).map_err(|error| RestoreError::BadRow { key: Vec::new(), reason: error.to_string() })?;
+        self.state = State::restore(all.into_iter())
+            .map_err(|error| RestoreError::BadRow { key: Vec::new(), reason: error.to_string() })?;
         self.events.clear();
         self.changes = Changes::default();
         self.hub.resync();

@@ -38,7 +38,9 @@ pub fn weight(commands: &[Command]) -> usize {
         .map(|command| match command {
             Command::SubmitPart { bytes, .. } => bytes.len() + 256,
             Command::Submit { spec, .. } => spec.0.len() + 256,
-            Command::ApplyPlan { placements } => 64 + placements.iter().map(|p| 40 + 3 * p.devices.len()).sum::<usize>(),
+            Command::ApplyPlan { placements } => {
+                64 + placements.iter().map(|p| 40 + 3 * p.devices.len()).sum::<usize>()
+            }
             Command::Reports { reports, .. } => 128 + reports.len() * 160,
             Command::Register { held, spec, .. } => 1024 + held.len() * 10 + spec.devices.len() * 128,
             Command::Stop { tokens, .. } => 64 + tokens.len() * 10,
@@ -57,9 +59,15 @@ impl Proposer {
     }
 
     /// Puts commands into the queue; `done` hears the outcome. Never blocks, keeps the order.
-    pub fn enqueue(&self, commands: Vec<Command>, done: impl FnOnce(Result<Replies, ProposeError>) + Send + 'static) {
+    pub fn enqueue(
+        &self,
+        commands: Vec<Command>,
+        done: impl FnOnce(Result<Replies, ProposeError>) + Send + 'static,
+    ) {
         let bytes = weight(&commands);
-        if let Err(mpsc::error::SendError(lost)) = self.queue.send(Waiting { commands, bytes, done: Box::new(done) }) {
+        if let Err(mpsc::error::SendError(lost)) =
+            self.queue.send(Waiting { commands, bytes, done: Box::new(done) })
+        {
             (lost.done)(Err(stopped()));
         }
     }
@@ -81,7 +89,11 @@ fn stopped() -> ProposeError {
     ProposeError::Fatal { reason: "shutting down".to_owned() }
 }
 
-async fn serve(node: Node<CoreMachine>, clock: Arc<TermClock>, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+async fn serve(
+    node: Node<CoreMachine>,
+    clock: Arc<TermClock>,
+    mut waiting: mpsc::UnboundedReceiver<Waiting>,
+) {
     let mut in_flight = FuturesUnordered::new();
     // What did not fit into the last entry.
     let mut left: Option<Waiting> = None;

@@ -31,7 +31,10 @@ struct Reader {
 /// A part of an attempt's output, as a worker sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogPart {
-    Bytes { offset: u64, bytes: Bytes },
+    Bytes {
+        offset: u64,
+        bytes: Bytes,
+    },
     /// The attempt ended and all of it was sent, or all that is there when not following.
     End,
     /// The worker can't give it, e.g. because it does not know the attempt.
@@ -91,7 +94,14 @@ impl Sessions {
 
     /// Asks a worker that is connected here for an attempt's output; none when it is not connected here.
     #[must_use]
-    pub fn read_log(&self, worker: WorkerId, token: u64, stderr: bool, offset: u64, follow: bool) -> Option<LogReader> {
+    pub fn read_log(
+        &self,
+        worker: WorkerId,
+        token: u64,
+        stderr: bool,
+        offset: u64,
+        follow: bool,
+    ) -> Option<LogReader> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
         let held = self.0.held.lock();
         let send = held.get(&worker)?.send.clone();
@@ -112,7 +122,8 @@ impl Sessions {
             fits = reader.chunks.try_send(LogPart::Failed(data.error)).is_ok();
         } else {
             if !data.bytes.is_empty() {
-                fits = reader.chunks.try_send(LogPart::Bytes { offset: data.offset, bytes: data.bytes }).is_ok();
+                fits =
+                    reader.chunks.try_send(LogPart::Bytes { offset: data.offset, bytes: data.bytes }).is_ok();
             }
             if fits && data.end {
                 fits = reader.chunks.try_send(LogPart::End).is_ok();
@@ -159,7 +170,10 @@ mod tests {
         let seat = sessions.sit(WorkerId(1), send);
         assert!(sessions.read_log(WorkerId(2), 5, false, 0, true).is_none());
         let mut reader = sessions.read_log(WorkerId(1), 5, false, 0, true).expect("connected");
-        let Some(Ok(MemberMessage { kind: Some(member_message::Kind::Log(request)) })) = sent.recv().await else { panic!("no request") };
+        let Some(Ok(MemberMessage { kind: Some(member_message::Kind::Log(request)) })) = sent.recv().await
+        else {
+            panic!("no request")
+        };
         let bytes = Bytes::from_static(b"hi");
         sessions.on_log(LogData { id: request.id, offset: 0, bytes: bytes.clone(), ..LogData::default() });
         assert_eq!(reader.next().await, Some(LogPart::Bytes { offset: 0, bytes }));

@@ -79,11 +79,19 @@ impl StartError {
             Self::Channel(error) => error.hint(),
             Self::Storage(error) | Self::Raft(raft::StartError::Storage(error)) => error.hint(),
             Self::Listen { .. } => "is another coordinator running there? choose another --listen",
-            Self::Secret(SecretError::OtherCluster { .. }) => "use an empty data directory to join another cluster",
-            Self::Secret(SecretError::NotAJoinToken(_)) => "name the file join-token that the first member wrote",
+            Self::Secret(SecretError::OtherCluster { .. }) => {
+                "use an empty data directory to join another cluster"
+            }
+            Self::Secret(SecretError::NotAJoinToken(_)) => {
+                "name the file join-token that the first member wrote"
+            }
             Self::Secret(_) => "check that the data directory exists, is writable and belongs to you",
-            Self::Store(_) => "store.url must be a directory that this machine can write: file:///absolute/path",
-            Self::Fresh(_) => "give --bootstrap for the first member of a cluster, --join and --join-token-file for others",
+            Self::Store(_) => {
+                "store.url must be a directory that this machine can write: file:///absolute/path"
+            }
+            Self::Fresh(_) => {
+                "give --bootstrap for the first member of a cluster, --join and --join-token-file for others"
+            }
             Self::Join(_) => "is a member running there, and is the join token younger than an hour?",
             Self::Raft(_) | Self::Membership(_) | Self::Thread(_) | Self::Serve(_) => "see the log above",
         }
@@ -181,7 +189,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let server = listen(config.listen, config.tls.as_ref())?;
     // 2. The port.
     let listener = bind(config.listen).await?;
-    let address = listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+    let address =
+        listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
     let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
     // 3. Who this is.
     let dir = absolute(&config.data_dir);
@@ -205,11 +214,22 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     // 5. The leader's side.
     let clock = Arc::new(TermClock::default());
     let proposer = Proposer::start(node.clone(), clock.clone());
-    let hands = Shell { proposer: proposer.clone(), node: node.clone(), leader: leader.clone(), runtime: tokio::runtime::Handle::current() };
+    let hands = Shell {
+        proposer: proposer.clone(),
+        node: node.clone(),
+        leader: leader.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    };
     let thread = leader::spawn(inputs, hands).map_err(StartError::Thread)?;
     let leadership = leadership::follow(node.clone(), clock, proposer.clone());
     // 6. The services.
-    let forward = Forward::new(node.clone(), proposer, Peers::new(&member_token, config.tls.clone()), leadership, member);
+    let forward = Forward::new(
+        node.clone(),
+        proposer,
+        Peers::new(&member_token, config.tls.clone()),
+        leadership,
+        member,
+    );
     let gate = Gate::new(secrets.cluster.clone());
     let sessions = Sessions::default();
     let service = Service {
@@ -332,7 +352,10 @@ async fn identify(config: &CoordinatorConfig, dir: &Path, advertised: &str) -> R
     let token = read_token(token_file)?;
     let reply = join(config, &token, advertised).await?;
     let bad = || StartError::Join("the cluster answered without its secret".to_owned());
-    let secrets = Secrets { cluster: ClusterSecret::from_hex(&reply.cluster_secret).ok_or_else(bad)?, cluster_id: reply.cluster_id };
+    let secrets = Secrets {
+        cluster: ClusterSecret::from_hex(&reply.cluster_secret).ok_or_else(bad)?,
+        cluster_id: reply.cluster_id,
+    };
     let store_url = given.unwrap_or(reply.store_url);
     secrets.store(dir)?;
     write_private(&dir.join("store-url"), &store_url)?;
@@ -340,7 +363,11 @@ async fn identify(config: &CoordinatorConfig, dir: &Path, advertised: &str) -> R
     Ok(Identity { secrets, member: reply.member, store_url })
 }
 
-async fn join(config: &CoordinatorConfig, token: &str, advertised: &str) -> Result<muster_proto::member::JoinMemberReply, StartError> {
+async fn join(
+    config: &CoordinatorConfig,
+    token: &str,
+    advertised: &str,
+) -> Result<muster_proto::member::JoinMemberReply, StartError> {
     let deadline = Instant::now() + JOIN_WITHIN;
     loop {
         let mut last = String::new();
@@ -375,7 +402,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             // A coordinator that was just killed: its port is free in a moment.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline && !answers(address).await => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && Instant::now() < deadline
+                    && !answers(address).await =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => return Err(StartError::Listen { address, error }),
@@ -384,10 +415,16 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 async fn answers(address: SocketAddr) -> bool {
-    matches!(tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(address)).await, Ok(Ok(_)))
+    matches!(
+        tokio::time::timeout(Duration::from_millis(500), tokio::net::TcpStream::connect(address)).await,
+        Ok(Ok(_))
+    )
 }
 
-async fn start_node(config: raft::Config, machine: Arc<RwLock<CoreMachine>>) -> Result<Node<CoreMachine>, StartError> {
+async fn start_node(
+    config: raft::Config,
+    machine: Arc<RwLock<CoreMachine>>,
+) -> Result<Node<CoreMachine>, StartError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
         match Node::start(config.clone(), machine.clone()).await {

@@ -8,11 +8,15 @@ use muster_core::model::attempt::Outcome;
 use muster_core::model::worker::WorkerSpec;
 use muster_core::view_doc::{ClusterDoc, JobDoc, JobsDoc, WorkersDoc};
 use muster_proto::api::api_client::ApiClient;
-use muster_proto::api::{GetRequest, ListJobsRequest, ListRequest, LogsRequest, Mutation, SubmitPart, SubmitReply, WatchRequest};
+use muster_proto::api::{
+    GetRequest, ListJobsRequest, ListRequest, LogsRequest, Mutation, SubmitPart, SubmitReply, WatchRequest,
+};
 use muster_proto::channel::{Bearer, dial_lazy};
 use muster_proto::convert::{pack, unpack};
 use muster_proto::worker::worker_api_client::WorkerApiClient;
-use muster_proto::worker::{Heartbeat, JoinRequest, LogData, Register, Reports, WorkerMessage, member_message, worker_message};
+use muster_proto::worker::{
+    Heartbeat, JoinRequest, LogData, Register, Reports, WorkerMessage, member_message, worker_message,
+};
 use std::path::Path;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -37,7 +41,11 @@ fn client(member: &Running) -> Client {
 }
 
 async fn submit(client: &mut Client, id: &str, job: &str) -> Result<SubmitReply, tonic::Status> {
-    let part = SubmitPart { request_id: id.into(), job: Bytes::copy_from_slice(job.as_bytes()), ..SubmitPart::default() };
+    let part = SubmitPart {
+        request_id: id.into(),
+        job: Bytes::copy_from_slice(job.as_bytes()),
+        ..SubmitPart::default()
+    };
     Ok(client.submit(tokio_stream::iter([part])).await?.into_inner())
 }
 
@@ -57,9 +65,20 @@ async fn play_worker(member: &Running, join_token: &str, code: i32) -> tokio::ta
     let mut client = WorkerApiClient::with_interceptor(channel, Bearer::new(&joined.token));
     let (send, receive) = mpsc::unbounded_channel();
     let say = move |kind| send.send(WorkerMessage { kind: Some(kind) }).expect("session");
-    let spec = WorkerSpec { name: "w1".into(), cpu_milli: 4_000, memory: 1 << 30, disk: 1 << 30, ..WorkerSpec::default() };
-    say(worker_message::Kind::Register(Register { spec: pack(&spec), incarnation: "i1".into(), held: vec![] }));
-    let mut inbound = client.session(UnboundedReceiverStream::new(receive)).await.expect("session").into_inner();
+    let spec = WorkerSpec {
+        name: "w1".into(),
+        cpu_milli: 4_000,
+        memory: 1 << 30,
+        disk: 1 << 30,
+        ..WorkerSpec::default()
+    };
+    say(worker_message::Kind::Register(Register {
+        spec: pack(&spec),
+        incarnation: "i1".into(),
+        held: vec![],
+    }));
+    let mut inbound =
+        client.session(UnboundedReceiverStream::new(receive)).await.expect("session").into_inner();
     tokio::spawn(async move {
         let mut seq = 0;
         while let Ok(Some(message)) = inbound.message().await {
@@ -69,9 +88,14 @@ async fn play_worker(member: &Running, join_token: &str, code: i32) -> tokio::ta
                     say(worker_message::Kind::Heartbeat(Heartbeat { seq, held: vec![] }));
                 }
                 Some(member_message::Kind::Instructions(packed)) => {
-                    for instruction in unpack::<Vec<Instruction>>(&packed.instructions).expect("instructions") {
+                    for instruction in unpack::<Vec<Instruction>>(&packed.instructions).expect("instructions")
+                    {
                         if let Instruction::Start(order) = instruction {
-                            let ended = ReportKind::Ended { outcome: Outcome::Exit(code), artifacts: vec![], ran_ms: 1 };
+                            let ended = ReportKind::Ended {
+                                outcome: Outcome::Exit(code),
+                                artifacts: vec![],
+                                ran_ms: 1,
+                            };
                             for kind in [ReportKind::Running, ended] {
                                 let reports = vec![Report { token: order.token, at: order.at, kind }];
                                 say(worker_message::Kind::Reports(Reports { reports: pack(&reports) }));
@@ -81,7 +105,13 @@ async fn play_worker(member: &Running, join_token: &str, code: i32) -> tokio::ta
                 }
                 Some(member_message::Kind::Log(log)) if !log.cancel => {
                     let bytes = if log.stderr { Bytes::new() } else { Bytes::from_static(b"hi\n") };
-                    say(worker_message::Kind::Log(LogData { id: log.id, offset: 0, bytes, end: true, ..LogData::default() }));
+                    say(worker_message::Kind::Log(LogData {
+                        id: log.id,
+                        offset: 0,
+                        bytes,
+                        end: true,
+                        ..LogData::default()
+                    }));
                 }
                 _ => {}
             }
@@ -115,7 +145,10 @@ async fn a_job_runs_its_output_is_followed_and_a_restart_forgets_nothing() {
     let json = user.get_job(GetRequest { id: "1".into() }).await.expect("show").into_inner().json;
     let doc: JobDoc = serde_json::from_str(&json).expect("document");
     let attempt = &doc.tasks[0].attempts[0];
-    assert_eq!((attempt.cause.as_deref(), attempt.worker.as_str(), attempt.number), (Some("exit(7)"), "w1", 1));
+    assert_eq!(
+        (attempt.cause.as_deref(), attempt.worker.as_str(), attempt.number),
+        (Some("exit(7)"), "w1", 1)
+    );
 
     // The same request id is the same job; another payload under it is refused.
     assert_eq!(submit(&mut user, "r1", HELLO).await.expect("again").job, 1);
@@ -125,7 +158,11 @@ async fn a_job_runs_its_output_is_followed_and_a_restart_forgets_nothing() {
     let large = HELLO.replace("\"run\"", "\"resources\": {\"cpus\": 16}, \"run\"");
     let impossible = submit(&mut user, "r2", &large).await.expect_err("impossible");
     assert_eq!(impossible.metadata().get("muster-code").expect("code"), "RESOURCE_IMPOSSIBLE");
-    assert!(impossible.message().contains("\"say\" asks for 16 cpus; the largest worker, \"w1\", has 4"), "{}", impossible.message());
+    assert!(
+        impossible.message().contains("\"say\" asks for 16 cpus; the largest worker, \"w1\", has 4"),
+        "{}",
+        impossible.message()
+    );
     // Default deny.
     let channel = dial_lazy(&member.advertised, None).expect("address");
     for token in ["", "wrong", join_token.trim()] {
@@ -143,8 +180,18 @@ async fn a_job_runs_its_output_is_followed_and_a_restart_forgets_nothing() {
     let json = user.list_workers(ListRequest {}).await.expect("workers").into_inner().json;
     let workers: WorkersDoc = serde_json::from_str(&json).expect("document");
     assert_eq!(workers.workers[0].name, "w1");
-    assert_eq!(user.cancel(Mutation { target: "2.say".into(), ..Mutation::default() }).await.expect("cancel").into_inner().indices, 1);
-    let unknown = user.cancel(Mutation { target: "2.nothing".into(), ..Mutation::default() }).await.expect_err("unknown");
+    assert_eq!(
+        user.cancel(Mutation { target: "2.say".into(), ..Mutation::default() })
+            .await
+            .expect("cancel")
+            .into_inner()
+            .indices,
+        1
+    );
+    let unknown = user
+        .cancel(Mutation { target: "2.nothing".into(), ..Mutation::default() })
+        .await
+        .expect_err("unknown");
     assert_eq!(unknown.metadata().get("muster-code").expect("code"), "TASK_NOT_FOUND");
     member.stop().await;
 }
@@ -165,7 +212,10 @@ async fn three_members_take_any_call_and_outlive_their_leader() {
         assert_eq!(member.member, n);
         members.push(member);
         let mut status = members[0].node_status();
-        status.wait_for(|s| s.members.iter().filter(|m| m.voter).count() as u64 == n).await.expect("promoted");
+        status
+            .wait_for(|s| s.members.iter().filter(|m| m.voter).count() as u64 == n)
+            .await
+            .expect("promoted");
     }
     // A follower carries a write to the leader and reads it back; a worker's session is relayed.
     let join_token = std::fs::read_to_string(dir.path().join("c1/join-token")).expect("token");
@@ -208,7 +258,8 @@ async fn a_directory_of_another_cluster_is_refused() {
     };
     let error = start(config).await.err().expect("refused");
     assert!(error.to_string().contains("belongs to cluster"), "{error}");
-    let fresh = CoordinatorConfig { bootstrap: false, data_dir: dir.path().join("fresh"), ..first(dir.path()) };
+    let fresh =
+        CoordinatorConfig { bootstrap: false, data_dir: dir.path().join("fresh"), ..first(dir.path()) };
     let error = start(fresh).await.err().expect("refused");
     assert!(error.hint().contains("--bootstrap"), "{error}");
     foreign.stop().await;

@@ -32,7 +32,10 @@ impl Store {
     /// # Errors
     /// Another scheme; a directory that can't be made.
     pub fn open(url: &str) -> Result<Self, StoreError> {
-        let path = url.strip_prefix("file://").filter(|path| path.starts_with('/')).ok_or_else(|| StoreError::BadUrl(url.to_owned()))?;
+        let path = url
+            .strip_prefix("file://")
+            .filter(|path| path.starts_with('/'))
+            .ok_or_else(|| StoreError::BadUrl(url.to_owned()))?;
         let path = PathBuf::from(path);
         std::fs::create_dir_all(&path).map_err(|error| StoreError::Unusable { path: path.clone(), error })?;
         // Blobs are durable before the job that names them is.
@@ -100,7 +103,10 @@ mod tests {
         assert_eq!(id, BlobId::of(b"hello"));
         assert!(store.has(id).await.expect("has"));
         assert!(!store.has(BlobId::of(b"other")).await.expect("has"));
-        assert_eq!(store.read_from(&id.store_key(), 2).await.expect("read"), Some(Bytes::from_static(b"llo")));
+        assert_eq!(
+            store.read_from(&id.store_key(), 2).await.expect("read"),
+            Some(Bytes::from_static(b"llo"))
+        );
         assert_eq!(store.read_from(&id.store_key(), 9).await.expect("read"), Some(Bytes::new()));
         assert_eq!(store.read_from("logs/1/0/0/1.stdout", 0).await.expect("read"), None);
     }

@@ -53,8 +53,13 @@ impl Watcher {
 
 fn job_of(event: &Event) -> Option<JobId> {
     match event {
-        Event::JobSubmitted { job } | Event::TaskReady { job, .. } | Event::TaskFinished { job, .. } | Event::JobFinished { job } => Some(*job),
-        Event::AttemptPlaced { at, .. } | Event::AttemptRunning { at, .. } | Event::AttemptEnded { at, .. } => Some(at.job),
+        Event::JobSubmitted { job }
+        | Event::TaskReady { job, .. }
+        | Event::TaskFinished { job, .. }
+        | Event::JobFinished { job } => Some(*job),
+        Event::AttemptPlaced { at, .. }
+        | Event::AttemptRunning { at, .. }
+        | Event::AttemptEnded { at, .. } => Some(at.job),
         Event::WorkerChanged { .. } => None,
     }
 }
@@ -115,7 +120,8 @@ mod tests {
     async fn only_watchers_of_the_job_are_woken() {
         let hub = Hub::default();
         let (mut one, mut two) = (hub.watch(JobId(1)), hub.watch(JobId(2)));
-        let changes = Changes { keys: BTreeSet::from([Key::Job(JobId(1)), Key::Job(JobId(3))]), ..Changes::default() };
+        let changes =
+            Changes { keys: BTreeSet::from([Key::Job(JobId(1)), Key::Job(JobId(3))]), ..Changes::default() };
         hub.publish(vec![Event::JobFinished { job: JobId(1) }], &changes);
         assert!(matches!(one.next().await, Change::Event(Event::JobFinished { job: JobId(1) })));
         assert!(matches!(one.next().await, Change::Touched));

@@ -34,7 +34,9 @@ pub struct Tls {
 pub enum ChannelError {
     #[error("{address:?} is not an address: write host:port")]
     BadAddress { address: String },
-    #[error("refused to listen on {address} without TLS: beyond loopback anyone could read tokens and run programs")]
+    #[error(
+        "refused to listen on {address} without TLS: beyond loopback anyone could read tokens and run programs"
+    )]
     ClearTextBeyondLoopback { address: SocketAddr },
     #[error("cannot read {file}: {error}")]
     Unreadable { file: PathBuf, error: std::io::Error },
@@ -50,9 +52,15 @@ impl ChannelError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::BadAddress { .. } => "for example 127.0.0.1:7070",
-            Self::ClearTextBeyondLoopback { .. } => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
-            Self::Unreadable { .. } | Self::BadCertificates(_) => "check the files named in the tls section (PEM)",
-            Self::Unreachable { .. } => "is a coordinator running there? `muster dev` starts one; `muster context list` shows addresses",
+            Self::ClearTextBeyondLoopback { .. } => {
+                "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1"
+            }
+            Self::Unreadable { .. } | Self::BadCertificates(_) => {
+                "check the files named in the tls section (PEM)"
+            }
+            Self::Unreachable { .. } => {
+                "is a coordinator running there? `muster dev` starts one; `muster context list` shows addresses"
+            }
         }
     }
 }
@@ -84,7 +92,11 @@ fn endpoint(address: &str, tls: Option<&Tls>) -> Result<Endpoint, ChannelError> 
     let scheme = if tls.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
         .ok()
-        .filter(|_| address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()))
+        .filter(|_| {
+            address
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        })
         .ok_or_else(|| ChannelError::BadAddress { address: address.to_owned() })?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)

@@ -65,7 +65,9 @@ impl Cluster {
         let store = format!("file://{}", self.path("store"));
         let data = self.path(&format!("c{}", n + 1));
         let mut args: Vec<String> =
-            ["coordinator", "--data-dir", &data, "--listen", &address, "--store-url", &store].map(String::from).to_vec();
+            ["coordinator", "--data-dir", &data, "--listen", &address, "--store-url", &store]
+                .map(String::from)
+                .to_vec();
         if n == 0 {
             args.push("--bootstrap".to_owned());
         } else {
@@ -76,7 +78,8 @@ impl Cluster {
         self.members.push(Member { args, address, process });
         until(&format!("member {}", n + 1), UP, || {
             let status = self.status()?;
-            let there = status["members"].as_array().map_or(0, Vec::len) == n + 1 && status["leader"].is_u64();
+            let there =
+                status["members"].as_array().map_or(0, Vec::len) == n + 1 && status["leader"].is_u64();
             there.then_some(()).ok_or(status.to_string() + &self.logs())
         });
     }
@@ -108,7 +111,8 @@ impl Cluster {
     pub fn wait_workers(&self, n: usize) {
         until(&format!("{n} ready workers"), UP, || {
             let doc = self.cli.json(&["workers"])?;
-            let ready = doc["workers"].as_array().map_or(0, |w| w.iter().filter(|w| w["state"] == "ready").count());
+            let ready =
+                doc["workers"].as_array().map_or(0, |w| w.iter().filter(|w| w["state"] == "ready").count());
             (ready == n).then_some(()).ok_or(doc.to_string() + &self.logs())
         });
     }
@@ -131,7 +135,11 @@ impl Cluster {
             let status = self.status()?;
             let id = status["leader"].as_u64().ok_or("no leader")?;
             let members = status["members"].as_array().ok_or("no members")?;
-            let address = members.iter().find(|m| m["id"] == id).map(|m| m["address"].clone()).ok_or("unknown leader")?;
+            let address = members
+                .iter()
+                .find(|m| m["id"] == id)
+                .map(|m| m["address"].clone())
+                .ok_or("unknown leader")?;
             let at = self.members.iter().position(|m| address == m.address.as_str()).ok_or("not ours")?;
             let process = self.members[at].process.as_ref().ok_or_else(|| "it was killed".to_owned())?;
             Ok::<_, String>((at, Pid::from_raw(process.id().cast_signed())))
@@ -213,9 +221,11 @@ impl Cluster {
     #[must_use]
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        let names = (1..=self.members.len()).map(|n| format!("c{n}")).chain(self.workers.iter().map(|w| w.0.clone()));
+        let names =
+            (1..=self.members.len()).map(|n| format!("c{n}")).chain(self.workers.iter().map(|w| w.0.clone()));
         for name in names {
-            let log = std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();
             let lines: Vec<&str> = log.lines().rev().take(8).collect();
             text += &format!("\n--- {name}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }

@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 #[must_use]
 pub fn binary() -> PathBuf {
     let given = std::env::var_os("MUSTER_BIN").map(PathBuf::from);
-    let path = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/muster"));
+    let path =
+        given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/muster"));
     assert!(path.exists(), "{} is not there: run `make build`, or set MUSTER_BIN", path.display());
     path
 }
@@ -80,7 +81,8 @@ impl Cli {
         if ran.code != Some(0) {
             return Err(format!("{args:?} exited with {:?}: {}{}", ran.code, ran.stdout, ran.stderr));
         }
-        serde_json::from_str(&ran.stdout).map_err(|e| format!("{args:?} printed no JSON ({e}): {}", ran.stdout))
+        serde_json::from_str(&ran.stdout)
+            .map_err(|e| format!("{args:?} printed no JSON ({e}): {}", ran.stdout))
     }
 
     /// Starts a daemon whose output goes to `log`.

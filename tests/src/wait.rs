@@ -12,7 +12,9 @@ pub fn until<T, E: Debug>(what: &str, limit: Duration, mut probe: impl FnMut() -
     loop {
         match probe() {
             Ok(value) => return value,
-            Err(seen) if start.elapsed() > limit => panic!("waited {limit:?} for {what}; last seen: {seen:?}"),
+            Err(seen) if start.elapsed() > limit => {
+                panic!("waited {limit:?} for {what}; last seen: {seen:?}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }

@@ -130,7 +130,9 @@ impl WorkerConfig {
         if self.join.is_empty() {
             return Err(ConfigError::NoMember);
         }
-        let is_address = |a: &str| a.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let is_address = |a: &str| {
+            a.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
         if let Some(bad) = self.join.iter().find(|a| !is_address(a)) {
             return Err(ConfigError::Address(bad.clone()));
         }

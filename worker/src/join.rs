@@ -60,7 +60,9 @@ impl JoinError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoToken => "set `join_token_file`, or give --join-token-file",
-            Self::Refused { .. } => "is the join token still good? `muster token create --role worker` makes a new one",
+            Self::Refused { .. } => {
+                "is the join token still good? `muster token create --role worker` makes a new one"
+            }
             Self::OtherName { .. } => "give every worker a data directory of its own",
             Self::Newer { .. } => "upgrade this program",
             Self::Channel(error) => error.hint(),
@@ -76,9 +78,11 @@ impl JoinError {
 pub async fn identity(config: &WorkerConfig) -> Result<Identity, JoinError> {
     if let Some(identity) = load(&config.data_dir)? {
         return match &config.name {
-            Some(name) if *name != identity.name => {
-                Err(JoinError::OtherName { dir: config.data_dir.clone(), is: identity.name, asked: name.clone() })
-            }
+            Some(name) if *name != identity.name => Err(JoinError::OtherName {
+                dir: config.data_dir.clone(),
+                is: identity.name,
+                asked: name.clone(),
+            }),
             _ => Ok(identity),
         };
     }
@@ -94,7 +98,9 @@ pub async fn identity(config: &WorkerConfig) -> Result<Identity, JoinError> {
                     tracing::info!(%member, name, cluster = identity.cluster_id, "joined");
                     return Ok(identity);
                 }
-                Err(error @ (JoinError::Channel(ChannelError::Unreachable { .. }) | JoinError::NotNow { .. })) => {
+                Err(
+                    error @ (JoinError::Channel(ChannelError::Unreachable { .. }) | JoinError::NotNow { .. }),
+                ) => {
                     tracing::warn!(%error, "could not join yet");
                 }
                 Err(error) => return Err(error),
@@ -151,7 +157,10 @@ async fn ask(member: &str, config: &WorkerConfig, name: &str, token: &str) -> Re
         Ok(Ok(reply)) => reply.into_inner(),
         Ok(Err(status)) if is_passing(&status) => return Err(unanswered(member, &status)),
         Ok(Err(status)) => {
-            return Err(JoinError::Refused { member: member.to_owned(), reason: status.message().to_owned() });
+            return Err(JoinError::Refused {
+                member: member.to_owned(),
+                reason: status.message().to_owned(),
+            });
         }
         Err(_) => return Err(unanswered(member, &tonic::Status::deadline_exceeded("no answer in 10 s"))),
     };
@@ -167,8 +176,13 @@ async fn ask(member: &str, config: &WorkerConfig, name: &str, token: &str) -> Re
 
 /// No leader yet, or a member that goes: the next one, or the same one later.
 fn is_passing(status: &tonic::Status) -> bool {
-    use tonic::Code::{Aborted, Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
-    matches!(status.code(), Aborted | Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown)
+    use tonic::Code::{
+        Aborted, Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown,
+    };
+    matches!(
+        status.code(),
+        Aborted | Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown
+    )
 }
 
 fn unanswered(member: &str, status: &tonic::Status) -> JoinError {

@@ -22,7 +22,13 @@ pub struct LogFile {
 }
 
 /// Answers `request`: what is there, and with follow what comes, until `ended` (the attempt is over and its logs are complete) or `cancelled`.
-pub async fn serve(request: LogRequest, file: LogFile, ended: CancellationToken, cancelled: CancellationToken, out: Sender<WorkerMessage>) {
+pub async fn serve(
+    request: LogRequest,
+    file: LogFile,
+    ended: CancellationToken,
+    cancelled: CancellationToken,
+    out: Sender<WorkerMessage>,
+) {
     let work = async {
         let mut offset = request.offset;
         loop {
@@ -33,12 +39,22 @@ pub async fn serve(request: LogRequest, file: LogFile, ended: CancellationToken,
                 Ok(None) => return,
                 Err(error) => {
                     let error = format!("cannot read {}: {error}", file.path.display());
-                    let _ = out.send(message(LogData { id: request.id, offset, end: true, error, ..LogData::default() })).await;
+                    let _ = out
+                        .send(message(LogData {
+                            id: request.id,
+                            offset,
+                            end: true,
+                            error,
+                            ..LogData::default()
+                        }))
+                        .await;
                     return;
                 }
             };
             if last {
-                let _ = out.send(message(LogData { id: request.id, offset, end: true, ..LogData::default() })).await;
+                let _ = out
+                    .send(message(LogData { id: request.id, offset, end: true, ..LogData::default() }))
+                    .await;
                 return;
             }
             tokio::select! {
@@ -61,14 +77,20 @@ pub fn absent(request: &LogRequest) -> Up {
 }
 
 /// Sends what is there now. `None`: nobody listens.
-async fn send_all(request: &LogRequest, file: &LogFile, mut offset: u64, out: &Sender<WorkerMessage>) -> std::io::Result<Option<u64>> {
+async fn send_all(
+    request: &LogRequest,
+    file: &LogFile,
+    mut offset: u64,
+    out: &Sender<WorkerMessage>,
+) -> std::io::Result<Option<u64>> {
     loop {
         let chunk: Chunk = read(&file.path, file.cap, offset, PIECE_BYTES)?;
         if chunk.bytes.is_empty() {
             return Ok(Some(offset));
         }
         offset = chunk.next();
-        let data = LogData { id: request.id, offset: chunk.offset, bytes: chunk.bytes.into(), ..LogData::default() };
+        let data =
+            LogData { id: request.id, offset: chunk.offset, bytes: chunk.bytes.into(), ..LogData::default() };
         if out.send(message(data)).await.is_err() {
             return Ok(None);
         }
@@ -96,13 +118,21 @@ mod tests {
             let (out, incoming) = channel(64);
             let (ended, cancelled) = (CancellationToken::new(), CancellationToken::new());
             let request = LogRequest { id: 9, token: 1, offset, follow, ..LogRequest::default() };
-            tokio::spawn(serve(request, LogFile { path, cap: 1 << 20 }, ended.clone(), cancelled.clone(), out));
+            tokio::spawn(serve(
+                request,
+                LogFile { path, cap: 1 << 20 },
+                ended.clone(),
+                cancelled.clone(),
+                out,
+            ));
             Self { incoming, ended, cancelled }
         }
 
         async fn next(&mut self) -> Option<(u64, String, bool)> {
             match self.incoming.recv().await?.kind? {
-                Up::Log(data) => Some((data.offset, String::from_utf8_lossy(&data.bytes).into_owned(), data.end)),
+                Up::Log(data) => {
+                    Some((data.offset, String::from_utf8_lossy(&data.bytes).into_owned(), data.end))
+                }
                 _ => None,
             }
         }

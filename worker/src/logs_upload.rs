@@ -26,8 +26,12 @@ pub struct AttemptLogs {
 
 impl AttemptLogs {
     pub fn new(at: IndexRef, number: u32, dirs: &AttemptDirs, cap: u64) -> Self {
-        let stream = |path, name| (LogFile { path, cap }, log_key(at.job.0, at.task.0, at.index, number, name));
-        Self { streams: [stream(dirs.stdout(), "stdout"), stream(dirs.stderr(), "stderr")], sent: Default::default() }
+        let stream =
+            |path, name| (LogFile { path, cap }, log_key(at.job.0, at.task.0, at.index, number, name));
+        Self {
+            streams: [stream(dirs.stdout(), "stdout"), stream(dirs.stderr(), "stderr")],
+            sent: Default::default(),
+        }
     }
 
     /// The file of one stream.
@@ -69,7 +73,9 @@ impl AttemptLogs {
                         *sent = length;
                         break;
                     }
-                    Err(error) if left == 0 => tracing::error!(key, %error, "a log was not copied to the store"),
+                    Err(error) if left == 0 => {
+                        tracing::error!(key, %error, "a log was not copied to the store")
+                    }
                     Err(_) => tokio::time::sleep(pause).await,
                 }
                 pause *= 2;
@@ -99,7 +105,9 @@ fn read_whole(file: &LogFile) -> io::Result<(Vec<u8>, u64)> {
             return Ok((bytes, offset));
         }
         if chunk.skipped > 0 {
-            bytes.extend_from_slice(format!("\n[muster: {} bytes of output were dropped here]\n", chunk.skipped).as_bytes());
+            bytes.extend_from_slice(
+                format!("\n[muster: {} bytes of output were dropped here]\n", chunk.skipped).as_bytes(),
+            );
         }
         offset = chunk.next();
         bytes.extend_from_slice(&chunk.bytes);

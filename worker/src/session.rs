@@ -3,7 +3,9 @@
 use muster_proto::channel::{Bearer, ChannelError, Tls, dial};
 use muster_proto::worker::worker_api_client::WorkerApiClient;
 use muster_proto::worker::worker_message::Kind as Up;
-use muster_proto::worker::{MemberMessage, Register, Registered, WorkerMessage, member_message::Kind as Down};
+use muster_proto::worker::{
+    MemberMessage, Register, Registered, WorkerMessage, member_message::Kind as Down,
+};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use std::collections::BTreeSet;
@@ -42,7 +44,10 @@ impl SessionError {
         match self {
             Self::Refused(_) => true,
             Self::Status(status) => {
-                matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::PermissionDenied | tonic::Code::Unimplemented)
+                matches!(
+                    status.code(),
+                    tonic::Code::Unauthenticated | tonic::Code::PermissionDenied | tonic::Code::Unimplemented
+                )
             }
             Self::Channel(_) | Self::Silent | Self::Ended => false,
         }
@@ -76,7 +81,12 @@ impl Outbox {
 ///
 /// # Errors
 /// Nobody answers there, or it refuses.
-pub async fn open(member: String, token: String, tls: Option<Tls>, register: Register) -> Result<Session, SessionError> {
+pub async fn open(
+    member: String,
+    token: String,
+    tls: Option<Tls>,
+    register: Register,
+) -> Result<Session, SessionError> {
     let connection = dial(&member, tls.as_ref()).await?;
     let mut client = WorkerApiClient::with_interceptor(connection, Bearer::new(&token));
     let (control, control_queue) = unbounded_channel();
@@ -98,7 +108,8 @@ pub async fn open(member: String, token: String, tls: Option<Tls>, register: Reg
             _ => Err(SessionError::Ended),
         }
     };
-    let (registered, incoming) = tokio::time::timeout(REGISTER_TIMEOUT, registration).await.map_err(|_| SessionError::Silent)??;
+    let (registered, incoming) =
+        tokio::time::timeout(REGISTER_TIMEOUT, registration).await.map_err(|_| SessionError::Silent)??;
     Ok(Session { member, registered, outbox, incoming })
 }
 
@@ -112,7 +123,11 @@ pub struct Members {
 
 impl Members {
     pub fn new(all: impl IntoIterator<Item = String>) -> Self {
-        Self { all: all.into_iter().filter(|m| !m.is_empty()).collect(), round: Vec::new(), pause: RETRY_FIRST }
+        Self {
+            all: all.into_iter().filter(|m| !m.is_empty()).collect(),
+            round: Vec::new(),
+            pause: RETRY_FIRST,
+        }
     }
 
     /// The members that the coordinator named; those of the configuration stay.

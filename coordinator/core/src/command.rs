@@ -54,35 +54,91 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReportKind {
     Running,
-    Ended { outcome: Outcome, artifacts: Vec<Artifact>, /** How long it ran, ms. */ ran_ms: u64 },
+    Ended {
+        outcome: Outcome,
+        artifacts: Vec<Artifact>,
+        /** How long it ran, ms. */
+        ran_ms: u64,
+    },
 }
 
 /// What may be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A part of a submission larger than one entry; parts are joined in order by the `Submit` that names their count.
-    SubmitPart { request: Request, part: u32, bytes: Vec<u8> },
+    SubmitPart {
+        request: Request,
+        part: u32,
+        bytes: Vec<u8>,
+    },
     /// A new job. `parts` > 0: the spec is the staged parts of this request, joined.
-    Submit { request: Request, spec: SpecBytes, parts: u32 },
-    Cancel { request: Request, target: Target },
-    Hold { request: Request, target: Target },
-    Release { request: Request, target: Target },
+    Submit {
+        request: Request,
+        spec: SpecBytes,
+        parts: u32,
+    },
+    Cancel {
+        request: Request,
+        target: Target,
+    },
+    Hold {
+        request: Request,
+        target: Target,
+    },
+    Release {
+        request: Request,
+        target: Target,
+    },
     /// Failed, skipped and cancelled indices of the job become waiting again.
-    Rerun { request: Request, target: Target },
+    Rerun {
+        request: Request,
+        target: Target,
+    },
     /// The leader's verdict on a task's `when:`.
-    ResolveWhen { job: JobId, task: TaskNo, run: bool, reason: String },
+    ResolveWhen {
+        job: JobId,
+        task: TaskNo,
+        run: bool,
+        reason: String,
+    },
     /// All placements of one scheduling cycle; each is checked again.
-    ApplyPlan { placements: Vec<Placement> },
+    ApplyPlan {
+        placements: Vec<Placement>,
+    },
     /// What a worker reported since the last proposal.
-    Reports { worker: WorkerId, incarnation: Incarnation, reports: Vec<Report> },
+    Reports {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        reports: Vec<Report>,
+    },
     /// A worker registers: a new one, one that returns, or a new incarnation, whose predecessor's leases end `lost`.
-    Register { spec: WorkerSpec, incarnation: Incarnation, held: Vec<Token> },
+    Register {
+        spec: WorkerSpec,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+    },
     /// The leader's lease timer of this worker ran out.
-    LoseWorker { worker: WorkerId, incarnation: Incarnation },
+    LoseWorker {
+        worker: WorkerId,
+        incarnation: Incarnation,
+    },
     /// Attempts whose time is up.
-    Stop { tokens: Vec<Token>, reason: StopReason },
-    Drain { request: Request, worker: WorkerId, deadline_ms: Option<u64>, reason: String },
-    Undrain { request: Request, worker: WorkerId },
+    Stop {
+        tokens: Vec<Token>,
+        reason: StopReason,
+    },
+    Drain {
+        request: Request,
+        worker: WorkerId,
+        deadline_ms: Option<u64>,
+        reason: String,
+    },
+    Undrain {
+        request: Request,
+        worker: WorkerId,
+    },
     /// Finished jobs that leave memory, and requests and staged parts that are too old.
-    Retire { before: Tick },
+    Retire {
+        before: Tick,
+    },
 }

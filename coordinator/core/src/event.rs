@@ -6,13 +6,41 @@ use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 /// One thing that happened when a command was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    JobSubmitted { job: JobId },
+    JobSubmitted {
+        job: JobId,
+    },
     /// At least one index of the task can be placed now.
-    TaskReady { job: JobId, task: TaskNo },
-    AttemptPlaced { at: IndexRef, number: u32, token: Token, worker: WorkerId },
-    AttemptRunning { at: IndexRef, number: u32, token: Token },
-    AttemptEnded { at: IndexRef, number: u32, token: Token, worker: WorkerId, cause: Cause, retried: bool },
-    TaskFinished { job: JobId, task: TaskNo },
-    JobFinished { job: JobId },
-    WorkerChanged { worker: WorkerId },
+    TaskReady {
+        job: JobId,
+        task: TaskNo,
+    },
+    AttemptPlaced {
+        at: IndexRef,
+        number: u32,
+        token: Token,
+        worker: WorkerId,
+    },
+    AttemptRunning {
+        at: IndexRef,
+        number: u32,
+        token: Token,
+    },
+    AttemptEnded {
+        at: IndexRef,
+        number: u32,
+        token: Token,
+        worker: WorkerId,
+        cause: Cause,
+        retried: bool,
+    },
+    TaskFinished {
+        job: JobId,
+        task: TaskNo,
+    },
+    JobFinished {
+        job: JobId,
+    },
+    WorkerChanged {
+        worker: WorkerId,
+    },
 }

@@ -11,13 +11,27 @@ pub type Replies = Vec<Reply>;
 pub enum Reply {
     Done,
     /// The change was made to this many indices.
-    Changed { indices: u64 },
-    Submitted { job: JobId, tasks: u32, indices: u64 },
-    Registered { worker: WorkerId },
+    Changed {
+        indices: u64,
+    },
+    Submitted {
+        job: JobId,
+        tasks: u32,
+        indices: u64,
+    },
+    Registered {
+        worker: WorkerId,
+    },
     /// Per placement of the plan: its token, or why not.
-    Placed { accepted: Vec<Token>, refused: u32 },
+    Placed {
+        accepted: Vec<Token>,
+        refused: u32,
+    },
     /// Tokens whose end is now durable: the worker may forget them (accepted or fenced alike).
-    Reported { settled: Vec<Token>, fenced: u32 },
+    Reported {
+        settled: Vec<Token>,
+        fenced: u32,
+    },
     Rejected(Rejection),
 }
 

@@ -81,21 +81,33 @@ impl Event {
             Self::Burst { member, term } => ("burst", *member as u64, *term),
             Self::Timer { member, term } => ("timer", *member as u64, *term),
             Self::QuorumAsked { member, batch, .. } => ("quorum", *member as u64, *batch),
-            Self::Confirmed { member, batch, ok, .. } => ("confirmed", *member as u64, batch * 2 + u64::from(*ok)),
-            Self::Answered { member, id, replies, .. } => ("answered", *member as u64, id * 2 + u64::from(replies.is_some())),
+            Self::Confirmed { member, batch, ok, .. } => {
+                ("confirmed", *member as u64, batch * 2 + u64::from(*ok))
+            }
+            Self::Answered { member, id, replies, .. } => {
+                ("answered", *member as u64, id * 2 + u64::from(replies.is_some()))
+            }
             Self::Connect { worker, agent } => ("connect", *worker as u64, u64::from(*agent)),
             Self::Register { session, via } => ("register", *session, *via as u64),
             Self::Opened { session } => ("opened", *session, 0),
             Self::Silence { session } => ("silence", *session, 0),
-            Self::Up { session, up: Up::Heartbeat { seq, held } } => ("heartbeat", *session, seq * 1000 + held.len() as u64),
-            Self::Up { session, up: Up::Reports(reports) } => ("reports", *session, reports.iter().map(|r| r.token.0).sum()),
+            Self::Up { session, up: Up::Heartbeat { seq, held } } => {
+                ("heartbeat", *session, seq * 1000 + held.len() as u64)
+            }
+            Self::Up { session, up: Up::Reports(reports) } => {
+                ("reports", *session, reports.iter().map(|r| r.token.0).sum())
+            }
             Self::Down { session, instructions } => ("down", *session, instructions.len() as u64),
             Self::ClosedAtLeader { session } => ("closed-l", *session, 0),
             Self::ClosedAtWorker { session } => ("closed-w", *session, 0),
             Self::Wake { worker, agent } => ("wake", *worker as u64, u64::from(*agent)),
             Self::Prepared { worker, token, .. } => ("prepared", *worker as u64, token.0),
-            Self::Noticed { worker, token, notice, .. } => ("noticed", *worker as u64, token.0 * 2 + u64::from(*notice == Notice::Ended)),
-            Self::ProcessEnds { worker, token, killed, .. } => ("ends", *worker as u64, token.0 * 2 + u64::from(*killed)),
+            Self::Noticed { worker, token, notice, .. } => {
+                ("noticed", *worker as u64, token.0 * 2 + u64::from(*notice == Notice::Ended))
+            }
+            Self::ProcessEnds { worker, token, killed, .. } => {
+                ("ends", *worker as u64, token.0 * 2 + u64::from(*killed))
+            }
             Self::Fence { worker, token, .. } => ("fence", *worker as u64, token.0),
             Self::Ask { op } => ("ask", *op as u64, 0),
             Self::Call { op, via } => ("call", *op as u64, *via as u64),

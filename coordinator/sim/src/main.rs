@@ -18,7 +18,9 @@ fn main() -> ExitCode {
         report(&outcome);
         return ExitCode::from(u8::from(!outcome.violations.is_empty()));
     }
-    let range = value("--seeds").and_then(|s| s.split_once("..")).and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let range = value("--seeds")
+        .and_then(|s| s.split_once(".."))
+        .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     let Some((from, to)) = range else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -56,7 +58,10 @@ fn many(from: u64, to: u64) -> ExitCode {
             }
         };
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles.into_iter().filter_map(|h| h.join().ok()).fold((0, 0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3 + b.3))
+        handles
+            .into_iter()
+            .filter_map(|h| h.join().ok())
+            .fold((0, 0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2, a.3 + b.3))
     });
     let (failed, virtual_ms, attempts, faults) = sums;
     let seeds = to.saturating_sub(from);

@@ -104,7 +104,13 @@ impl World {
         }
     }
 
-    fn new_session(&mut self, worker: usize, agent: u32, via: usize, register: (WorkerSpec, Incarnation, Vec<Token>)) -> u64 {
+    fn new_session(
+        &mut self,
+        worker: usize,
+        agent: u32,
+        via: usize,
+        register: (WorkerSpec, Incarnation, Vec<Token>),
+    ) -> u64 {
         self.network.opened += 1;
         let number = self.network.opened;
         let session = Session {
@@ -135,7 +141,9 @@ impl World {
         if self.members[via].led.is_some() {
             return Some(via);
         }
-        self.cluster.leader.filter(|l| self.members[*l].up && self.members[*l].led.is_some() && !self.network.is_cut(via, *l))
+        self.cluster.leader.filter(|l| {
+            self.members[*l].up && self.members[*l].led.is_some() && !self.network.is_cut(via, *l)
+        })
     }
 
     /// The registration reaches the member, which proposes it through the leader.
@@ -236,7 +244,11 @@ impl World {
         let now = self.now;
         let Some(session) = self.network.sessions.get_mut(&number) else { return };
         let (w, agent) = (session.worker, session.agent);
-        if session.cut || session.closed_at_worker || self.machines[w].session != Some(number) || !self.machines[w].hears(agent) {
+        if session.cut
+            || session.closed_at_worker
+            || self.machines[w].session != Some(number)
+            || !self.machines[w].hears(agent)
+        {
             return;
         }
         if instructions.iter().any(|i| matches!(i, Instruction::Renewed { .. })) {
@@ -278,16 +290,24 @@ impl World {
 
     /// Sessions through this member, or to it as leader.
     pub(crate) fn break_sessions_of(&mut self, m: usize, cut: bool) {
-        let concerned: Vec<u64> =
-            self.network.sessions.iter().filter(|(_, s)| s.via == m || s.leader == Some(m)).map(|(n, _)| *n).collect();
+        let concerned: Vec<u64> = self
+            .network
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.via == m || s.leader == Some(m))
+            .map(|(n, _)| *n)
+            .collect();
         concerned.into_iter().for_each(|n| self.break_session(n, cut));
     }
 
     /// Sessions that a cut just broke: silently, both ends find out by themselves.
     pub(crate) fn break_cut_sessions(&mut self) {
         let network = &self.network;
-        let cut = |s: &Session| network.is_worker_cut(s.worker, s.via) || s.leader.is_some_and(|l| network.is_cut(s.via, l));
-        let concerned: Vec<u64> = network.sessions.iter().filter(|(_, s)| !s.broken && cut(s)).map(|(n, _)| *n).collect();
+        let cut = |s: &Session| {
+            network.is_worker_cut(s.worker, s.via) || s.leader.is_some_and(|l| network.is_cut(s.via, l))
+        };
+        let concerned: Vec<u64> =
+            network.sessions.iter().filter(|(_, s)| !s.broken && cut(s)).map(|(n, _)| *n).collect();
         concerned.into_iter().for_each(|n| self.break_session(n, true));
     }
 

@@ -72,7 +72,10 @@ impl World {
                     invariants::i11_liveness::on_ended(self, m, *at, cause);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);
-                    let held = self.members[m].state.job(at.job).and_then(|j| j.task(at.task).indices.state(at.index));
+                    let held = self.members[m]
+                        .state
+                        .job(at.job)
+                        .and_then(|j| j.task(at.task).indices.state(at.index));
                     if !retried && held != Some(IndexState::Held) {
                         self.oracle.finals.insert(*at);
                     }
@@ -81,8 +84,12 @@ impl World {
             }
         }
         match (command, &applied.reply) {
-            (Command::Cancel { target, .. }, Reply::Changed { .. }) if !applied.events.is_empty() || !applied.changes.reread.is_empty() => {
-                let concerned = indices_of(&self.members[m].state, target, |s| matches!(s, IndexState::Live | IndexState::Cancelled));
+            (Command::Cancel { target, .. }, Reply::Changed { .. })
+                if !applied.events.is_empty() || !applied.changes.reread.is_empty() =>
+            {
+                let concerned = indices_of(&self.members[m].state, target, |s| {
+                    matches!(s, IndexState::Live | IndexState::Cancelled)
+                });
                 self.oracle.cancelled.extend(concerned);
             }
             (Command::Rerun { target, .. }, Reply::Changed { .. }) if !applied.changes.reread.is_empty() => {
@@ -101,10 +108,15 @@ impl World {
 fn indices_of(state: &State, target: &Target, pick: impl Fn(IndexState) -> bool) -> Vec<IndexRef> {
     let Some(job) = state.job(target.job) else { return Vec::new() };
     let mut found = Vec::new();
-    for no in (0..job.tasks.len() as u32).map(muster_core::model::ids::TaskNo).filter(|no| target.task.is_none_or(|t| t == *no)) {
+    for no in (0..job.tasks.len() as u32)
+        .map(muster_core::model::ids::TaskNo)
+        .filter(|no| target.task.is_none_or(|t| t == *no))
+    {
         let indices = &job.task(no).indices;
         let all = (0..indices.len()).filter(|i| target.index.is_none_or(|t| t == *i));
-        found.extend(all.filter(|i| indices.state(*i).is_some_and(&pick)).map(|i| IndexRef::new(job.id, no, i)));
+        found.extend(
+            all.filter(|i| indices.state(*i).is_some_and(&pick)).map(|i| IndexRef::new(job.id, no, i)),
+        );
     }
     found
 }

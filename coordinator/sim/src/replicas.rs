@@ -122,7 +122,9 @@ impl Member {
 impl World {
     /// Whether `m` can be heard by a majority, itself included.
     pub(crate) fn has_majority(&self, m: usize) -> bool {
-        let hears = |o: &usize| *o == m || (self.members[*o].up && !self.members[*o].paused && !self.network.is_cut(m, *o));
+        let hears = |o: &usize| {
+            *o == m || (self.members[*o].up && !self.members[*o].paused && !self.network.is_cut(m, *o))
+        };
         self.members[m].up && 2 * (0..MEMBERS).filter(hears).count() > MEMBERS
     }
 
@@ -149,7 +151,8 @@ impl World {
 
     /// A member that a majority hears takes over, also from a leader that is well.
     pub(crate) fn elect(&mut self) {
-        let able: Vec<usize> = (0..MEMBERS).filter(|m| !self.members[*m].paused && self.has_majority(*m)).collect();
+        let able: Vec<usize> =
+            (0..MEMBERS).filter(|m| !self.members[*m].paused && self.has_majority(*m)).collect();
         if able.is_empty() {
             self.watch_election();
             return;
@@ -164,7 +167,8 @@ impl World {
         self.cluster.remains.clear();
         let kept = self.cluster.rng.index(queue.len() + 1);
         let survivors = queue.into_iter().take_while(|p| p.sent).take(kept);
-        let survivors: VecDeque<Proposal> = survivors.map(|p| Proposal { origin: Origin::Nobody, ..p }).collect();
+        let survivors: VecDeque<Proposal> =
+            survivors.map(|p| Proposal { origin: Origin::Nobody, ..p }).collect();
         // 2. The new term.
         if self.members[winner].led.is_some() {
             let term = self.cluster.term;
@@ -176,7 +180,14 @@ impl World {
         let term = self.cluster.term;
         self.catch_up_to(winner, self.cluster.log.len() as u64);
         let tick = self.members[winner].state.tick();
-        let led = Term { term, queue: survivors, clock: (tick, self.now), is_ready: false, sessions: BTreeSet::new(), burst: false };
+        let led = Term {
+            term,
+            queue: survivors,
+            clock: (tick, self.now),
+            is_ready: false,
+            sessions: BTreeSet::new(),
+            burst: false,
+        };
         self.members[winner].led = Some(led);
         // 3. Its first entry, after which it may instruct.
         self.propose(winner, Vec::new(), Origin::Nobody);
@@ -253,7 +264,8 @@ impl World {
 
     /// A member that believes to lead takes a proposal.
     pub(crate) fn propose(&mut self, m: usize, commands: Vec<Command>, origin: Origin) {
-        let sent = (0..MEMBERS).any(|o| o != m && self.members[o].up && !self.members[o].paused && !self.network.is_cut(m, o));
+        let sent = (0..MEMBERS)
+            .any(|o| o != m && self.members[o].up && !self.members[o].paused && !self.network.is_cut(m, o));
         let ready = self.now + self.cluster.rng.range(1, 12);
         let now = self.now;
         let Some(led) = self.members[m].led.as_mut() else { return };
@@ -406,7 +418,9 @@ impl World {
                     self.at(delay, Event::QuorumAsked { member: m, term, batch });
                 }
                 Output::Close { session: SessionId(session) } => self.break_session(session, false),
-                Output::Instruct { session: SessionId(session), instructions } => self.send_down(session, instructions),
+                Output::Instruct { session: SessionId(session), instructions } => {
+                    self.send_down(session, instructions)
+                }
             }
         }
     }

@@ -38,7 +38,9 @@ pub struct Fate {
 impl Fate {
     /// The fate of the `number`-th attempt of an index.
     pub(crate) fn of(options: &Options, at: IndexRef, number: u32) -> Self {
-        let place = mix(at.job.0) ^ mix(u64::from(at.task.0) << 32 | u64::from(at.index)).rotate_left(9) ^ u64::from(number);
+        let place = mix(at.job.0)
+            ^ mix(u64::from(at.task.0) << 32 | u64::from(at.index)).rotate_left(9)
+            ^ u64::from(number);
         let mut rng = Rng::new(options.seed ^ mix(place), "fate");
         let fails = rng.chance(options.failure_permille);
         let outcome = match (fails, rng.below(10)) {

@@ -250,8 +250,10 @@ impl World {
         }
         machine.agent_number += 1;
         let agent = machine.agent_number;
-        machine.agent = Some(Agent::new(machine.journal.values().cloned().collect(), machine.highest, machine.term));
-        let open: Vec<Token> = machine.journal.values().filter(|j| j.result.is_none()).map(|j| j.token).collect();
+        machine.agent =
+            Some(Agent::new(machine.journal.values().cloned().collect(), machine.highest, machine.term));
+        let open: Vec<Token> =
+            machine.journal.values().filter(|j| j.result.is_none()).map(|j| j.token).collect();
         for token in open {
             let machine = &mut self.machines[w];
             if machine.processes.contains_key(&token) {

@@ -5,8 +5,8 @@ use crate::world::World;
 use muster_core::command::{Command, Target};
 use muster_core::model::ids::{JobId, TaskNo, WorkerId};
 use muster_core::model::job_spec::{
-    ArraySpec, IndexRange, Indices, InputSpec, JobSpec, Need, NeedWhen, OutputSpec, Run, StopSpec, TaskCommon, TaskExtra, TaskSpec,
-    TriggerRule,
+    ArraySpec, IndexRange, Indices, InputSpec, JobSpec, Need, NeedWhen, OutputSpec, Run, StopSpec,
+    TaskCommon, TaskExtra, TaskSpec, TriggerRule,
 };
 use muster_core::model::resources::{GpuRequest, Resources};
 use muster_core::model::retry::{Backoff, RetryPolicy};
@@ -34,7 +34,11 @@ impl World {
             let deadline_ms = rng.chance(500).then(|| rng.range(0, 10_000));
             let delay = rng.below(span);
             let request = self.clients.request();
-            self.plan_op(delay, Command::Drain { request, worker, deadline_ms, reason: "kernel".to_owned() }, false);
+            self.plan_op(
+                delay,
+                Command::Drain { request, worker, deadline_ms, reason: "kernel".to_owned() },
+                false,
+            );
             if rng.chance(700) {
                 let request = self.clients.request();
                 self.plan_op(delay + rng.range(1_000, 20_000), Command::Undrain { request, worker }, false);
@@ -116,12 +120,31 @@ fn job(rng: &mut Rng, number: u64) -> JobSpec {
 }
 
 fn common(rng: &mut Rng) -> TaskCommon {
-    use TriggerRule::{AllDone, AllFailed, AllSuccess, Always, NoneFailed, NoneFailedMinOneSuccess, OneFailed, OneSuccess};
-    let rules = [AllSuccess, AllSuccess, AllSuccess, AllSuccess, AllDone, AllFailed, OneSuccess, OneFailed, NoneFailed, NoneFailedMinOneSuccess, Always];
+    use TriggerRule::{
+        AllDone, AllFailed, AllSuccess, Always, NoneFailed, NoneFailedMinOneSuccess, OneFailed, OneSuccess,
+    };
+    let rules = [
+        AllSuccess,
+        AllSuccess,
+        AllSuccess,
+        AllSuccess,
+        AllDone,
+        AllFailed,
+        OneSuccess,
+        OneFailed,
+        NoneFailed,
+        NoneFailedMinOneSuccess,
+        Always,
+    ];
     let gpus = rng.chance(250).then(|| GpuRequest { count: rng.range(1, 2) as u32, ..GpuRequest::default() });
     TaskCommon {
         rule: rng.pick(&rules),
-        resources: Resources { cpu_milli: rng.pick(&[100, 500, 1_000, 3_000]), memory: rng.range(0, 4) << 30, disk: 0, gpus },
+        resources: Resources {
+            cpu_milli: rng.pick(&[100, 500, 1_000, 3_000]),
+            memory: rng.range(0, 4) << 30,
+            disk: 0,
+            gpus,
+        },
         retry: RetryPolicy {
             attempts: rng.range(1, 4) as u32,
             backoff: Backoff { initial_ms: rng.pick(&[1, 100, 2_000]), max_ms: 8_000, ..Backoff::default() },
@@ -146,11 +169,16 @@ fn task(rng: &mut Rng, no: u32) -> TaskSpec {
         }
     }
     let inputs = needs.iter().filter(|n| n.when == NeedWhen::Unsaid).take(1);
-    let inputs = inputs.map(|n| InputSpec { name: "in".into(), task: n.task, output: "out".into() }).collect();
+    let inputs =
+        inputs.map(|n| InputSpec { name: "in".into(), task: n.task, output: "out".into() }).collect();
     let array = rng.chance(350).then(|| {
         let count = rng.range(1, 12) as u32;
         let range = IndexRange { first: rng.below(5) as u32, count, step: rng.range(1, 3) as u32 };
-        ArraySpec { count, indices: Indices::Ranges(vec![range]), max_running: rng.chance(300).then(|| rng.range(1, 3) as u32) }
+        ArraySpec {
+            count,
+            indices: Indices::Ranges(vec![range]),
+            max_running: rng.chance(300).then(|| rng.range(1, 3) as u32),
+        }
     });
     let when = rng.chance(80).then(|| rng.pick(&["1 < 2", "job.name == 'job-1'"]).into());
     let outputs = vec![OutputSpec { name: "out".into(), path: "out".into() }];

@@ -160,16 +160,20 @@ impl World {
             Event::Up { session, .. } | Event::ClosedAtLeader { session } => {
                 self.network.sessions.get(session).and_then(|s| s.leader).map_or(Who::Nobody, member)
             }
-            Event::Opened { session } | Event::ClosedAtWorker { session } | Event::Silence { session } | Event::Down { session, .. } => {
+            Event::Opened { session }
+            | Event::ClosedAtWorker { session }
+            | Event::Silence { session }
+            | Event::Down { session, .. } => {
                 let Some(session) = self.network.sessions.get(session) else { return Who::Nobody };
                 match (event, member(session.via)) {
                     (Event::Down { .. } | Event::Opened { .. }, Who::Member(m)) => Who::Member(m),
                     _ => agent(session.worker),
                 }
             }
-            Event::Wake { worker, .. } | Event::Prepared { worker, .. } | Event::Noticed { worker, .. } | Event::Connect { worker, .. } => {
-                agent(*worker)
-            }
+            Event::Wake { worker, .. }
+            | Event::Prepared { worker, .. }
+            | Event::Noticed { worker, .. }
+            | Event::Connect { worker, .. } => agent(*worker),
             _ => Who::Nobody,
         }
     }
@@ -198,7 +202,9 @@ impl World {
             Event::Wake { worker, agent } => self.wake(worker, agent),
             Event::Prepared { worker, agent, token } => self.prepared(worker, agent, token),
             Event::Noticed { worker, agent, token, notice } => self.noticed(worker, agent, token, notice),
-            Event::ProcessEnds { worker, boot, token, killed } => self.process_ends(worker, boot, token, killed),
+            Event::ProcessEnds { worker, boot, token, killed } => {
+                self.process_ends(worker, boot, token, killed)
+            }
             Event::Fence { worker, boot, token } => self.fence(worker, boot, token),
             Event::Ask { op } => self.ask(op),
             Event::Call { op, via } => self.call(op, via),

@@ -6,10 +6,20 @@ use muster_sim::run;
 fn two_hundred_seeds_hold_every_property() {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let failed: Vec<String> = std::thread::scope(|scope| {
-        let share = |t| move || (t..200).step_by(threads as usize).map(run).filter(|o| !o.violations.is_empty()).collect::<Vec<_>>();
+        let share = |t| {
+            move || {
+                (t..200)
+                    .step_by(threads as usize)
+                    .map(run)
+                    .filter(|o| !o.violations.is_empty())
+                    .collect::<Vec<_>>()
+            }
+        };
         let handles: Vec<_> = (0..threads).map(|t| scope.spawn(share(t))).collect();
         let outcomes = handles.into_iter().flat_map(|h| h.join().expect("a run ends without panic"));
-        outcomes.map(|o| format!("seed {}: {}\n  again: {}", o.seed, o.violations.join("\n  "), o.command())).collect()
+        outcomes
+            .map(|o| format!("seed {}: {}\n  again: {}", o.seed, o.violations.join("\n  "), o.command()))
+            .collect()
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

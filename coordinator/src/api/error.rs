@@ -99,16 +99,25 @@ impl ApiError {
 
     fn grpc(&self) -> Code {
         match self {
-            Self::Rejected(Rejection::NoJob(_) | Rejection::NoTask { .. } | Rejection::NoIndex { .. } | Rejection::NoWorker(_))
+            Self::Rejected(
+                Rejection::NoJob(_)
+                | Rejection::NoTask { .. }
+                | Rejection::NoIndex { .. }
+                | Rejection::NoWorker(_),
+            )
             | Self::NoJob(_)
             | Self::NoTask { .. }
             | Self::NoIndex { .. }
             | Self::NoWorker(_) => Code::NotFound,
             Self::Rejected(Rejection::RequestIdReused { .. }) => Code::AlreadyExists,
             Self::Rejected(_) | Self::NoWorkdir => Code::FailedPrecondition,
-            Self::Spec(_) | Self::Target(_) | Self::Impossible { .. } | Self::BadRequest(_) | Self::Bytes(_) | Self::TooLarge(_) | Self::WrongBlob(_) => {
-                Code::InvalidArgument
-            }
+            Self::Spec(_)
+            | Self::Target(_)
+            | Self::Impossible { .. }
+            | Self::BadRequest(_)
+            | Self::Bytes(_)
+            | Self::TooLarge(_)
+            | Self::WrongBlob(_) => Code::InvalidArgument,
             Self::NoLeader(_) | Self::Stopped(_) => Code::Unavailable,
             Self::Store(_) | Self::History(_) => Code::Internal,
         }
@@ -142,7 +151,9 @@ impl From<ApiError> for Status {
         if let Some(hint) = error.hint() {
             match hint.parse() {
                 Ok(ascii) => drop(metadata.insert("muster-hint", ascii)),
-                Err(_) => drop(metadata.insert_bin("muster-hint-bin", BinaryMetadataValue::from_bytes(hint.as_bytes()))),
+                Err(_) => drop(
+                    metadata.insert_bin("muster-hint-bin", BinaryMetadataValue::from_bytes(hint.as_bytes())),
+                ),
             }
         }
         status
@@ -155,12 +166,16 @@ mod tests {
 
     #[test]
     fn code_and_hint_travel_beside_the_message() {
-        let status = Status::from(ApiError::Impossible { message: "m".into(), hint: "set workers: 2".into() });
+        let status =
+            Status::from(ApiError::Impossible { message: "m".into(), hint: "set workers: 2".into() });
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "m"));
         assert_eq!(status.metadata().get("muster-code").expect("code"), "RESOURCE_IMPOSSIBLE");
         assert_eq!(status.metadata().get("muster-hint").expect("hint"), "set workers: 2");
         let status = Status::from(ApiError::Impossible { message: "m".into(), hint: "größer".into() });
-        assert_eq!(status.metadata().get_bin("muster-hint-bin").expect("hint").to_bytes().expect("bytes"), "größer".as_bytes());
+        assert_eq!(
+            status.metadata().get_bin("muster-hint-bin").expect("hint").to_bytes().expect("bytes"),
+            "größer".as_bytes()
+        );
         assert_eq!(Status::from(ApiError::NoJob(7)).code(), Code::NotFound);
     }
 }

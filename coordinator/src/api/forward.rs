@@ -33,7 +33,13 @@ pub struct Forward {
 
 impl Forward {
     #[must_use]
-    pub fn new(node: Node<CoreMachine>, proposer: Proposer, peers: Peers, leadership: watch::Receiver<Leadership>, member: u64) -> Self {
+    pub fn new(
+        node: Node<CoreMachine>,
+        proposer: Proposer,
+        peers: Peers,
+        leadership: watch::Receiver<Leadership>,
+        member: u64,
+    ) -> Self {
         Self { node, proposer, peers, leadership, member }
     }
 
@@ -85,15 +91,24 @@ impl Forward {
         loop {
             let known = leadership.borrow_and_update().clone();
             match known.leader {
-                Some((id, _)) if id == self.member => match timeout_at(deadline, self.proposer.propose(commands.clone())).await {
-                    Ok(Ok(replies)) => return Ok(replies),
-                    Ok(Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. }))) => last = error.to_string(),
-                    Ok(Err(error)) => return Err(error.into()),
-                    Err(_) => return Err(ApiError::NoLeader("no majority answered".to_owned())),
-                },
+                Some((id, _)) if id == self.member => {
+                    match timeout_at(deadline, self.proposer.propose(commands.clone())).await {
+                        Ok(Ok(replies)) => return Ok(replies),
+                        Ok(Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. }))) => {
+                            last = error.to_string()
+                        }
+                        Ok(Err(error)) => return Err(error.into()),
+                        Err(_) => return Err(ApiError::NoLeader("no majority answered".to_owned())),
+                    }
+                }
                 Some((_, address)) => match timeout_at(deadline, self.ask(&address, &commands)).await {
                     Ok(Ok(replies)) => return Ok(replies),
-                    Ok(Err(status)) if matches!(status.code(), tonic::Code::InvalidArgument | tonic::Code::Unauthenticated) => {
+                    Ok(Err(status))
+                        if matches!(
+                            status.code(),
+                            tonic::Code::InvalidArgument | tonic::Code::Unauthenticated
+                        ) =>
+                    {
                         return Err(ApiError::BadRequest(status.message().to_owned()));
                     }
                     Ok(Err(status)) => last = format!("{address}: {}", status.message()),
@@ -110,7 +125,8 @@ impl Forward {
     }
 
     async fn ask(&self, address: &str, commands: &Vec<Command>) -> Result<Replies, tonic::Status> {
-        let mut peer = self.peers.at(address).map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        let mut peer =
+            self.peers.at(address).map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let answer = peer.propose(Commands { commands: pack(commands) }).await?.into_inner();
         unpack(&answer.replies).map_err(|error| tonic::Status::internal(error.to_string()))
     }

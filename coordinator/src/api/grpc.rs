@@ -12,8 +12,8 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, SubmitPart,
-    SubmitReply, WatchEvent, WatchRequest,
+    Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest,
+    Mutation, MutationReply, SubmitPart, SubmitReply, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -31,8 +31,16 @@ pub struct Grpc(Service);
 impl Grpc {
     /// Ready to be added to a server.
     #[must_use]
-    pub fn server(service: Service, gate: Gate) -> InterceptedService<ApiServer<Self>, impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<>> {
-        let server = ApiServer::new(Self(service)).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(64 << 20);
+    pub fn server(
+        service: Service,
+        gate: Gate,
+    ) -> InterceptedService<
+        ApiServer<Self>,
+        impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + use<>,
+    > {
+        let server = ApiServer::new(Self(service))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(64 << 20);
         InterceptedService::new(server, move |request| gate.user(request))
     }
 
@@ -68,7 +76,8 @@ impl Api for Grpc {
     async fn submit(&self, call: Request<Streaming<SubmitPart>>) -> Result<Response<SubmitReply>, Status> {
         let user = user_of(&call);
         let mut parts = call.into_inner();
-        let first = parts.message().await?.ok_or_else(|| ApiError::BadRequest("an empty submission".to_owned()))?;
+        let first =
+            parts.message().await?.ok_or_else(|| ApiError::BadRequest("an empty submission".to_owned()))?;
         let mut submission = Submission {
             request: Some(request(first.request_id, named(first.user, user))?),
             params: first.params.into_iter().collect(),
@@ -83,7 +92,12 @@ impl Api for Grpc {
             }
         }
         let done = self.0.submit(submission).await?;
-        Ok(Response::new(SubmitReply { job: done.job.0, tasks: done.tasks, indices: done.indices, name: done.name }))
+        Ok(Response::new(SubmitReply {
+            job: done.job.0,
+            tasks: done.tasks,
+            indices: done.indices,
+            name: done.name,
+        }))
     }
 
     async fn cancel(&self, call: Request<Mutation>) -> Result<Response<MutationReply>, Status> {
@@ -170,7 +184,12 @@ impl Api for Grpc {
                         json: serde_json::to_string(&summary).unwrap_or_default(),
                         terminal,
                         exit_code: code.unwrap_or_default(),
-                        text: format!("job {job} is {}: {} of {} done", summary.state, summary.tasks.finished(), summary.tasks.total),
+                        text: format!(
+                            "job {job} is {}: {} of {} done",
+                            summary.state,
+                            summary.tasks.finished(),
+                            summary.tasks.total
+                        ),
                     };
                     if sink.send(Ok(event)).await.is_err() {
                         return;
@@ -214,7 +233,9 @@ impl Api for Grpc {
     async fn missing_blobs(&self, call: Request<BlobIds>) -> Result<Response<BlobIds>, Status> {
         let ids = call.into_inner().ids;
         if ids.len() > BLOB_IDS_MAX {
-            return Err(ApiError::BadRequest(format!("{} blob ids; the most is {BLOB_IDS_MAX}", ids.len())).into());
+            return Err(
+                ApiError::BadRequest(format!("{} blob ids; the most is {BLOB_IDS_MAX}", ids.len())).into()
+            );
         }
         let store = &self.0.store;
         let asked = futures::stream::iter(ids).map(|bytes| async move {
@@ -250,6 +271,8 @@ fn chunk(item: LogItem) -> LogChunk {
             LogChunk { task: task.to_string(), index, attempt, stderr, offset, bytes, ..LogChunk::default() }
         }
         LogItem::Note(note) => LogChunk { note, ..LogChunk::default() },
-        LogItem::End { state, exit_code } => LogChunk { terminal: true, exit_code, state, ..LogChunk::default() },
+        LogItem::End { state, exit_code } => {
+            LogChunk { terminal: true, exit_code, state, ..LogChunk::default() }
+        }
     }
 }

@@ -46,11 +46,21 @@ pub struct LogQuery {
 /// What the reader gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogItem {
-    Chunk { task: Arc<str>, index: Option<u32>, attempt: u32, stderr: bool, offset: u64, bytes: Bytes },
+    Chunk {
+        task: Arc<str>,
+        index: Option<u32>,
+        attempt: u32,
+        stderr: bool,
+        offset: u64,
+        bytes: Bytes,
+    },
     /// A sentence about what can't be shown.
     Note(String),
     /// Last, when following: how the job ended.
-    End { state: String, exit_code: i32 },
+    End {
+        state: String,
+        exit_code: i32,
+    },
 }
 
 type Sink = mpsc::Sender<Result<LogItem, ApiError>>;
@@ -99,7 +109,10 @@ impl Service {
                     let job = state.job(query.job).ok_or(ApiError::NoJob(query.job.0))?;
                     match &job.spec.tasks[..] {
                         [task] => Ok(task.name.to_string()),
-                        _ => Err(ApiError::BadRequest(format!("job {} has several tasks: name one beside the index", query.job))),
+                        _ => Err(ApiError::BadRequest(format!(
+                            "job {} has several tasks: name one beside the index",
+                            query.job
+                        ))),
                     }
                 })?;
                 format!("{}.{only}[{index}]", query.job)
@@ -108,13 +121,18 @@ impl Service {
         // Watch first, then look: nothing falls between.
         let watcher = self.hub.watch(query.job);
         let target = self.target(&name).await?;
-        let scope = Scope { job: query.job, task: target.task, position: target.index, attempt: query.attempt };
+        let scope =
+            Scope { job: query.job, task: target.task, position: target.index, attempt: query.attempt };
         let (sink, receiver) = mpsc::channel(16);
         let service = self.clone();
         tokio::spawn(async move {
             let closed = sink.clone();
             let work = async {
-                let outcome = if query.follow { service.follow(&query, &scope, watcher, &sink).await } else { service.print(&query, &scope, &sink).await };
+                let outcome = if query.follow {
+                    service.follow(&query, &scope, watcher, &sink).await
+                } else {
+                    service.print(&query, &scope, &sink).await
+                };
                 if let Err(error) = outcome {
                     let _ = sink.send(Err(error)).await;
                 }
@@ -131,8 +149,16 @@ impl Service {
     async fn scan(&self, scope: &Scope) -> Result<BTreeMap<(IndexRef, u32), One>, ApiError> {
         // Live first: what ends meanwhile is then found among the ended.
         let mut all: BTreeMap<(IndexRef, u32), One> = self.forward.read(|state| {
-            let live = state.live_of_job(scope.job).filter(|a| a.state != AttemptState::Starting && scope.holds(a.at, a.number));
-            live.map(|a| ((a.at, a.number), One { at: a.at, number: a.number, token: a.token, worker: a.worker, is_old: false })).collect()
+            let live = state
+                .live_of_job(scope.job)
+                .filter(|a| a.state != AttemptState::Starting && scope.holds(a.at, a.number));
+            live.map(|a| {
+                (
+                    (a.at, a.number),
+                    One { at: a.at, number: a.number, token: a.token, worker: a.worker, is_old: false },
+                )
+            })
+            .collect()
         });
         let (history, job, task, position) = (self.history.clone(), scope.job, scope.task, scope.position);
         let ended = tokio::task::spawn_blocking(move || history.all(job, task, position));
@@ -140,7 +166,10 @@ impl Service {
         for e in ended.await.map_err(|error| ApiError::Stopped(error.to_string()))?? {
             if scope.holds(e.at, e.number) {
                 let is_old = now - e.ended.wall.0 > STORED_AFTER_MS;
-                all.insert((e.at, e.number), One { at: e.at, number: e.number, token: e.token, worker: e.worker, is_old });
+                all.insert(
+                    (e.at, e.number),
+                    One { at: e.at, number: e.number, token: e.token, worker: e.worker, is_old },
+                );
             }
         }
         Ok(all)
@@ -157,7 +186,13 @@ impl Service {
         Ok(())
     }
 
-    async fn follow(&self, query: &LogQuery, scope: &Scope, mut watcher: Watcher, sink: &Sink) -> Result<(), ApiError> {
+    async fn follow(
+        &self,
+        query: &LogQuery,
+        scope: &Scope,
+        mut watcher: Watcher,
+        sink: &Sink,
+    ) -> Result<(), ApiError> {
         let mut pumps = JoinSet::new();
         let mut seen = BTreeSet::new();
         let mut last: BTreeMap<IndexRef, oneshot::Receiver<()>> = BTreeMap::new();
@@ -178,7 +213,9 @@ impl Service {
                 let _permit = if is_live { None } else { reads.acquire().await.ok() };
                 let send = |stderr: bool, wanted: bool| {
                     let (service, query, sink) = (&service, &query, &sink);
-                    async move { if wanted { service.send_stream(one, stderr, query, sink).await } else { Ok(()) } }
+                    async move {
+                        if wanted { service.send_stream(one, stderr, query, sink).await } else { Ok(()) }
+                    }
                 };
                 let (out, err) = tokio::join!(send(false, query.stdout), send(true, query.stderr));
                 let _ = done.send(());
@@ -209,11 +246,15 @@ impl Service {
             };
             match change {
                 Change::Event(Event::AttemptRunning { at, number, token }) if scope.holds(at, number) => {
-                    if let Some(worker) = self.forward.read(|state| state.attempt(token).map(|attempt| attempt.worker)) {
+                    if let Some(worker) =
+                        self.forward.read(|state| state.attempt(token).map(|attempt| attempt.worker))
+                    {
                         start(One { at, number, token, worker, is_old: false }, &mut pumps);
                     }
                 }
-                Change::Event(Event::AttemptEnded { at, number, token, worker, .. }) if scope.holds(at, number) => {
+                Change::Event(Event::AttemptEnded { at, number, token, worker, .. })
+                    if scope.holds(at, number) =>
+                {
                     start(One { at, number, token, worker, is_old: false }, &mut pumps);
                 }
                 Change::Event(Event::JobFinished { .. }) => is_finished = true,
@@ -236,18 +277,34 @@ impl Service {
     }
 
     fn is_terminal(&self, job: JobId) -> Result<bool, ApiError> {
-        self.forward.read(|state| state.job(job).map(|job| job.state().is_terminal())).ok_or(ApiError::NoJob(job.0))
+        self.forward
+            .read(|state| state.job(job).map(|job| job.state().is_terminal()))
+            .ok_or(ApiError::NoJob(job.0))
     }
 
     /// One stream of one attempt, to its end when following, else as far as it is.
-    async fn send_stream(&self, one: One, stderr: bool, query: &LogQuery, sink: &Sink) -> Result<(), ApiError> {
+    async fn send_stream(
+        &self,
+        one: One,
+        stderr: bool,
+        query: &LogQuery,
+        sink: &Sink,
+    ) -> Result<(), ApiError> {
         let (task, index) = self.forward.read(|state| {
             let spec = state.job(one.at.job).map(|job| job.spec.clone());
             let task = spec.as_ref().and_then(|spec| spec.task(one.at.task).cloned());
             let index = task.as_ref().and_then(|task| task.array()?.index(one.at.index));
             (Arc::<str>::from(task.map_or(String::new(), |task| task.name.to_string())), index)
         });
-        let mut out = Out { sink, task, index, attempt: one.number, stderr, offset: 0, tail: query.tail.map(|lines| (lines, Vec::new())) };
+        let mut out = Out {
+            sink,
+            task,
+            index,
+            attempt: one.number,
+            stderr,
+            offset: 0,
+            tail: query.tail.map(|lines| (lines, Vec::new())),
+        };
         let mut pause = Duration::from_millis(50);
         loop {
             let before = out.offset;
@@ -257,12 +314,17 @@ impl Service {
                 return out.finish().await;
             }
             let mut connected = false;
-            if let Some(mut source) = self.open_source(one, stderr, out.offset, query.follow && is_live && query.tail.is_none()).await {
+            if let Some(mut source) = self
+                .open_source(one, stderr, out.offset, query.follow && is_live && query.tail.is_none())
+                .await
+            {
                 connected = true;
                 while let Some(part) = source.next().await {
                     match part {
                         LogPart::Bytes { offset, bytes } => out.take(offset, bytes).await?,
-                        LogPart::End if !(query.follow && is_live && query.tail.is_some()) => return out.finish().await,
+                        LogPart::End if !(query.follow && is_live && query.tail.is_some()) => {
+                            return out.finish().await;
+                        }
                         LogPart::End => {
                             // The tail is out; from here on everything.
                             out.finish_tail().await?;
@@ -279,7 +341,11 @@ impl Service {
             if ended {
                 let found = self.send_stored(one, &mut out).await?;
                 if !found && !connected {
-                    out.note(format!("the output of attempt {} is not in the store, and its worker is not connected", one.number)).await;
+                    out.note(format!(
+                        "the output of attempt {} is not in the store, and its worker is not connected",
+                        one.number
+                    ))
+                    .await;
                 }
                 return out.finish().await;
             }
@@ -334,8 +400,11 @@ impl Service {
         let status = self.forward.node().status().borrow().clone();
         for member in status.members.iter().filter(|member| member.id != status.member) {
             let Ok(mut peer) = self.forward.peers().at(&member.address) else { continue };
-            let request = WorkerLogRequest { worker: one.worker.0, token: one.token.0, stderr, offset, follow };
-            if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(2), peer.worker_log(request)).await {
+            let request =
+                WorkerLogRequest { worker: one.worker.0, token: one.token.0, stderr, offset, follow };
+            if let Ok(Ok(answer)) =
+                tokio::time::timeout(Duration::from_secs(2), peer.worker_log(request)).await
+            {
                 return Some(Source::There(answer.into_inner()));
             }
         }
@@ -407,7 +476,10 @@ impl Out<'_> {
                 offset,
                 bytes: part,
             };
-            self.sink.send(Ok(item)).await.map_err(|_| ApiError::Stopped("nobody reads any more".to_owned()))?;
+            self.sink
+                .send(Ok(item))
+                .await
+                .map_err(|_| ApiError::Stopped("nobody reads any more".to_owned()))?;
             offset += length;
         }
         Ok(())
@@ -446,9 +518,14 @@ mod tests {
 
     #[test]
     fn last_lines_are_counted_with_and_without_a_final_newline() {
-        for (text, lines, rest) in
-            [("a\nb\nc\n", 2, "b\nc\n"), ("a\nb\nc", 2, "b\nc"), ("a\nb\n", 9, "a\nb\n"), ("", 3, ""), ("a\n", 0, ""), ("a\n\nb\n", 2, "\nb\n")]
-        {
+        for (text, lines, rest) in [
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc", 2, "b\nc"),
+            ("a\nb\n", 9, "a\nb\n"),
+            ("", 3, ""),
+            ("a\n", 0, ""),
+            ("a\n\nb\n", 2, "\nb\n"),
+        ] {
             assert_eq!(&text[last_lines(text.as_bytes(), lines)..], rest, "{text:?} {lines}");
         }
     }
@@ -456,7 +533,15 @@ mod tests {
     #[tokio::test]
     async fn what_was_sent_is_not_sent_again() {
         let (sink, mut items) = mpsc::channel(8);
-        let mut out = Out { sink: &sink, task: "t".into(), index: None, attempt: 1, stderr: false, offset: 0, tail: None };
+        let mut out = Out {
+            sink: &sink,
+            task: "t".into(),
+            index: None,
+            attempt: 1,
+            stderr: false,
+            offset: 0,
+            tail: None,
+        };
         out.take(0, Bytes::from_static(b"hello")).await.expect("taken");
         out.take(3, Bytes::from_static(b"lo world")).await.expect("taken");
         drop(out);

@@ -13,8 +13,8 @@ use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, bearer_of};
 use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
-    CommandReplies, Commands, JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, WorkerLogChunk,
-    WorkerLogRequest,
+    CommandReplies, Commands, JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest,
+    RelayDown, RelayUp, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,9 @@ impl Members {
     /// Ready to be added to a server; checks tokens itself, as its calls differ.
     #[must_use]
     pub fn server(self) -> MemberApiServer<Self> {
-        MemberApiServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        MemberApiServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Gives the next id and begins to replicate to it; it votes once it has caught up.
@@ -58,7 +60,10 @@ impl Members {
                 tracing::debug!(member = id, %error, "waiting for it ended");
             }
         });
-        let known = tokio::time::timeout(JOIN_WITHIN, status.wait_for(|status| status.members.iter().any(|m| m.id == id)));
+        let known = tokio::time::timeout(
+            JOIN_WITHIN,
+            status.wait_for(|status| status.members.iter().any(|m| m.id == id)),
+        );
         let is_known = matches!(known.await, Ok(Ok(_)));
         if !is_known {
             return Err(ApiError::NoLeader("the membership did not change".to_owned()).into());
@@ -72,17 +77,27 @@ impl Members {
 
 #[tonic::async_trait]
 impl MemberApi for Members {
-    async fn join_member(&self, call: Request<JoinMemberRequest>) -> Result<Response<JoinMemberReply>, Status> {
+    async fn join_member(
+        &self,
+        call: Request<JoinMemberRequest>,
+    ) -> Result<Response<JoinMemberReply>, Status> {
         self.gate.join(&call)?;
         let status = self.forward.node().status().borrow().clone();
         if status.role != Role::Leader {
-            let Some((_, address)) = status.leader else { return Err(ApiError::NoLeader("no leader is known".to_owned()).into()) };
+            let Some((_, address)) = status.leader else {
+                return Err(ApiError::NoLeader("no leader is known".to_owned()).into());
+            };
             let bearer = Bearer::new(bearer_of(&call).unwrap_or_default());
-            let mut peer = self.forward.peers().with(&address, bearer).map_err(|error| Status::unavailable(error.to_string()))?;
+            let mut peer = self
+                .forward
+                .peers()
+                .with(&address, bearer)
+                .map_err(|error| Status::unavailable(error.to_string()))?;
             return peer.join_member(call.into_inner()).await;
         }
         let member = self.admit(call.into_inner().address).await?;
-        let members = self.forward.node().status().borrow().members.iter().map(|m| m.address.clone()).collect();
+        let members =
+            self.forward.node().status().borrow().members.iter().map(|m| m.address.clone()).collect();
         Ok(Response::new(JoinMemberReply {
             member,
             cluster_id: self.cluster_id.clone(),
@@ -102,7 +117,9 @@ impl MemberApi for Members {
                 let applied = *self.forward.node().applied().borrow();
                 Ok(Response::new(CommandReplies { replies: pack(&replies), applied }))
             }
-            Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. })) => Err(Status::unavailable(error.to_string())),
+            Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. })) => {
+                Err(Status::unavailable(error.to_string()))
+            }
             Err(error) => Err(ApiError::from(error).into()),
         }
     }
@@ -124,15 +141,21 @@ impl MemberApi for Members {
         let leader = self.leader.clone();
         tokio::spawn(async move {
             let ended = async {
-                let opened = ups.message().await?.filter(|up| up.opened).ok_or_else(|| Status::invalid_argument("a relay begins with opened"))?;
+                let opened = ups
+                    .message()
+                    .await?
+                    .filter(|up| up.opened)
+                    .ok_or_else(|| Status::invalid_argument("a relay begins with opened"))?;
                 let held: Vec<Token> = unpack(&opened.message).map_err(ApiError::from)?;
-                let ready = tokio::time::timeout(Duration::from_secs(5), leadership.wait_for(|known| known.is_ready));
+                let ready =
+                    tokio::time::timeout(Duration::from_secs(5), leadership.wait_for(|known| known.is_ready));
                 let is_ready = matches!(ready.await, Ok(Ok(_)));
                 if !is_ready {
                     return Err(Status::unavailable("this member does not lead"));
                 }
                 let (down, mut downs) = mpsc::unbounded_channel();
-                let session = leader.open(WorkerId(opened.worker), Incarnation(opened.incarnation), held, down);
+                let session =
+                    leader.open(WorkerId(opened.worker), Incarnation(opened.incarnation), held, down);
                 loop {
                     tokio::select! {
                         up = ups.message() => match up? {
@@ -160,11 +183,22 @@ impl MemberApi for Members {
 
     type WorkerLogStream = ReceiverStream<Result<WorkerLogChunk, Status>>;
 
-    async fn worker_log(&self, call: Request<WorkerLogRequest>) -> Result<Response<Self::WorkerLogStream>, Status> {
+    async fn worker_log(
+        &self,
+        call: Request<WorkerLogRequest>,
+    ) -> Result<Response<Self::WorkerLogStream>, Status> {
         self.gate.member(&call)?;
         let asked = call.into_inner();
-        let reader = self.sessions.read_log(WorkerId(asked.worker), asked.token, asked.stderr, asked.offset, asked.follow);
-        let Some(mut reader) = reader else { return Err(Status::not_found("the worker is not connected here")) };
+        let reader = self.sessions.read_log(
+            WorkerId(asked.worker),
+            asked.token,
+            asked.stderr,
+            asked.offset,
+            asked.follow,
+        );
+        let Some(mut reader) = reader else {
+            return Err(Status::not_found("the worker is not connected here"));
+        };
         let (send, receive) = mpsc::channel(16);
         tokio::spawn(async move {
             loop {
@@ -173,9 +207,13 @@ impl MemberApi for Members {
                     () = send.closed() => return,
                 };
                 let (chunk, is_last) = match part {
-                    Some(LogPart::Bytes { offset, bytes }) => (WorkerLogChunk { offset, bytes, ..WorkerLogChunk::default() }, false),
+                    Some(LogPart::Bytes { offset, bytes }) => {
+                        (WorkerLogChunk { offset, bytes, ..WorkerLogChunk::default() }, false)
+                    }
                     Some(LogPart::End) => (WorkerLogChunk { end: true, ..WorkerLogChunk::default() }, true),
-                    Some(LogPart::Failed(error)) => (WorkerLogChunk { error, ..WorkerLogChunk::default() }, true),
+                    Some(LogPart::Failed(error)) => {
+                        (WorkerLogChunk { error, ..WorkerLogChunk::default() }, true)
+                    }
                     None => return,
                 };
                 if send.send(Ok(chunk)).await.is_err() || is_last {

@@ -41,7 +41,10 @@ const REQUEST_ID_MAX: usize = 128;
 /// An id that is too long.
 pub fn request(id: String, user: String) -> Result<Request, ApiError> {
     if id.len() > REQUEST_ID_MAX {
-        return Err(ApiError::BadRequest(format!("the request id has {} bytes; the most is {REQUEST_ID_MAX}", id.len())));
+        return Err(ApiError::BadRequest(format!(
+            "the request id has {} bytes; the most is {REQUEST_ID_MAX}",
+            id.len()
+        )));
     }
     let id = if id.is_empty() { format!("auto-{:032x}", rand::random::<u128>()) } else { id };
     Ok(Request { id, user })
@@ -58,13 +61,24 @@ impl Service {
         let job_id = JobId(name.job);
         self.forward.read(|state| {
             let job = state.job(job_id).ok_or(ApiError::NoJob(name.job))?;
-            let Some(task_name) = name.task else { return Ok(Target { job: job_id, task: None, index: None }) };
-            let no = job.spec.find(&task_name).ok_or_else(|| ApiError::NoTask { job: name.job, task: task_name.clone() })?;
+            let Some(task_name) = name.task else {
+                return Ok(Target { job: job_id, task: None, index: None });
+            };
+            let no = job
+                .spec
+                .find(&task_name)
+                .ok_or_else(|| ApiError::NoTask { job: name.job, task: task_name.clone() })?;
             let index = match (name.index, job.spec.task(no).and_then(|task| task.array())) {
                 (None, _) => None,
-                (Some(index), Some(array)) => Some(array.position(index).ok_or(ApiError::NoIndex { job: name.job, task: task_name, index })?),
+                (Some(index), Some(array)) => Some(array.position(index).ok_or(ApiError::NoIndex {
+                    job: name.job,
+                    task: task_name,
+                    index,
+                })?),
                 (Some(0), None) => Some(0),
-                (Some(index), None) => return Err(ApiError::NoIndex { job: name.job, task: task_name, index }),
+                (Some(index), None) => {
+                    return Err(ApiError::NoIndex { job: name.job, task: task_name, index });
+                }
             };
             Ok(Target { job: job_id, task: Some(no), index })
         })
@@ -103,7 +117,13 @@ impl Service {
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn drain(&self, request: Request, worker: &str, deadline_ms: Option<u64>, reason: String) -> Result<u64, ApiError> {
+    pub async fn drain(
+        &self,
+        request: Request,
+        worker: &str,
+        deadline_ms: Option<u64>,
+        reason: String,
+    ) -> Result<u64, ApiError> {
         let worker = self.worker(worker).await?;
         Ok(changed(&self.forward.one(Command::Drain { request, worker, deadline_ms, reason }).await?))
     }

@@ -44,7 +44,8 @@ impl Service {
     /// [`ApiError`]: nothing was made.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, ApiError> {
         let Submission { request, params, workdir, job, hold } = submission;
-        let request = request.ok_or_else(|| ApiError::BadRequest("the first message lacks the request".to_owned()))?;
+        let request =
+            request.ok_or_else(|| ApiError::BadRequest("the first message lacks the request".to_owned()))?;
         // 1. Checking a large file takes a while: beside the runtime's threads.
         let check = move || -> Result<JobSpec, ApiError> {
             let mut file = spec::parse(&job, Format::Json, "job").map_err(ApiError::Spec)?;
@@ -73,7 +74,9 @@ impl Service {
         };
         if hold {
             let request = Request { id: format!("{}:hold", request.id), user: request.user };
-            self.forward.one(Command::Hold { request, target: Target { job, task: None, index: None } }).await?;
+            self.forward
+                .one(Command::Hold { request, target: Target { job, task: None, index: None } })
+                .await?;
         }
         Ok(Submitted { job, tasks, indices, name: resolved.name })
     }
@@ -84,23 +87,32 @@ impl Service {
         }
         let mut parts = 0;
         for bytes in spec.0.chunks(PART_BYTES) {
-            self.forward.one(Command::SubmitPart { request: request.clone(), part: parts, bytes: bytes.to_vec() }).await?;
+            self.forward
+                .one(Command::SubmitPart { request: request.clone(), part: parts, bytes: bytes.to_vec() })
+                .await?;
             parts += 1;
         }
-        self.forward.one(Command::Submit { request: request.clone(), spec: SpecBytes(Vec::new()), parts }).await
+        self.forward
+            .one(Command::Submit { request: request.clone(), spec: SpecBytes(Vec::new()), parts })
+            .await
     }
 
     /// Refuses a job of which a task fits no registered worker. Without workers nothing is refused: they may come.
     fn refuse_impossible(&self, spec: &JobSpec) -> Result<(), ApiError> {
-        let workers: Vec<_> = self.forward.read(|state| state.workers().map(|worker| worker.spec.clone()).collect());
+        let workers: Vec<_> =
+            self.forward.read(|state| state.workers().map(|worker| worker.spec.clone()).collect());
         for (number, common) in spec.commons.iter().enumerate() {
             let Err(short) = could_ever_fit(&common.resources, workers.iter()) else { continue };
-            let task = spec.tasks.iter().find(|task| task.common as usize == number).map_or("", |task| &task.name);
+            let task =
+                spec.tasks.iter().find(|task| task.common as usize == number).map_or("", |task| &task.name);
             let message = if short.what == "resources" {
                 format!("task \"{task}\" asks for more than any one worker has together")
             } else {
                 let (asked, largest, worker) = (&short.asked, &short.largest, &short.worker);
-                format!("task \"{task}\" asks for {asked} {}; the largest worker, \"{worker}\", has {largest}", short.what)
+                format!(
+                    "task \"{task}\" asks for {asked} {}; the largest worker, \"{worker}\", has {largest}",
+                    short.what
+                )
             };
             let hint = match short.what {
                 "resources" => "ask for less, or add a worker that has it all".to_owned(),

@@ -10,8 +10,8 @@ use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
-    AttemptDoc, ClusterDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, MemberDoc, NeedDoc, QueueDoc, QueuesDoc, TaskDoc,
-    TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
+    AttemptDoc, ClusterDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, MemberDoc, NeedDoc,
+    QueueDoc, QueuesDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
 
@@ -80,7 +80,11 @@ fn attempt_state(state: AttemptState) -> &'static str {
 }
 
 fn devices(worker: Option<&Worker>, numbers: &[u16]) -> Vec<String> {
-    let uuid = |n: &u16| worker.and_then(|w| w.spec.devices.get(usize::from(*n))).map_or_else(|| format!("#{n}"), |d| d.uuid.clone());
+    let uuid = |n: &u16| {
+        worker
+            .and_then(|w| w.spec.devices.get(usize::from(*n)))
+            .map_or_else(|| format!("#{n}"), |d| d.uuid.clone())
+    };
     numbers.iter().map(uuid).collect()
 }
 
@@ -96,7 +100,6 @@ fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number:
         None => format!("{job}.{name}#{number}"),
     }
 }
-
 
 fn summary(state: &State, job: &Job) -> JobSummary {
     JobSummary {
@@ -151,7 +154,10 @@ fn task_doc(state: &State, job: &Job, no: TaskNo) -> TaskDoc {
             Run::Exec(words) => words.join(" "),
         },
         array: task.array().is_some(),
-        counts: split_live(counts(&job.task_counts(no)), state.live_of_job(job.id).filter(|attempt| attempt.at.task == no)),
+        counts: split_live(
+            counts(&job.task_counts(no)),
+            state.live_of_job(job.id).filter(|attempt| attempt.at.task == no),
+        ),
         attempts: Vec::new(),
         attempts_omitted: 0,
     }
@@ -188,7 +194,11 @@ fn live_doc(state: &State, spec: &JobSpec, attempt: &Attempt) -> AttemptDoc {
 }
 
 fn timeline(job: &Job, tasks: &[TaskDoc]) -> Vec<TimelineDoc> {
-    let entry = |time: &str, event: &str, text: String| TimelineDoc { time: time.to_owned(), event: event.to_owned(), text };
+    let entry = |time: &str, event: &str, text: String| TimelineDoc {
+        time: time.to_owned(),
+        event: event.to_owned(),
+        text,
+    };
     let mut all = vec![entry(&time(job.submitted), "job_submitted", format!("{} submitted it", job.user))];
     for task in tasks {
         for attempt in &task.attempts {
@@ -222,9 +232,9 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
     let mut leases = Vec::new();
     for token in state.tokens_of(worker.id) {
         let Some(attempt) = state.attempt(token) else { continue };
-        let name = state
-            .job(attempt.at.job)
-            .map_or_else(String::new, |job| attempt_name(&job.spec, job.id, attempt.at.task, attempt.at.index, attempt.number));
+        let name = state.job(attempt.at.job).map_or_else(String::new, |job| {
+            attempt_name(&job.spec, job.id, attempt.at.task, attempt.at.index, attempt.number)
+        });
         holders.extend(attempt.devices.iter().map(|device| (*device, name.clone())));
         leases.push(LeaseDoc {
             attempt: name,
@@ -280,7 +290,13 @@ impl Service {
         self.forward.catch_up().await?;
         let limit = if filter.limit == 0 { usize::MAX } else { filter.limit as usize };
         let jobs = self.forward.read(|state| {
-            state.jobs().rev().filter(|job| matches(job, filter)).take(limit).map(|job| summary(state, job)).collect()
+            state
+                .jobs()
+                .rev()
+                .filter(|job| matches(job, filter))
+                .take(limit)
+                .map(|job| summary(state, job))
+                .collect()
         });
         Ok(JobsDoc { jobs })
     }
@@ -321,7 +337,11 @@ impl Service {
                 .map(|no| {
                     let mut doc = task_doc(state, job, no);
                     if let Some((kept, omitted)) = ended.remove(&no) {
-                        doc.attempts.extend(kept.iter().filter(|e| !tokens.contains(&e.token)).map(|e| ended_doc(state, &job.spec, e)));
+                        doc.attempts.extend(
+                            kept.iter()
+                                .filter(|e| !tokens.contains(&e.token))
+                                .map(|e| ended_doc(state, &job.spec, e)),
+                        );
                         doc.attempts_omitted = omitted;
                     }
                     doc.attempts.extend(live.remove(&no).unwrap_or_default());
@@ -363,7 +383,8 @@ impl Service {
     /// No leader.
     pub async fn list_workers(&self) -> Result<WorkersDoc, ApiError> {
         self.forward.catch_up().await?;
-        let workers = self.forward.read(|state| state.workers().map(|worker| worker_doc(state, worker)).collect());
+        let workers =
+            self.forward.read(|state| state.workers().map(|worker| worker_doc(state, worker)).collect());
         Ok(WorkersDoc { workers })
     }
 
@@ -385,7 +406,8 @@ impl Service {
     pub async fn list_queues(&self) -> Result<QueuesDoc, ApiError> {
         self.forward.catch_up().await?;
         let queues = self.forward.read(|state| {
-            let mut queues: BTreeMap<String, (u64, Counts)> = BTreeMap::from([("default".to_owned(), Default::default())]);
+            let mut queues: BTreeMap<String, (u64, Counts)> =
+                BTreeMap::from([("default".to_owned(), Default::default())]);
             for job in state.jobs() {
                 let (jobs, sum) = queues.entry(job.spec.queue.clone()).or_default();
                 if !job.state().is_terminal() {

@@ -18,7 +18,8 @@ use muster_proto::convert::{pack, unpack};
 use muster_proto::member::RelayUp;
 use muster_proto::worker::worker_api_server::{WorkerApi, WorkerApiServer};
 use muster_proto::worker::{
-    Instructions, JoinReply, JoinRequest, MemberMessage, Refused, Registered, WorkerMessage, member_message, worker_message,
+    Instructions, JoinReply, JoinRequest, MemberMessage, Refused, Registered, WorkerMessage, member_message,
+    worker_message,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -64,14 +65,21 @@ impl Workers {
     /// Ready to be added to a server; checks tokens itself, as its calls differ.
     #[must_use]
     pub fn server(self) -> WorkerApiServer<Self> {
-        WorkerApiServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        WorkerApiServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     fn members(&self) -> Vec<String> {
         self.forward.node().status().borrow().members.iter().map(|member| member.address.clone()).collect()
     }
 
-    async fn serve(&self, name: &str, mut inbound: Streaming<WorkerMessage>, send: &mpsc::UnboundedSender<Result<MemberMessage, Status>>) -> Result<(), Status> {
+    async fn serve(
+        &self,
+        name: &str,
+        mut inbound: Streaming<WorkerMessage>,
+        send: &mpsc::UnboundedSender<Result<MemberMessage, Status>>,
+    ) -> Result<(), Status> {
         // 1. It registers.
         let first = tokio::time::timeout(REGISTER_WITHIN, inbound.message())
             .await
@@ -81,12 +89,18 @@ impl Workers {
         };
         let spec: WorkerSpec = unpack(&register.spec).map_err(ApiError::from)?;
         if spec.name != name {
-            return Err(Status::permission_denied(format!("the token is of worker {name:?}, not of {:?}", spec.name)));
+            return Err(Status::permission_denied(format!(
+                "the token is of worker {name:?}, not of {:?}",
+                spec.name
+            )));
         }
         let incarnation = Incarnation(register.incarnation);
         let held: Vec<Token> = register.held.into_iter().map(Token).collect();
         let mut leadership = self.forward.leadership();
-        let reply = self.forward.one(Command::Register { spec, incarnation: incarnation.clone(), held: held.clone() }).await;
+        let reply = self
+            .forward
+            .one(Command::Register { spec, incarnation: incarnation.clone(), held: held.clone() })
+            .await;
         let worker = match reply {
             Ok(Reply::Registered { worker }) => worker,
             Ok(_) => return Err(Status::internal("a Register was answered with something else")),
@@ -139,14 +153,30 @@ impl Workers {
         }
     }
 
-    async fn route(&self, known: &Leadership, worker: WorkerId, incarnation: Incarnation, held: Vec<Token>, down: mpsc::UnboundedSender<Down>) -> Result<Route, Status> {
-        let Some((id, address)) = &known.leader else { return Err(Status::unavailable("no leader is known")) };
+    async fn route(
+        &self,
+        known: &Leadership,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+        down: mpsc::UnboundedSender<Down>,
+    ) -> Result<Route, Status> {
+        let Some((id, address)) = &known.leader else {
+            return Err(Status::unavailable("no leader is known"));
+        };
         if *id == self.forward.member() {
             return Ok(Route::Here(self.leader.open(worker, incarnation, held, down)));
         }
-        let mut peer = self.forward.peers().at(address).map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut peer =
+            self.forward.peers().at(address).map_err(|error| Status::unavailable(error.to_string()))?;
         let (up, ups) = mpsc::unbounded_channel();
-        let opened = RelayUp { worker: worker.0, incarnation: incarnation.0, message: pack(&held), opened: true, ..RelayUp::default() };
+        let opened = RelayUp {
+            worker: worker.0,
+            incarnation: incarnation.0,
+            message: pack(&held),
+            opened: true,
+            ..RelayUp::default()
+        };
         let _ = up.send(opened);
         let mut answers = peer.relay(UnboundedReceiverStream::new(ups)).await?.into_inner();
         tokio::spawn(async move {
@@ -170,7 +200,10 @@ impl Workers {
 }
 
 /// Waits until there is a leader that may instruct, as far as this member can tell.
-async fn wait_ready(leadership: &mut tokio::sync::watch::Receiver<Leadership>, member: u64) -> Result<Leadership, Status> {
+async fn wait_ready(
+    leadership: &mut tokio::sync::watch::Receiver<Leadership>,
+    member: u64,
+) -> Result<Leadership, Status> {
     let ready = leadership.wait_for(|known| match &known.leader {
         Some((id, _)) if *id == member => known.is_ready,
         Some(_) => true,
@@ -189,7 +222,8 @@ impl WorkerApi for Workers {
         let name = call.into_inner().name;
         let is_sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(is_sound) {
-            let message = format!("{name:?} is no worker name: letters, digits, '-', '_' and '.', at most {NAME_MAX}");
+            let message =
+                format!("{name:?} is no worker name: letters, digits, '-', '_' and '.', at most {NAME_MAX}");
             return Err(ApiError::BadRequest(message).into());
         }
         Ok(Response::new(JoinReply {
@@ -202,7 +236,10 @@ impl WorkerApi for Workers {
 
     type SessionStream = UnboundedReceiverStream<Result<MemberMessage, Status>>;
 
-    async fn session(&self, call: Request<Streaming<WorkerMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        call: Request<Streaming<WorkerMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let name = self.gate.worker(&call)?;
         let (send, receive) = mpsc::unbounded_channel();
         let this = self.clone();

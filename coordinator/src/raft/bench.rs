@@ -114,10 +114,19 @@ impl Cluster {
     async fn leader(&self) -> Result<Node<Puts>, BenchError> {
         let first = self.nodes.first().ok_or(BenchError::NoLeader)?;
         let mut status = first.status();
-        let known = status.wait_for(|status| status.leader.is_some()).await.map_err(|_| BenchError::NoLeader)?.clone();
+        let known = status
+            .wait_for(|status| status.leader.is_some())
+            .await
+            .map_err(|_| BenchError::NoLeader)?
+            .clone();
         let (id, _) = known.leader.ok_or(BenchError::NoLeader)?;
-        let leader = self.nodes.get(usize::try_from(id).unwrap_or(0).wrapping_sub(1)).ok_or(BenchError::NoLeader)?;
-        leader.status().wait_for(|status| status.role == Role::Leader).await.map_err(|_| BenchError::NoLeader)?;
+        let leader =
+            self.nodes.get(usize::try_from(id).unwrap_or(0).wrapping_sub(1)).ok_or(BenchError::NoLeader)?;
+        leader
+            .status()
+            .wait_for(|status| status.role == Role::Leader)
+            .await
+            .map_err(|_| BenchError::NoLeader)?;
         Ok(leader.clone())
     }
 
@@ -125,7 +134,12 @@ impl Cluster {
     ///
     /// # Errors
     /// [`BenchError::NoLeader`].
-    pub async fn run(&self, callers: usize, value_bytes: usize, duration: Duration) -> Result<Report, BenchError> {
+    pub async fn run(
+        &self,
+        callers: usize,
+        value_bytes: usize,
+        duration: Duration,
+    ) -> Result<Report, BenchError> {
         let leader = self.leader().await?;
         let start = Instant::now();
         let mut tasks = JoinSet::new();
@@ -134,7 +148,10 @@ impl Cluster {
             tasks.spawn(async move {
                 let (mut latencies, mut failed) = (Vec::new(), 0u64);
                 while start.elapsed() < duration {
-                    let put = Put { key: (caller << 32) | (latencies.len() as u64 % 1_000), value: vec![7; value_bytes] };
+                    let put = Put {
+                        key: (caller << 32) | (latencies.len() as u64 % 1_000),
+                        value: vec![7; value_bytes],
+                    };
                     let begun = Instant::now();
                     match leader.propose(&put).await {
                         Ok(_) => latencies.push(begun.elapsed()),

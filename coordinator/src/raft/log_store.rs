@@ -250,7 +250,9 @@ impl Tail {
         }
         self.recent_bytes += weight(&entry);
         self.recent.push_back(entry);
-        while self.recent.len() > RECENT_ENTRIES || (self.recent_bytes > RECENT_BYTES && self.recent.len() > 1) {
+        while self.recent.len() > RECENT_ENTRIES
+            || (self.recent_bytes > RECENT_BYTES && self.recent.len() > 1)
+        {
             if let Some(oldest) = self.recent.pop_front() {
                 self.recent_bytes -= weight(&oldest);
             }
@@ -290,7 +292,10 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogReader<Types<A, R>> for LogStor
         self.read(start, end, READ_BYTES)
     }
 
-    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
@@ -394,12 +399,16 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
         tail.forget();
         tail.last = last;
         let kept = match &last {
-            Some(last) => self.0.disk.get(Table::Data, &record::key(last.index))?.map(|bytes| (last.index, bytes)),
+            Some(last) => {
+                self.0.disk.get(Table::Data, &record::key(last.index))?.map(|bytes| (last.index, bytes))
+            }
             None => None,
         };
         tail.hash = match kept {
             Some((index, bytes)) => {
-                record::decode(index, &bytes).map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?.hash
+                record::decode(index, &bytes)
+                    .map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?
+                    .hash
             }
             None => read_meta::<(LogId, Hash)>(&*self.0.disk, PURGED)?.map_or(NO_HASH, |(_, hash)| hash),
         };
@@ -415,7 +424,9 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
         } else {
             match self.0.disk.get(Table::Data, &record::key(through.index))? {
                 Some(bytes) if !beyond => {
-                    record::decode(through.index, &bytes).map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?.hash
+                    record::decode(through.index, &bytes)
+                        .map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?
+                        .hash
                 }
                 _ => NO_HASH,
             }

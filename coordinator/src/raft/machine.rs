@@ -31,7 +31,12 @@ pub trait Rows: Send + Sync {
     ///
     /// # Errors
     /// The disk's.
-    fn scan(&self, from: &[u8], to: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()>;
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()>;
 }
 
 /// Why the state cannot be rebuilt from its rows.
@@ -91,9 +96,9 @@ pub fn encode<B: Serialize>(batch: &B) -> Result<Bytes, postcard::Error> {
 pub fn decode<B: DeserializeOwned>(bytes: &[u8]) -> io::Result<B> {
     match bytes.split_first() {
         Some((&BATCH_VERSION, rest)) => postcard::from_bytes(rest).map_err(io::Error::other),
-        Some((version, _)) => {
-            Err(io::Error::other(format!("a log entry has version {version}; this binary knows {BATCH_VERSION}: start a newer one")))
-        }
+        Some((version, _)) => Err(io::Error::other(format!(
+            "a log entry has version {version}; this binary knows {BATCH_VERSION}: start a newer one"
+        ))),
         None => Err(io::Error::other("a log entry is empty")),
     }
 }

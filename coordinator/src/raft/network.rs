@@ -17,7 +17,8 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
@@ -141,7 +142,9 @@ impl Peer {
         let message = self.caller.message(request).map_err(|error| garbled(&error))?;
         let limit = option.hard_ttl();
         match tokio::time::timeout(limit, call(self.client()?, message)).await {
-            Ok(Ok(reply)) => postcard::from_bytes(&reply.into_inner().payload).map_err(|error| garbled(&error)),
+            Ok(Ok(reply)) => {
+                postcard::from_bytes(&reply.into_inner().payload).map_err(|error| garbled(&error))
+            }
             Ok(Err(status)) => Err(failed(&status)),
             Err(_) => Err(self.timeout(action, limit)),
         }
@@ -157,14 +160,21 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<C<A>>, RPCError<C<A>>> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-        let mut replies = RaftNetworkV2::<C<A>>::stream_append(self, Box::pin(stream::iter([request])), option).await?;
+        let mut replies =
+            RaftNetworkV2::<C<A>>::stream_append(self, Box::pin(stream::iter([request])), option).await?;
         match replies.next().await {
             Some(Ok(Ok(matched))) if matched == last => Ok(AppendEntriesResponse::Success),
             Some(Ok(Ok(matched))) => Ok(AppendEntriesResponse::PartialSuccess(matched)),
-            Some(Ok(Err(openraft::raft::StreamAppendError::Conflict(_)))) => Ok(AppendEntriesResponse::Conflict),
-            Some(Ok(Err(openraft::raft::StreamAppendError::HigherVote(vote)))) => Ok(AppendEntriesResponse::HigherVote(vote)),
+            Some(Ok(Err(openraft::raft::StreamAppendError::Conflict(_)))) => {
+                Ok(AppendEntriesResponse::Conflict)
+            }
+            Some(Ok(Err(openraft::raft::StreamAppendError::HigherVote(vote)))) => {
+                Ok(AppendEntriesResponse::HigherVote(vote))
+            }
             Some(Err(error)) => Err(error),
-            None => Err(RPCError::Network(NetworkError::from_string("the append stream ended without a reply"))),
+            None => {
+                Err(RPCError::Network(NetworkError::from_string("the append stream ended without a reply")))
+            }
         }
     }
 
@@ -183,7 +193,12 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
             let caller = self.caller.clone();
             // A request that cannot be encoded ends the stream; the leader hears that and starts another.
             let requests = input
-                .map(move |request| caller.message(&request).inspect_err(|error| tracing::error!(%error, "cannot encode an append")).ok())
+                .map(move |request| {
+                    caller
+                        .message(&request)
+                        .inspect_err(|error| tracing::error!(%error, "cannot encode an append"))
+                        .ok()
+                })
                 .take_while(|message| std::future::ready(message.is_some()))
                 .filter_map(std::future::ready)
                 .inspect(move |_| {
@@ -205,7 +220,8 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
                         match tokio::time::timeout(APPEND_STALL, replies.message()).await {
                             Ok(Ok(Some(message))) => {
                                 received += 1;
-                                let result = postcard::from_bytes(&message.payload).map_err(|error| garbled(&error));
+                                let result =
+                                    postcard::from_bytes(&message.payload).map_err(|error| garbled(&error));
                                 let next = result.is_ok().then_some((replies, received));
                                 return Some((result, next));
                             }
@@ -213,7 +229,10 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
                             Ok(Err(status)) => return Some((Err(failed(&status)), None)),
                             // Idle is fine; requests that were on their way before this wait and have no reply are not.
                             Err(_) if before > received => {
-                                return Some((Err(peer.timeout(RPCTypes::AppendEntries, APPEND_STALL)), None));
+                                return Some((
+                                    Err(peer.timeout(RPCTypes::AppendEntries, APPEND_STALL)),
+                                    None,
+                                ));
                             }
                             Err(_) => {}
                         }
@@ -225,12 +244,26 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         })
     }
 
-    async fn vote(&mut self, request: VoteRequest<C<A>>, option: RPCOption) -> Result<VoteResponse<C<A>>, RPCError<C<A>>> {
-        self.call(&request, RPCTypes::Vote, option, async |mut client: Client, message| client.vote(message).await).await
+    async fn vote(
+        &mut self,
+        request: VoteRequest<C<A>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C<A>>, RPCError<C<A>>> {
+        self.call(&request, RPCTypes::Vote, option, async |mut client: Client, message| {
+            client.vote(message).await
+        })
+        .await
     }
 
-    async fn pre_vote(&mut self, request: VoteRequest<C<A>>, option: RPCOption) -> Result<VoteResponse<C<A>>, RPCError<C<A>>> {
-        self.call(&request, RPCTypes::Vote, option, async |mut client: Client, message| client.pre_vote(message).await).await
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<C<A>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C<A>>, RPCError<C<A>>> {
+        self.call(&request, RPCTypes::Vote, option, async |mut client: Client, message| {
+            client.pre_vote(message).await
+        })
+        .await
     }
 
     async fn transfer_leader(
@@ -238,7 +271,10 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         request: TransferLeaderRequest<C<A>>,
         option: RPCOption,
     ) -> Result<openraft::raft::TransferLeaderResponse<C<A>>, RPCError<C<A>>> {
-        self.call(&request, RPCTypes::TransferLeader, option, async |mut client: Client, message| client.transfer_leader(message).await).await
+        self.call(&request, RPCTypes::TransferLeader, option, async |mut client: Client, message| {
+            client.transfer_leader(message).await
+        })
+        .await
     }
 
     async fn full_snapshot(
@@ -250,7 +286,8 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
     ) -> Result<SnapshotResponse<C<A>>, StreamingError<C<A>>> {
         let mut client = self.client::<A>().map_err(StreamingError::from)?;
         let head: (Vote, SnapshotMeta) = (vote, snapshot.meta.clone());
-        let head = postcard::to_stdvec(&head).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let head =
+            postcard::to_stdvec(&head).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let (sender, receiver) = mpsc::channel(4);
         let cluster = self.caller.cluster.clone();
         let files = snapshot.snapshot;
@@ -259,7 +296,9 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         let progress = Arc::new(AtomicU64::new(0));
         let counted = progress.clone();
         tokio::task::spawn_blocking(move || {
-            let send = |part| sender.blocking_send(SnapshotPart { cluster_id: cluster.clone(), part: Some(part) }).is_ok();
+            let send = |part| {
+                sender.blocking_send(SnapshotPart { cluster_id: cluster.clone(), part: Some(part) }).is_ok()
+            };
             let mut read = Ok(());
             if send(WirePart::Head(head.into())) {
                 read = snapshot::read(&files, |part| {

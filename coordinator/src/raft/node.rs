@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use muster_proto::channel::{Bearer, Tls};
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, LinearizableReadError, RaftError,
+};
 use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, ChangeMembers, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::{Mutex, RwLock};
@@ -58,7 +60,12 @@ pub struct Config {
 impl Config {
     /// A configuration with the house's timing: heartbeat 150 ms, election 900 to 1,500 ms, a snapshot every 20,000 entries.
     #[must_use]
-    pub fn new(dir: impl Into<PathBuf>, cluster: impl Into<String>, member: u64, secret: impl Into<String>) -> Self {
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        cluster: impl Into<String>,
+        member: u64,
+        secret: impl Into<String>,
+    ) -> Self {
         Self {
             dir: dir.into(),
             cluster: cluster.into(),
@@ -229,7 +236,9 @@ impl<M: Machine> Node<M> {
         let raft_config = Arc::new(config.raft().validate()?);
         let Opened { state, log, state_machine, applied } = {
             let (config, machine) = (config.clone(), machine.clone());
-            let opened = tokio::task::spawn_blocking(move || open(&config.dir, &config.cluster, config.member, machine));
+            let opened = tokio::task::spawn_blocking(move || {
+                open(&config.dir, &config.cluster, config.member, machine)
+            });
             opened.await.map_err(|error| StartError::Raft { reason: error.to_string() })??
         };
         let thread = super::sync::spawn(log.syncer()).map_err(StartError::Thread)?;
@@ -265,8 +274,12 @@ impl<M: Machine> Node<M> {
     ///
     /// # Errors
     /// A member that is part of a cluster already.
-    pub async fn bootstrap(&self, members: impl IntoIterator<Item = (u64, String)>) -> Result<(), MembershipError> {
-        let members: BTreeMap<u64, BasicNode> = members.into_iter().map(|(id, address)| (id, BasicNode::new(address))).collect();
+    pub async fn bootstrap(
+        &self,
+        members: impl IntoIterator<Item = (u64, String)>,
+    ) -> Result<(), MembershipError> {
+        let members: BTreeMap<u64, BasicNode> =
+            members.into_iter().map(|(id, address)| (id, BasicNode::new(address))).collect();
         self.0.raft.initialize(members).await.map_err(|error| match error {
             RaftError::APIError(InitializeError::NotAllowed(_)) => MembershipError::Bootstrapped,
             RaftError::APIError(error) => MembershipError::Refused { reason: error.to_string() },
@@ -298,9 +311,15 @@ impl<M: Machine> Node<M> {
             }
         };
         match written {
-            Ok(done) => done.data.ok_or_else(|| ProposeError::Fatal { reason: "an entry was applied without a reply".into() }),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Err(ProposeError::NotLeader { leader: leader(to) }),
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(to))) => Err(ProposeError::Unknown { leader: leader(to) }),
+            Ok(done) => done
+                .data
+                .ok_or_else(|| ProposeError::Fatal { reason: "an entry was applied without a reply".into() }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Err(ProposeError::NotLeader { leader: leader(to) })
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(to))) => {
+                Err(ProposeError::Unknown { leader: leader(to) })
+            }
             Err(error) => Err(ProposeError::Fatal { reason: error.to_string() }),
         }
     }
@@ -312,7 +331,9 @@ impl<M: Machine> Node<M> {
     pub async fn confirm_leadership(&self) -> Result<u64, ReadError> {
         match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => Err(ReadError::NotLeader { leader: leader(to) }),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(ReadError::NotLeader { leader: leader(to) })
+            }
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoQuorum),
             Err(RaftError::Fatal(error)) => Err(ReadError::Fatal { reason: error.to_string() }),
         }
@@ -384,9 +405,9 @@ impl<M: Machine> Node<M> {
         let waiter = raft.wait(None);
         let wait = waiter.metrics(
             |metrics| match &metrics.replication {
-                Some(replication) => {
-                    replication.get(&id).is_some_and(|matched| matched.as_ref().is_some_and(|matched| matched.index >= target))
-                }
+                Some(replication) => replication
+                    .get(&id)
+                    .is_some_and(|matched| matched.as_ref().is_some_and(|matched| matched.index >= target)),
                 None => true,
             },
             "a learner catches up",
@@ -428,7 +449,12 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// [`MembershipError::Fatal`].
     pub async fn transfer_leader(&self, to: u64) -> Result<(), MembershipError> {
-        self.0.raft.trigger().transfer_leader(to).await.map_err(|error| MembershipError::Fatal { reason: error.to_string() })
+        self.0
+            .raft
+            .trigger()
+            .transfer_leader(to)
+            .await
+            .map_err(|error| MembershipError::Fatal { reason: error.to_string() })
     }
 
     /// Makes a snapshot now.
@@ -436,7 +462,12 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// [`MembershipError::Fatal`].
     pub async fn snapshot(&self) -> Result<(), MembershipError> {
-        self.0.raft.trigger().snapshot().await.map_err(|error| MembershipError::Fatal { reason: error.to_string() })
+        self.0
+            .raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|error| MembershipError::Fatal { reason: error.to_string() })
     }
 
     /// The index of the newest snapshot and the first index still in the log, for operators and tests.
@@ -453,7 +484,8 @@ impl<M: Machine> Node<M> {
     /// [`ReadError::Fatal`].
     pub async fn wait_log_begins(&self, first: u64) -> Result<(), ReadError> {
         let waiter = self.0.raft.wait(None);
-        let wait = waiter.metrics(|metrics| metrics.purged.is_some_and(|id| id.index + 1 >= first), "the log is purged");
+        let wait = waiter
+            .metrics(|metrics| metrics.purged.is_some_and(|id| id.index + 1 >= first), "the log is purged");
         wait.await.map(|_| ()).map_err(|error| ReadError::Fatal { reason: error.to_string() })
     }
 
@@ -484,11 +516,13 @@ fn leader<A: super::machine::Answer>(to: ForwardToLeader<Types<A, Tokio>>) -> Le
     Some((to.leader_id?, to.leader_node?.addr))
 }
 
-fn membership<A: super::machine::Answer>(error: RaftError<Types<A, Tokio>, ClientWriteError<Types<A, Tokio>>>) -> MembershipError {
+fn membership<A: super::machine::Answer>(
+    error: RaftError<Types<A, Tokio>, ClientWriteError<Types<A, Tokio>>>,
+) -> MembershipError {
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to)) => {
-            MembershipError::NotLeader { leader: leader(to) }
-        }
+        RaftError::APIError(
+            ClientWriteError::ForwardToLeader(to) | ClientWriteError::LogEntryDiscarded(to),
+        ) => MembershipError::NotLeader { leader: leader(to) },
         RaftError::APIError(error) => MembershipError::Refused { reason: error.to_string() },
         RaftError::Fatal(error) => MembershipError::Fatal { reason: error.to_string() },
     }

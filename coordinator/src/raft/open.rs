@@ -87,6 +87,8 @@ pub fn check_promise(last: Promise, promised: Promise) -> Result<(), ()> {
 
 /// Any trace of an entry, without reading the log.
 fn last_entry(disk: &RocksDisk, path: &Path) -> Result<Option<Promise>, StorageError> {
-    let last = disk.last(crate::storage::Table::Data).map_err(|error| StorageError::Io { path: path.to_owned(), error })?;
+    let last = disk
+        .last(crate::storage::Table::Data)
+        .map_err(|error| StorageError::Io { path: path.to_owned(), error })?;
     Ok(last.map(|(key, _)| Promise { term: 0, index: super::record::index_of(&key).unwrap_or_default() }))
 }

@@ -46,7 +46,9 @@ impl<M: Machine> Service<M> {
         member: u64,
     ) -> Server<M> {
         let service = Self { node, raft, disk, cluster, secret: blake3::hash(secret.as_bytes()), member };
-        RaftServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        RaftServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
@@ -59,7 +61,8 @@ impl<M: Machine> Service<M> {
 
     fn decode<T: DeserializeOwned>(&self, message: &RaftMessage) -> Result<T, Status> {
         same_cluster(&self.cluster, &message.cluster_id)?;
-        postcard::from_bytes(&message.payload).map_err(|error| Status::invalid_argument(format!("a message does not decode: {error}")))
+        postcard::from_bytes(&message.payload)
+            .map_err(|error| Status::invalid_argument(format!("a message does not decode: {error}")))
     }
 
     fn encode<T: Serialize>(&self, value: &T) -> Result<Response<RaftMessage>, Status> {
@@ -87,7 +90,10 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 impl<M: Machine> RaftApi for Service<M> {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<RaftMessage, Status>> + Send>>;
 
-    async fn append(&self, request: Request<Streaming<RaftMessage>>) -> Result<Response<Self::AppendStream>, Status> {
+    async fn append(
+        &self,
+        request: Request<Streaming<RaftMessage>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
         self.admit(&request)?;
         let (cluster, member) = (self.cluster.clone(), self.member);
         let requests = request.into_inner().map(move |message| {
@@ -128,17 +134,25 @@ impl<M: Machine> RaftApi for Service<M> {
         self.encode(&self.raft.handle_transfer_leader(asked).await.map_err(stopped)?)
     }
 
-    async fn snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<RaftMessage>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotPart>>,
+    ) -> Result<Response<RaftMessage>, Status> {
         self.admit(&request)?;
         let (head, snapshot) = receive(&self.disk, &self.cluster, request.into_inner()).await?;
-        let (vote, meta): (Vote, SnapshotMeta) =
-            postcard::from_bytes(&head).map_err(|error| Status::invalid_argument(format!("a snapshot's head does not decode: {error}")))?;
+        let (vote, meta): (Vote, SnapshotMeta) = postcard::from_bytes(&head).map_err(|error| {
+            Status::invalid_argument(format!("a snapshot's head does not decode: {error}"))
+        })?;
         tracing::info!(snapshot = %meta, "received a snapshot");
-        let reply = self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
+        let reply =
+            self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;
         self.encode(&reply.vote)
     }
 
-    async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexReply>, Status> {
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexReply>, Status> {
         self.admit(&request)?;
         same_cluster(&self.cluster, &request.get_ref().cluster_id)?;
         match self.node.confirm_leadership().await {
@@ -149,7 +163,11 @@ impl<M: Machine> RaftApi for Service<M> {
     }
 }
 
-async fn receive(disk: &RocksDisk, cluster: &str, mut parts: Streaming<SnapshotPart>) -> Result<(bytes::Bytes, Checkpoint), Status> {
+async fn receive(
+    disk: &RocksDisk,
+    cluster: &str,
+    mut parts: Streaming<SnapshotPart>,
+) -> Result<(bytes::Bytes, Checkpoint), Status> {
     let refused = |error: ReceiveError| Status::data_loss(error.to_string());
     let mut head = None;
     let mut receiver = Receiver::new(disk.staging()?);

@@ -37,7 +37,10 @@ pub fn read(snapshot: &Checkpoint, mut each: impl FnMut(Part) -> bool) -> io::Re
         if !entry.file_type()?.is_file() {
             continue;
         }
-        let name = entry.file_name().into_string().map_err(|_| io::Error::other("a snapshot's file has a strange name"))?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|_| io::Error::other("a snapshot's file has a strange name"))?;
         let mut file = File::open(entry.path())?;
         let mut offset = 0;
         loop {
@@ -112,11 +115,14 @@ impl Receiver {
         if checksum(&name, offset, &data) != sent {
             return Err(ReceiveError::Checksum { name, offset });
         }
-        if Path::new(&name).file_name().and_then(|last| last.to_str()) != Some(name.as_str()) || name.contains('/') {
+        if Path::new(&name).file_name().and_then(|last| last.to_str()) != Some(name.as_str())
+            || name.contains('/')
+        {
             return Err(ReceiveError::Name { name });
         }
         if !self.files.contains_key(&name) {
-            let file = OpenOptions::new().write(true).create_new(true).open(self.staging.path().join(&name))?;
+            let file =
+                OpenOptions::new().write(true).create_new(true).open(self.staging.path().join(&name))?;
             self.files.insert(name.clone(), (file, 0));
         }
         let Some((file, length)) = self.files.get_mut(&name) else { return Err(ReceiveError::Name { name }) };
@@ -202,7 +208,10 @@ mod tests {
         file.checksum = checksum(&file.name, file.offset, &file.data);
         assert!(matches!(receive(&to, bent), Err(ReceiveError::Name { .. })));
         drop(copy);
-        let left: Vec<_> = fs::read_dir(dir.path().join("b")).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
+        let left: Vec<_> = fs::read_dir(dir.path().join("b"))
+            .expect("list")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
         assert_eq!(left, ["state"], "nothing of the refused ones is left");
     }
 }

@@ -42,7 +42,12 @@ impl<D: Disk> Rows for DiskRows<D> {
         self.0.get(Table::Data, key)
     }
 
-    fn scan(&self, from: &[u8], to: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+    fn scan(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
         self.0.scan(Table::Data, from, to, each)
     }
 }
@@ -70,9 +75,19 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
     ///
     /// # Errors
     /// A store of another cluster or of a newer format, rows that cannot be read.
-    pub fn open(disk: Arc<D>, machine: Arc<RwLock<M>>, cluster: &str, path: &Path) -> Result<Self, StorageError> {
+    pub fn open(
+        disk: Arc<D>,
+        machine: Arc<RwLock<M>>,
+        cluster: &str,
+        path: &Path,
+    ) -> Result<Self, StorageError> {
         let io = |error| StorageError::Io { path: path.to_owned(), error };
-        check_owner(disk.get(Table::Meta, FORMAT_KEY).map_err(io)?, disk.get(Table::Meta, CLUSTER).map_err(io)?, cluster, path)?;
+        check_owner(
+            disk.get(Table::Meta, FORMAT_KEY).map_err(io)?,
+            disk.get(Table::Meta, CLUSTER).map_err(io)?,
+            cluster,
+            path,
+        )?;
         if disk.get(Table::Meta, CLUSTER).map_err(io)?.is_none() {
             disk.write(vec![
                 Change::Put(Table::Meta, FORMAT_KEY.to_vec(), FORMAT.to_be_bytes().to_vec()),
@@ -137,7 +152,12 @@ fn read<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> io::Result<Option<T>> {
     bytes.map(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other)).transpose()
 }
 
-fn check_owner(format: Option<Vec<u8>>, owner: Option<Vec<u8>>, cluster: &str, path: &Path) -> Result<(), StorageError> {
+fn check_owner(
+    format: Option<Vec<u8>>,
+    owner: Option<Vec<u8>>,
+    cluster: &str,
+    path: &Path,
+) -> Result<(), StorageError> {
     if let Some(bytes) = format {
         let found = bytes.as_slice().try_into().map(u32::from_be_bytes).unwrap_or(u32::MAX);
         if found > FORMAT {
@@ -155,7 +175,9 @@ fn check_owner(format: Option<Vec<u8>>, owner: Option<Vec<u8>>, cluster: &str, p
 }
 
 /// Runs what may block: beside the runtime's threads where there are such, else in place.
-async fn blocking<R: AsyncRuntime, D: Disk, T: Send + 'static>(act: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn blocking<R: AsyncRuntime, D: Disk, T: Send + 'static>(
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     if D::BLOCKS { R::spawn_blocking(act).await? } else { act() }
 }
 
@@ -221,7 +243,11 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> RaftStateMachine<Types<M::Replies, R>
         Builder { shared: self.shared.clone(), runtime: std::marker::PhantomData }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: D::Snapshot) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: D::Snapshot,
+    ) -> Result<(), io::Error> {
         let shared = self.shared.clone();
         let found = read_meta::<D>(&snapshot, &shared.cluster)?;
         if found != *meta {
@@ -266,6 +292,10 @@ impl<A: super::machine::Answer, R: AsyncRuntime, D: Disk> RaftSnapshotBuilder<Ty
 
 fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
     let get = |key| D::read_snapshot(snapshot, Table::Meta, key);
-    check_owner(get(FORMAT_KEY)?, get(CLUSTER)?, cluster, Path::new("the snapshot")).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(SnapshotMeta { last_log_id: read(get(APPLIED)?)?, last_membership: read(get(MEMBERSHIP)?)?.unwrap_or_default() })
+    check_owner(get(FORMAT_KEY)?, get(CLUSTER)?, cluster, Path::new("the snapshot"))
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(SnapshotMeta {
+        last_log_id: read(get(APPLIED)?)?,
+        last_membership: read(get(MEMBERSHIP)?)?.unwrap_or_default(),
+    })
 }

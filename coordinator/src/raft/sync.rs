@@ -68,7 +68,9 @@ impl<C: RaftTypeConfig, D: Disk> Syncer<C, D> {
         }
         let result = match failed {
             Some(reason) => Err(reason),
-            None => self.make_durable(waiting.iter().rev().find_map(|write| write.promise)).map_err(|error| error.to_string()),
+            None => self
+                .make_durable(waiting.iter().rev().find_map(|write| write.promise))
+                .map_err(|error| error.to_string()),
         };
         if let Err(reason) = &result {
             self.queue.lock().failed.get_or_insert_with(|| reason.clone());

@@ -56,7 +56,10 @@ impl Gate {
     /// # Errors
     /// Unauthenticated.
     pub fn member<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        bearer_of(request).ok_or(TokenError::Missing).and_then(|token| self.0.verify_member(token)).map_err(refused)
+        bearer_of(request)
+            .ok_or(TokenError::Missing)
+            .and_then(|token| self.0.verify_member(token))
+            .map_err(refused)
     }
 
     /// Lets a worker in; gives its name.
@@ -74,7 +77,10 @@ impl Gate {
     /// Unauthenticated.
     pub fn join<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        bearer_of(request).ok_or(TokenError::Missing).and_then(|token| self.0.verify_join(token, now)).map_err(refused)
+        bearer_of(request)
+            .ok_or(TokenError::Missing)
+            .and_then(|token| self.0.verify_join(token, now))
+            .map_err(refused)
     }
 }
 
@@ -92,7 +98,10 @@ mod tests {
             request
         };
         assert_eq!(gate.member(&Request::new(())).expect_err("none").code(), tonic::Code::Unauthenticated);
-        assert_eq!(gate.worker(&with(&secret.member_token())).expect_err("foreign").code(), tonic::Code::Unauthenticated);
+        assert_eq!(
+            gate.worker(&with(&secret.member_token())).expect_err("foreign").code(),
+            tonic::Code::Unauthenticated
+        );
         assert_eq!(gate.worker(&with(&secret.worker_token("w1"))).expect("worker"), "w1");
         let user = gate.user(with(&secret.user_token("ada"))).expect("user");
         assert_eq!(user.extensions().get::<Caller>(), Some(&Caller("ada".into())));

@@ -31,7 +31,10 @@ impl Secrets {
     #[must_use]
     pub fn generate() -> Self {
         let id: [u8; 8] = rand::random();
-        Self { cluster: ClusterSecret::generate(), cluster_id: id.iter().map(|byte| format!("{byte:02x}")).collect() }
+        Self {
+            cluster: ClusterSecret::generate(),
+            cluster_id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
     }
 
     /// What `DIR/secrets` holds; none when the directory is fresh.
@@ -60,7 +63,10 @@ impl Secrets {
         let secrets = dir.join("secrets");
         private_dir(&secrets)?;
         write_private(&secrets.join("user-token"), &self.user_token())?;
-        write_private(&secrets.join("cluster-secret"), &format!("{}\n{}", self.cluster.to_hex(), self.cluster_id))
+        write_private(
+            &secrets.join("cluster-secret"),
+            &format!("{}\n{}", self.cluster.to_hex(), self.cluster_id),
+        )
     }
 
     /// The token of the cluster's first user.
@@ -85,9 +91,11 @@ impl Secrets {
     /// [`SecretError::OtherCluster`].
     pub fn check_join_token(&self, dir: &Path, token: &str) -> Result<(), SecretError> {
         match cluster_of_join_token(token) {
-            Some(cluster) if cluster != self.cluster_id => {
-                Err(SecretError::OtherCluster { dir: dir.to_owned(), have: self.cluster_id.clone(), token: cluster.to_owned() })
-            }
+            Some(cluster) if cluster != self.cluster_id => Err(SecretError::OtherCluster {
+                dir: dir.to_owned(),
+                have: self.cluster_id.clone(),
+                token: cluster.to_owned(),
+            }),
             _ => Ok(()),
         }
     }
@@ -150,7 +158,10 @@ mod tests {
         made.store(dir.path()).expect("store");
         let join = made.write_join_token(dir.path(), 1).expect("join");
         let read = Secrets::load(dir.path()).expect("load").expect("there");
-        assert_eq!((read.cluster.clone(), read.cluster_id.clone()), (made.cluster.clone(), made.cluster_id.clone()));
+        assert_eq!(
+            (read.cluster.clone(), read.cluster_id.clone()),
+            (made.cluster.clone(), made.cluster_id.clone())
+        );
         for file in ["secrets/cluster-secret", "secrets/user-token", "join-token"] {
             let mode = fs::metadata(dir.path().join(file)).expect("file").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");

@@ -59,7 +59,8 @@ impl ClusterSecret {
     /// The subject of a token of `kind`, verified in constant time.
     fn subject<'a>(&self, kind: &str, token: &'a str) -> Result<&'a str, TokenError> {
         let (head, mac) = token.rsplit_once('.').ok_or(TokenError::Wrong)?;
-        let subject = head.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).ok_or(TokenError::Wrong)?;
+        let subject =
+            head.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).ok_or(TokenError::Wrong)?;
         let given = blake3::Hash::from_hex(mac).map_err(|_| TokenError::Wrong)?;
         // `blake3::Hash` compares in constant time.
         if given == self.mac(kind, subject) { Ok(subject) } else { Err(TokenError::Wrong) }
@@ -164,7 +165,9 @@ mod tests {
             };
             assert_eq!((doors(&secret), doors(&other)), (1, 0));
         }
-        for bad in ["", ".", "mu", "mu.admin", "mu.admin.00", &secret.user_token("admin").replace("admin", "root")] {
+        for bad in
+            ["", ".", "mu", "mu.admin", "mu.admin.00", &secret.user_token("admin").replace("admin", "root")]
+        {
             assert_eq!(secret.verify_user(bad), Err(TokenError::Wrong), "{bad}");
         }
     }

@@ -61,7 +61,13 @@ pub trait Disk: Send + Sync + 'static {
     ///
     /// # Errors
     /// The disk's.
-    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()>;
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()>;
 
     /// The pair with the greatest key.
     ///

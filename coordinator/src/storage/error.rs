@@ -23,7 +23,9 @@ pub enum StorageError {
     BadFile { path: PathBuf, reason: String },
     #[error("{path} is missing, but {log} holds entries up to {last}")]
     MarkMissing { path: PathBuf, log: PathBuf, last: Promise },
-    #[error("{log} ends at {last}, but this member promised {promised} ({mark}): acknowledged entries are lost")]
+    #[error(
+        "{log} ends at {last}, but this member promised {promised} ({mark}): acknowledged entries are lost"
+    )]
     LogShorterThanPromised { log: PathBuf, mark: PathBuf, last: Promise, promised: Promise },
     #[error("entry {index} of {path} is damaged: {reason}")]
     DamagedEntry { path: PathBuf, index: u64, reason: &'static str },
@@ -37,7 +39,9 @@ impl StorageError {
             Self::Io { .. } => "check that the directory exists, is writable and has space",
             Self::Locked { .. } => "stop the other coordinator, or give this one another data directory",
             Self::NewerFormat { .. } => "start a binary at least as new as the one that wrote it",
-            Self::OtherCluster { .. } | Self::OtherMember { .. } => "check the data directory; to join this cluster start with an empty one",
+            Self::OtherCluster { .. } | Self::OtherMember { .. } => {
+                "check the data directory; to join this cluster start with an empty one"
+            }
             Self::Open { .. }
             | Self::BadFile { .. }
             | Self::MarkMissing { .. }

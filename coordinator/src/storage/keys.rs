@@ -145,8 +145,13 @@ mod tests {
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());
         assert!(bytes.iter().all(|key| key[0] < HISTORY));
-        assert_eq!(bytes.iter().map(|b| decode(b)).collect::<Vec<_>>(), keys.iter().cloned().map(Some).collect::<Vec<_>>());
-        for bad in [&[][..], &[JOB, 1], &[0x30], &[PART, 1], &[META, 0], &history(IndexRef::new(job, task, 0), 1)] {
+        assert_eq!(
+            bytes.iter().map(|b| decode(b)).collect::<Vec<_>>(),
+            keys.iter().cloned().map(Some).collect::<Vec<_>>()
+        );
+        for bad in
+            [&[][..], &[JOB, 1], &[0x30], &[PART, 1], &[META, 0], &history(IndexRef::new(job, task, 0), 1)]
+        {
             assert_eq!(decode(bad), None, "{bad:?}");
         }
     }
@@ -157,7 +162,9 @@ mod tests {
         let (from, to) = history_range(JobId(255), Some(TaskNo(1)), None);
         let inside = |key: &Vec<u8>| *key >= from && *key < to;
         assert!(inside(&key(255, 1, 0, 1)) && inside(&key(255, 1, u32::MAX, u32::MAX)));
-        assert!(!inside(&key(255, 0, u32::MAX, 1)) && !inside(&key(255, 2, 0, 1)) && !inside(&key(256, 1, 0, 1)));
+        assert!(
+            !inside(&key(255, 0, u32::MAX, 1)) && !inside(&key(255, 2, 0, 1)) && !inside(&key(256, 1, 0, 1))
+        );
         let (from, to) = history_range(JobId(u64::MAX), None, None);
         assert!(from < key(u64::MAX, u32::MAX, 1, 1) && key(u64::MAX, u32::MAX, 1, 1) < to);
     }

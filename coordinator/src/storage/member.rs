@@ -39,7 +39,10 @@ impl MemberFile {
         struct Format {
             format: u32,
         }
-        let bad = |error: toml::de::Error| StorageError::BadFile { path: path.clone(), reason: error.message().to_owned() };
+        let bad = |error: toml::de::Error| StorageError::BadFile {
+            path: path.clone(),
+            reason: error.message().to_owned(),
+        };
         let Format { format } = toml::from_str(&text).map_err(bad)?;
         if format > FORMAT {
             return Err(StorageError::NewerFormat { path, found: format, known: FORMAT });
@@ -58,7 +61,9 @@ impl MemberFile {
             Some(found) if found.cluster != cluster => {
                 Err(StorageError::OtherCluster { path, found: found.cluster, expected: cluster.to_owned() })
             }
-            Some(found) if found.member != member => Err(StorageError::OtherMember { path, found: found.member, expected: member }),
+            Some(found) if found.member != member => {
+                Err(StorageError::OtherMember { path, found: found.member, expected: member })
+            }
             Some(_) => Ok(false),
             None => {
                 let file = Self { cluster: cluster.to_owned(), member, format: FORMAT };
@@ -72,7 +77,8 @@ impl MemberFile {
         use std::os::unix::fs::OpenOptionsExt;
         let text = toml::to_string(self).map_err(io::Error::other)?;
         let partial = dir.join("member.toml.partial");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&partial, dir.join("member.toml"))?;
@@ -90,7 +96,10 @@ mod tests {
         assert!(MemberFile::claim(dir.path(), "c1", 1).expect("fresh"));
         assert!(!MemberFile::claim(dir.path(), "c1", 1).expect("again"));
         assert!(matches!(MemberFile::claim(dir.path(), "c2", 1), Err(StorageError::OtherCluster { .. })));
-        assert!(matches!(MemberFile::claim(dir.path(), "c1", 2), Err(StorageError::OtherMember { found: 1, expected: 2, .. })));
+        assert!(matches!(
+            MemberFile::claim(dir.path(), "c1", 2),
+            Err(StorageError::OtherMember { found: 1, expected: 2, .. })
+        ));
     }
 
     #[test]

@@ -33,7 +33,10 @@ fn apply(rows: &mut Rows, changes: &[Change]) {
                 rows.remove(&(*table, key.clone()));
             }
             Change::DeleteRange(table, from, to) => {
-                let gone: Vec<_> = rows.range((*table, from.clone())..(*table, to.clone())).map(|(key, _)| key.clone()).collect();
+                let gone: Vec<_> = rows
+                    .range((*table, from.clone())..(*table, to.clone()))
+                    .map(|(key, _)| key.clone())
+                    .collect();
                 for key in gone {
                     rows.remove(&key);
                 }
@@ -83,7 +86,13 @@ impl Disk for MemoryDisk {
         Ok(self.0.lock().live.get(&(table, key.to_vec())).cloned())
     }
 
-    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
         let contents = self.0.lock();
         for ((found, key), value) in contents.live.range((table, from.to_vec())..) {
             if *found != table || to.is_some_and(|to| key.as_slice() >= to) || !each(key, value) {
@@ -95,7 +104,12 @@ impl Disk for MemoryDisk {
 
     fn last(&self, table: Table) -> io::Result<Option<Pair>> {
         let contents = self.0.lock();
-        Ok(contents.live.iter().rev().find(|((found, _), _)| *found == table).map(|((_, key), value)| (key.clone(), value.clone())))
+        Ok(contents
+            .live
+            .iter()
+            .rev()
+            .find(|((found, _), _)| *found == table)
+            .map(|((_, key), value)| (key.clone(), value.clone())))
     }
 
     fn checkpoint(&self) -> io::Result<Self::Snapshot> {

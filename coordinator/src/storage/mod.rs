@@ -15,6 +15,6 @@ pub mod rows;
 
 pub use disk::{Change, Disk, Table};
 pub use error::StorageError;
-pub use member::{MemberFile, FORMAT};
+pub use member::{FORMAT, MemberFile};
 pub use promised::{FileMark, Mark, Promise};
 pub use rocks::{Checkpoint, Kind, RocksDisk};

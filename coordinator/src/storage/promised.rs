@@ -84,7 +84,10 @@ impl FileMark {
             }
         }
         let Some((sequence, promise)) = newest else {
-            return Err(StorageError::BadFile { path: path.to_owned(), reason: "neither of its two slots is whole".into() });
+            return Err(StorageError::BadFile {
+                path: path.to_owned(),
+                reason: "neither of its two slots is whole".into(),
+            });
         };
         Ok(Some(Self { file, path: path.to_owned(), state: Mutex::new(State { sequence, promise }) }))
     }

@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode,
+    Options, WriteBatch,
+};
 
 use super::disk::{Change, Disk, Pair, Table};
 use super::error::StorageError;
@@ -91,7 +94,10 @@ impl RocksDisk {
 
     fn check(&self) -> io::Result<()> {
         if self.failed.load(Ordering::Acquire) {
-            return Err(io::Error::other(format!("{} failed before and is not used again", self.path.display())));
+            return Err(io::Error::other(format!(
+                "{} failed before and is not used again",
+                self.path.display()
+            )));
         }
         Ok(())
     }
@@ -125,7 +131,9 @@ impl Disk for RocksDisk {
                 match change {
                     Change::Put(table, key, value) => batch.put_cf(family(db, table), key, value),
                     Change::Delete(table, key) => batch.delete_cf(family(db, table), key),
-                    Change::DeleteRange(table, from, to) => batch.delete_range_cf(family(db, table), from, to),
+                    Change::DeleteRange(table, from, to) => {
+                        batch.delete_range_cf(family(db, table), from, to)
+                    }
                 }
             }
             self.latch(db.write(batch))
@@ -141,7 +149,13 @@ impl Disk for RocksDisk {
         self.with(|db| db.get_cf(family(db, table), key).map_err(io::Error::other))
     }
 
-    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> io::Result<()> {
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
         self.with(|db| {
             for pair in db.iterator_cf(family(db, table), IteratorMode::From(from, Direction::Forward)) {
                 let (key, value) = pair.map_err(io::Error::other)?;
@@ -155,7 +169,9 @@ impl Disk for RocksDisk {
 
     fn last(&self, table: Table) -> io::Result<Option<Pair>> {
         self.with(|db| match db.iterator_cf(family(db, table), IteratorMode::End).next() {
-            Some(pair) => pair.map(|(key, value)| Some((key.into_vec(), value.into_vec()))).map_err(io::Error::other),
+            Some(pair) => {
+                pair.map(|(key, value)| Some((key.into_vec(), value.into_vec()))).map_err(io::Error::other)
+            }
             None => Ok(None),
         })
     }
@@ -163,7 +179,9 @@ impl Disk for RocksDisk {
     fn checkpoint(&self) -> io::Result<Checkpoint> {
         let path = self.staging_path();
         self.with(|db| {
-            RocksCheckpoint::new(db).and_then(|checkpoint| checkpoint.create_checkpoint(&path)).map_err(io::Error::other)?;
+            RocksCheckpoint::new(db)
+                .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
+                .map_err(io::Error::other)?;
             Ok(Checkpoint(Arc::new(Dir(path))))
         })
     }
@@ -172,7 +190,8 @@ impl Disk for RocksDisk {
         let mut options = Options::default();
         // As it was written with: RocksDB 11.8 crashes when a read-only open has to stop tracking logs.
         options.set_track_and_verify_wals_in_manifest(true);
-        let db = DB::open_cf_for_read_only(&options, snapshot.path(), ["default", META], false).map_err(io::Error::other)?;
+        let db = DB::open_cf_for_read_only(&options, snapshot.path(), ["default", META], false)
+            .map_err(io::Error::other)?;
         db.get_cf(family(&db, table), key).map_err(io::Error::other)
     }
 
@@ -185,8 +204,9 @@ impl Disk for RocksDisk {
         fs::rename(&partial, &next)?;
         sync_parent(&self.path)?;
         drop(guard.take());
-        let swapped = finish_install_keep(&self.path)
-            .and_then(|()| open_db(&self.path, self.kind).map_err(|error| io::Error::other(error.to_string())));
+        let swapped = finish_install_keep(&self.path).and_then(|()| {
+            open_db(&self.path, self.kind).map_err(|error| io::Error::other(error.to_string()))
+        });
         match swapped {
             Ok((db, _)) => {
                 *guard = Some(db);
@@ -240,7 +260,9 @@ fn open_db(dir: &Path, kind: Kind) -> Result<(DB, bool), StorageError> {
                 .map_err(|error| StorageError::Open { path: dir.to_owned(), error })?;
             Ok((db, true))
         }
-        Err(error) if error.to_string().contains("/LOCK") => Err(StorageError::Locked { path: dir.to_owned() }),
+        Err(error) if error.to_string().contains("/LOCK") => {
+            Err(StorageError::Locked { path: dir.to_owned() })
+        }
         Err(error) => Err(StorageError::Open { path: dir.to_owned(), error }),
     }
 }
@@ -388,6 +410,9 @@ mod tests {
     fn a_database_in_use_is_said_to_be() {
         let dir = tempfile::tempdir().expect("dir");
         let _held = RocksDisk::open(&dir.path().join("log"), Kind::Log).expect("open");
-        assert!(matches!(RocksDisk::open(&dir.path().join("log"), Kind::Log), Err(StorageError::Locked { .. })));
+        assert!(matches!(
+            RocksDisk::open(&dir.path().join("log"), Kind::Log),
+            Err(StorageError::Locked { .. })
+        ));
     }
 }

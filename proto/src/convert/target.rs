@@ -31,7 +31,11 @@ impl FromStr for TargetName {
         };
         let job = job.parse().map_err(|_| bad())?;
         let Some(task) = task else {
-            return if attempt.is_some() { Err(bad()) } else { Ok(Self { job, task: None, index: None, attempt }) };
+            return if attempt.is_some() {
+                Err(bad())
+            } else {
+                Ok(Self { job, task: None, index: None, attempt })
+            };
         };
         let (name, index) = match task.strip_suffix(']').and_then(|t| t.split_once('[')) {
             Some((name, index)) => (name, Some(index.parse().map_err(|_| bad())?)),

@@ -11,9 +11,15 @@ fn every_bad_input_is_named_and_leaves_nothing() {
     let not_text = cluster.dir.path().join("bin.yaml");
     std::fs::write(&not_text, [0xff, 0xfe, 0x00]).unwrap();
     let cases: Vec<(String, &[&str])> = vec![
-        (file("cycle.yaml", "name: c\ntasks:\n  a: {needs: [b], run: x}\n  b: {needs: [a], run: x}\n"), &["a → b → a"]),
+        (
+            file("cycle.yaml", "name: c\ntasks:\n  a: {needs: [b], run: x}\n  b: {needs: [a], run: x}\n"),
+            &["a → b → a"],
+        ),
         (file("key.yaml", "name: c\ntaks: {}\n"), &["taks", "tasks"]),
-        (file("need.yaml", "name: c\ntasks: {train: {run: x}, b: {needs: [trian], run: x}}\n"), &["trian", "train"]),
+        (
+            file("need.yaml", "name: c\ntasks: {train: {run: x}, b: {needs: [trian], run: x}}\n"),
+            &["trian", "train"],
+        ),
         (file("gpus.yaml", "name: c\ntasks: {a: {run: x, resources: {gpus: 16}}}\n"), &["16", "2"]),
         (file("template.yaml", "name: c\ntasks: {a: {run: 'echo {{ params.nope }}'}}\n"), &["nope"]),
         (file("when.yaml", "name: c\ntasks: {a: {run: x, when: 'tasks.('}}\n"), &["when"]),
@@ -57,8 +63,16 @@ fn clear_text_beyond_loopback_and_a_foreign_data_dir_are_refused() {
     let cli = muster_tests::Cli { config_dir: dir.path().to_owned() };
     let data = dir.path().join("c").display().to_string();
     let store = format!("file://{}", dir.path().join("s").display());
-    let ran =
-        cli.run(&["coordinator", "--data-dir", &data, "--listen", "0.0.0.0:17070", "--bootstrap", "--store-url", &store]);
+    let ran = cli.run(&[
+        "coordinator",
+        "--data-dir",
+        &data,
+        "--listen",
+        "0.0.0.0:17070",
+        "--bootstrap",
+        "--store-url",
+        &store,
+    ]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert!(ran.stderr.contains("TLS"), "{}", ran.stderr);
     assert!(!dir.path().join("c/log").exists(), "nothing half-done");

@@ -29,7 +29,9 @@ fn a_killed_dev_goes_on_where_it_was() {
         ran.stdout.trim().parse::<u64>().map_err(|_| ran)
     });
     let lines = || std::fs::read_to_string(&ledger).unwrap_or_default().lines().count() as u64;
-    until("a third of the tasks", Duration::from_secs(120), || (lines() > tasks / 3).then_some(()).ok_or(lines()));
+    until("a third of the tasks", Duration::from_secs(120), || {
+        (lines() > tasks / 3).then_some(()).ok_or(lines())
+    });
     dev.kill().unwrap();
     dev.wait().unwrap();
     let before = lines();

@@ -38,7 +38,11 @@ fn no_submission_is_lost_and_no_result_counts_twice_when_leaders_die() {
     }
     for id in &acknowledged {
         let doc = cluster.finished(*id, Duration::from_secs(240));
-        assert_eq!((&doc["state"], &doc["counts"]["succeeded"]), (&"succeeded".into(), &each.into()), "job {id}");
+        assert_eq!(
+            (&doc["state"], &doc["counts"]["succeeded"]),
+            (&"succeeded".into(), &each.into()),
+            "job {id}"
+        );
     }
     // Ids count on, each acknowledged once.
     let mut ids = acknowledged.clone();

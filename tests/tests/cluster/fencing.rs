@@ -51,7 +51,9 @@ fn a_killed_agent_kills_no_task() {
     );
     let id = cluster.submit(&cluster.file("adopt.yaml", &text));
     let seen = || std::fs::read_to_string(&out).unwrap_or_default();
-    until("its start", Duration::from_secs(60), || seen().contains("start").then_some(()).ok_or_else(|| cluster.logs()));
+    until("its start", Duration::from_secs(60), || {
+        seen().contains("start").then_some(()).ok_or_else(|| cluster.logs())
+    });
     cluster.kill_agent("w1");
     cluster.start_worker("w1");
     std::fs::write(&go, "").unwrap();

@@ -26,14 +26,30 @@ fn a_task_sees_the_documented_environment_and_nothing_else() {
     let cluster = Cluster::start(1, 1, &["--gpus", "2xH100-80GB"]);
     let env = cluster.cli.run(&["run", "--gpus", "1", "--env", "MINE=1", "--", "env"]).ok();
     let get = |name: &str| env.lines().find_map(|l| l.strip_prefix(&format!("{name}="))).map(str::to_owned);
-    for (name, value) in
-        [("MUSTER_JOB_ID", "1"), ("MUSTER_ATTEMPT", "1"), ("MUSTER_QUEUE", "default"), ("MUSTER_WORKER", "w1"), ("MINE", "1")]
-    {
+    for (name, value) in [
+        ("MUSTER_JOB_ID", "1"),
+        ("MUSTER_ATTEMPT", "1"),
+        ("MUSTER_QUEUE", "default"),
+        ("MUSTER_WORKER", "w1"),
+        ("MINE", "1"),
+    ] {
         assert_eq!(get(name).as_deref(), Some(value), "{name}\n{env}");
     }
     assert_eq!(get("MUSTER_GPU_COUNT").as_deref(), Some("1"));
     assert_eq!(get("CUDA_VISIBLE_DEVICES"), get("MUSTER_GPU_UUIDS"));
-    let known = ["PATH", "HOME", "USER", "LANG", "TZ", "MINE", "PWD", "SHLVL", "_", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"];
+    let known = [
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "TZ",
+        "MINE",
+        "PWD",
+        "SHLVL",
+        "_",
+        "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+    ];
     let leaks: Vec<&str> = env
         .lines()
         .filter_map(|l| l.split_once('='))

@@ -35,7 +35,8 @@ tasks:
     middle.sort_unstable();
     assert_eq!((middle, lines[7]), (vec!["many10", "many13", "many16", "many19"], "after"));
     let doc = cluster.cli.json(&["show", "1"]).unwrap();
-    let states: Vec<&str> = doc["tasks"].as_array().unwrap().iter().map(|t| t["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> =
+        doc["tasks"].as_array().unwrap().iter().map(|t| t["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["succeeded", "succeeded", "skipped", "succeeded", "succeeded"]);
 }
 
@@ -51,7 +52,10 @@ fn the_same_request_id_is_the_same_job() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("r1"), "{}", refused.stderr);
     let json = cluster.cli.run(&["submit", &two, "--request-id", "r1", "--output", "json"]);
-    assert!(json.stdout.contains("REQUEST_ID_REUSED") || json.stderr.contains("REQUEST_ID_REUSED"), "{json:?}");
+    assert!(
+        json.stdout.contains("REQUEST_ID_REUSED") || json.stderr.contains("REQUEST_ID_REUSED"),
+        "{json:?}"
+    );
 }
 
 #[test]
@@ -60,7 +64,9 @@ fn cancel_hold_release_and_rerun() {
     let flag = cluster.dir.path().join("flag");
     let long = cluster.file("long.yaml", "name: long\ntasks: {t: {run: 'sleep 600'}}\n");
     let job = cluster.submit(&long);
-    let state = |id: u64| cluster.cli.json(&["show", &id.to_string()]).map(|d| d["state"].as_str().unwrap_or("?").to_owned());
+    let state = |id: u64| {
+        cluster.cli.json(&["show", &id.to_string()]).map(|d| d["state"].as_str().unwrap_or("?").to_owned())
+    };
     until("it runs", SOON, || match state(job)?.as_str() {
         "running" => Ok(()),
         other => Err(other.to_owned()),
@@ -69,10 +75,16 @@ fn cancel_hold_release_and_rerun() {
     assert_eq!(cluster.finished(job, SOON)["state"], "cancelled");
     assert_eq!(cluster.cli.run(&["wait", &job.to_string()]).code, Some(125));
 
-    let file = cluster.file("f.yaml", &format!("name: f\ntasks: {{t: {{run: 'test -e {}'}}}}\n", flag.display()));
+    let file =
+        cluster.file("f.yaml", &format!("name: f\ntasks: {{t: {{run: 'test -e {}'}}}}\n", flag.display()));
     let failed = cluster.submit(&file);
     assert_eq!(cluster.finished(failed, SOON)["state"], "failed");
-    cluster.cli.run(&["hold", &failed.to_string()]).code.filter(|c| *c == 1).expect("a finished job is not held");
+    cluster
+        .cli
+        .run(&["hold", &failed.to_string()])
+        .code
+        .filter(|c| *c == 1)
+        .expect("a finished job is not held");
     std::fs::write(&flag, "").unwrap();
     cluster.cli.run(&["rerun", &failed.to_string(), "--failed"]).ok();
     assert_eq!(cluster.finished(failed, SOON)["state"], "succeeded");

@@ -49,15 +49,13 @@ impl Agent {
     /// The agent of a worker whose journal holds `journaled`, has seen tokens up to `highest_token` and leaders up to `term`.
     #[must_use]
     pub fn new(journaled: Vec<Journaled>, highest_token: Token, term: u64) -> Self {
-        let held = journaled.into_iter().map(|entry| {
-            let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| Phase::Ended {
-                outcome,
-                artifacts,
-                ran_ms,
-                reported: None,
+        let held =
+            journaled.into_iter().map(|entry| {
+                let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| {
+                    Phase::Ended { outcome, artifacts, ran_ms, reported: None }
+                });
+                (entry.token, Held { at: entry.at, number: entry.number, phase, killed: false })
             });
-            (entry.token, Held { at: entry.at, number: entry.number, phase, killed: false })
-        });
         Self {
             held: held.collect(),
             forgotten: BTreeSet::new(),
@@ -132,7 +130,10 @@ impl Agent {
 
     fn start(&mut self, now: u64, order: Box<StartOrder>, out: &mut Vec<Action>) {
         let token = order.token;
-        if self.held.contains_key(&token) || self.forgotten.contains(&token) || !self.see_term(now, order.term, out) {
+        if self.held.contains_key(&token)
+            || self.forgotten.contains(&token)
+            || !self.see_term(now, order.term, out)
+        {
             return;
         }
         let (at, number) = (order.at, order.number);
@@ -145,7 +146,10 @@ impl Agent {
             return;
         }
         // A refused start is repeated by the leader with a newer heartbeat, because the next one does not name the token.
-        let Some(deadline) = self.lease.deadline_of(order.heartbeat).filter(|d| Lease::is_open(now, *d)) else { return };
+        let Some(deadline) = self.lease.deadline_of(order.heartbeat).filter(|d| Lease::is_open(now, *d))
+        else {
+            return;
+        };
         self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
         out.push(Action::Journal(Journaled { at, number, token, result: None }));
         out.push(Action::Launch { order, deadline });
@@ -195,7 +199,13 @@ impl Agent {
         }
     }
 
-    fn ended(&mut self, now: u64, token: Token, result: (Outcome, Vec<Artifact>, u64), out: &mut Vec<Action>) {
+    fn ended(
+        &mut self,
+        now: u64,
+        token: Token,
+        result: (Outcome, Vec<Artifact>, u64),
+        out: &mut Vec<Action>,
+    ) {
         let session = self.session;
         let Some(held) = self.held.get_mut(&token) else {
             out.push(Action::Forget { token });

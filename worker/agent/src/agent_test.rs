@@ -1,7 +1,7 @@
 //! The rules as tables of what happens and what is asked for. Times are milliseconds of the boot-time clock.
 
-use crate::input::{Action, Input, Instruction, Journaled, LaunchOrder, StartOrder};
 use crate::Agent;
+use crate::input::{Action, Input, Instruction, Journaled, LaunchOrder, StartOrder};
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
@@ -94,7 +94,11 @@ fn says_running(token: u64) -> Report {
 }
 
 fn says_ended(token: u64, outcome: Outcome, ran_ms: u64) -> Report {
-    Report { token: Token(token), at: index(), kind: ReportKind::Ended { outcome, artifacts: vec![], ran_ms } }
+    Report {
+        token: Token(token),
+        at: index(),
+        kind: ReportKind::Ended { outcome, artifacts: vec![], ran_ms },
+    }
 }
 
 fn settled(token: u64) -> Instruction {
@@ -182,7 +186,11 @@ fn an_end_is_journaled_and_reported_until_it_is_settled() {
     assert_eq!(rig.at(6000, Input::SessionOpened), vec![beat(4, &[5]), ended]);
     assert_eq!(rig.told(6001, settled(5)), vec![Action::Forget { token: Token(5) }]);
     assert_eq!(rig.told(6002, settled(5)), vec![]);
-    assert_eq!(rig.told(6003, start(5).heartbeat(4).build()), vec![], "a forgotten token is not started again");
+    assert_eq!(
+        rig.told(6003, start(5).heartbeat(4).build()),
+        vec![],
+        "a forgotten token is not started again"
+    );
 }
 
 #[test]

@@ -28,25 +28,48 @@ pub enum Input {
     Tick,
     Instruction(Instruction),
     /// The shim started it.
-    Started { token: Token },
+    Started {
+        token: Token,
+    },
     /// It ended, its outputs are stored.
-    Ended { token: Token, outcome: Outcome, artifacts: Vec<Artifact>, ran_ms: u64 },
+    Ended {
+        token: Token,
+        outcome: Outcome,
+        artifacts: Vec<Artifact>,
+        ran_ms: u64,
+    },
 }
 
 /// What the agent asks its shell to do, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Send over the session; `seq` counts up from 1 in this agent process.
-    Heartbeat { seq: u64, held: Vec<Token> },
+    Heartbeat {
+        seq: u64,
+        held: Vec<Token>,
+    },
     Report(Vec<Report>),
     /// Write before anything that follows.
     Journal(Journaled),
     /// Forget in journal and on disk.
-    Forget { token: Token },
+    Forget {
+        token: Token,
+    },
     /// Prepare and start; the shim's deadline is `deadline` (boot-time clock, ms).
-    Launch { order: Box<StartOrder>, deadline: u64 },
+    Launch {
+        order: Box<StartOrder>,
+        deadline: u64,
+    },
     /// The new deadline of all attempts.
-    Renew { deadline: u64 },
-    Stop { token: Token, signal: i32, grace_ms: u64 },
-    Kill { token: Token },
+    Renew {
+        deadline: u64,
+    },
+    Stop {
+        token: Token,
+        signal: i32,
+        grace_ms: u64,
+    },
+    Kill {
+        token: Token,
+    },
 }

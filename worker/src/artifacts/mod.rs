@@ -14,7 +14,11 @@ const AT_ONCE: usize = 8;
 /// # Errors
 /// The attempt's outcome instead of success: a promised output that is missing or cannot be shipped is the task's fault, a store that does
 /// not take it is ours.
-pub async fn collect(out: &Path, outputs: &[(String, String)], store: &Store) -> Result<Vec<Artifact>, Outcome> {
+pub async fn collect(
+    out: &Path,
+    outputs: &[(String, String)],
+    store: &Store,
+) -> Result<Vec<Artifact>, Outcome> {
     let mut artifacts = Vec::with_capacity(outputs.len());
     for (name, path) in outputs {
         let (top, below) = (out.to_owned(), path.clone());
@@ -25,7 +29,9 @@ pub async fn collect(out: &Path, outputs: &[(String, String)], store: &Store) ->
             Ok(Err(error)) => return Err(Outcome::ContractOutput(format!("{name}: {error}"))),
             Err(error) => return Err(Outcome::Launch(format!("output {name}: {error}"))),
         };
-        upload(&packed, store).await.map_err(|error| Outcome::Launch(format!("output {name} could not be stored: {error}")))?;
+        upload(&packed, store)
+            .await
+            .map_err(|error| Outcome::Launch(format!("output {name} could not be stored: {error}")))?;
         artifacts.push(Artifact { name: name.clone(), manifest: packed.manifest, size: packed.tree.size() });
     }
     Ok(artifacts)
@@ -52,7 +58,8 @@ async fn upload(packed: &Packed, store: &Store) -> Result<(), BlobError> {
         }
         Ok(())
     };
-    let chunks: Vec<_> = packed.blobs.keys().filter(|id| **id != packed.manifest).map(|id| send(*id)).collect();
+    let chunks: Vec<_> =
+        packed.blobs.keys().filter(|id| **id != packed.manifest).map(|id| send(*id)).collect();
     futures::stream::iter(chunks).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     send(packed.manifest).await
 }
@@ -76,7 +83,9 @@ mod tests {
         std::os::unix::fs::symlink("dir/data.npz", out.join("latest")).unwrap();
         std::os::unix::fs::symlink("/etc", out.join("escape")).unwrap();
 
-        for (path, single) in [("dir", None), ("dir/data.npz", Some("data.npz")), ("latest", Some("data.npz"))] {
+        for (path, single) in
+            [("dir", None), ("dir/data.npz", Some("data.npz")), ("latest", Some("data.npz"))]
+        {
             let artifacts = collect(&out, &promised("data", path), &store).await.unwrap();
             assert_eq!((artifacts.len(), artifacts[0].size), (1, 5), "{path}");
             let tree = Tree::decode(&store.get(artifacts[0].manifest).await.unwrap()).unwrap();
@@ -86,7 +95,10 @@ mod tests {
         assert_eq!(missing, Err(Outcome::ContractOutput("data".into())));
         for path in ["escape", "escape/passwd", "../store"] {
             let escaped = collect(&out, &promised("data", path), &store).await;
-            assert!(matches!(&escaped, Err(Outcome::ContractOutput(what)) if what.contains("leads out")), "{path}: {escaped:?}");
+            assert!(
+                matches!(&escaped, Err(Outcome::ContractOutput(what)) if what.contains("leads out")),
+                "{path}: {escaped:?}"
+            );
         }
     }
 }

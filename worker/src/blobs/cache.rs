@@ -49,7 +49,9 @@ impl Cache {
         for entry in std::fs::read_dir(&dir).map_err(BlobError::file("read", &dir))?.flatten() {
             let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
             match id.and_then(|id: BlobId| Some((id, read_manifest(&entry.path(), id)?))) {
-                Some((id, tree)) => drop(state.slots.insert(id, Slot { bytes: tree.size(), ..Slot::default() })),
+                Some((id, tree)) => {
+                    drop(state.slots.insert(id, Slot { bytes: tree.size(), ..Slot::default() }))
+                }
                 // Half filled, or not ours.
                 None => drop(std::fs::remove_dir_all(entry.path())),
             }
@@ -62,14 +64,24 @@ impl Cache {
     ///
     /// # Errors
     /// The tree is not in the store, is damaged, cannot be written here, or `stop` was cancelled.
-    pub async fn place(self: &Arc<Self>, manifest: BlobId, to: &Path, stop: &CancellationToken) -> Result<PathBuf, BlobError> {
+    pub async fn place(
+        self: &Arc<Self>,
+        manifest: BlobId,
+        to: &Path,
+        stop: &CancellationToken,
+    ) -> Result<PathBuf, BlobError> {
         tokio::select! {
             placed = self.place_now(manifest, to, stop) => placed,
             () = stop.cancelled() => Err(BlobError::Stopped),
         }
     }
 
-    async fn place_now(self: &Arc<Self>, manifest: BlobId, to: &Path, stop: &CancellationToken) -> Result<PathBuf, BlobError> {
+    async fn place_now(
+        self: &Arc<Self>,
+        manifest: BlobId,
+        to: &Path,
+        stop: &CancellationToken,
+    ) -> Result<PathBuf, BlobError> {
         let dir = self.dir.join(manifest.to_string());
         loop {
             let lock = self.touch(manifest);
@@ -121,7 +133,8 @@ impl Cache {
         let mut state = self.state.lock();
         state.slots.entry(manifest).or_default().bytes = bytes;
         let mut total: u64 = state.slots.values().map(|s| s.bytes).sum();
-        let mut oldest: Vec<_> = state.slots.iter().filter(|(id, _)| **id != manifest).map(|(id, s)| (s.used, *id)).collect();
+        let mut oldest: Vec<_> =
+            state.slots.iter().filter(|(id, _)| **id != manifest).map(|(id, s)| (s.used, *id)).collect();
         oldest.sort_unstable();
         for (_, id) in oldest {
             if total <= self.bytes_max {

@@ -55,7 +55,9 @@ impl Source {
                 let mut bytes = vec![0; *length];
                 let read = file.seek(SeekFrom::Start(*offset)).and_then(|_| file.read_exact(&mut bytes));
                 match read {
-                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(BlobError::Changed { path: path.clone() }),
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                        Err(BlobError::Changed { path: path.clone() })
+                    }
                     Err(source) => Err(BlobError::File { what: "read", path: path.clone(), source }),
                     Ok(()) if BlobId::of(&bytes) != id => Err(BlobError::Changed { path: path.clone() }),
                     Ok(()) => Ok(bytes.into()),
@@ -82,7 +84,9 @@ pub fn pack_dir(dir: &Path, ignore: &[String]) -> Result<Packed, BlobError> {
     for entry in wanted {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(dir).to_owned();
-            BlobError::file("read", path)(error.into_io_error().unwrap_or_else(|| io::Error::other("a loop of links")))
+            BlobError::file("read", path)(
+                error.into_io_error().unwrap_or_else(|| io::Error::other("a loop of links")),
+            )
         })?;
         let path = entry.path();
         let name = path.strip_prefix(dir).ok().and_then(Path::to_str);
@@ -104,7 +108,8 @@ pub fn pack(path: &Path) -> Result<Packed, BlobError> {
     if !kind.is_file() {
         return Err(BlobError::Special { path: path.to_owned() });
     }
-    let name = path.file_name().and_then(|n| n.to_str()).ok_or_else(|| BlobError::Name { path: path.to_owned() })?;
+    let name =
+        path.file_name().and_then(|n| n.to_str()).ok_or_else(|| BlobError::Name { path: path.to_owned() })?;
     let mut packer = Packer::default();
     packer.add(path, name, kind)?;
     packer.finish(true)
@@ -147,7 +152,11 @@ impl Packer {
                 return Ok((mode, EntryKind::File { size, chunks }));
             }
             let id = BlobId::of(&buffer);
-            self.blobs.entry(id).or_insert_with(|| Source::File { path: path.to_owned(), offset: size, length });
+            self.blobs.entry(id).or_insert_with(|| Source::File {
+                path: path.to_owned(),
+                offset: size,
+                length,
+            });
             chunks.push(id);
             size += length as u64;
         }
@@ -187,7 +196,11 @@ impl Ignore {
             // `dir/` is the directory `dir` anywhere, `/x` is `x` at the top.
             let trimmed = pattern.trim_end_matches('/');
             let glob = GlobBuilder::new(trimmed.trim_start_matches('/')).literal_separator(true).build()?;
-            if trimmed.contains('/') { paths.add(glob) } else { names.add(glob) };
+            if trimmed.contains('/') {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
         }
         Ok(Self { names: names.build()?, paths: paths.build()? })
     }
@@ -217,7 +230,8 @@ mod tests {
 
     #[test]
     fn patterns_leave_out_names_anywhere_and_paths_from_the_top() {
-        let top = directory(&["a.py", "b.pyc", "data/x", "data/raw/y", "src/data/z", "src/c.pyc", ".git/HEAD"]);
+        let top =
+            directory(&["a.py", "b.pyc", "data/x", "data/raw/y", "src/data/z", "src/c.pyc", ".git/HEAD"]);
         let ignore = ["*.pyc", ".git/", "/data/raw"].map(str::to_owned);
         let packed = pack_dir(top.path(), &ignore).unwrap();
         assert_eq!(names(&packed), ["a.py", "data", "data/x", "src", "src/data", "src/data/z"]);
@@ -262,7 +276,10 @@ mod tests {
         let path = top.path().join("data.npz");
         std::fs::write(&path, vec![7; CHUNK_BYTES + 1]).unwrap();
         let packed = pack(&path).unwrap();
-        assert_eq!((packed.tree.single_name(), packed.tree.size()), (Some("data.npz"), CHUNK_BYTES as u64 + 1));
+        assert_eq!(
+            (packed.tree.single_name(), packed.tree.size()),
+            (Some("data.npz"), CHUNK_BYTES as u64 + 1)
+        );
         assert_eq!(packed.blobs.len(), 3);
     }
 }

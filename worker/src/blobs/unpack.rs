@@ -104,7 +104,8 @@ impl Temporary {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let parent = to.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(BlobError::file("make", parent))?;
-        let path = parent.join(format!(".{}-{}.part", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path =
+            parent.join(format!(".{}-{}.part", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         // An earlier process with this id may have left one.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::DirBuilder::new().mode(0o755).create(&path).map_err(BlobError::file("make", &path))?;

@@ -55,7 +55,11 @@ pub struct Local {
 #[derive(Debug)]
 pub enum Phase {
     /// Its files are being fetched. `stop`: the signal it would have got.
-    Preparing { deadline: u64, cancel: CancellationToken, stop: Option<i32> },
+    Preparing {
+        deadline: u64,
+        cancel: CancellationToken,
+        stop: Option<i32>,
+    },
     /// The shim has it.
     Launched,
     /// It ended; its outputs and logs are being stored.
@@ -104,7 +108,8 @@ mod tests {
 
     #[test]
     fn how_it_ended_is_said_in_the_coordinators_words() {
-        let (ok, failed, killed) = (exit(ExitStatus::Code(0)), exit(ExitStatus::Code(3)), exit(ExitStatus::Signal(9)));
+        let (ok, failed, killed) =
+            (exit(ExitStatus::Code(0)), exit(ExitStatus::Code(3)), exit(ExitStatus::Signal(9)));
         let fenced = Exit { fenced: true, ..killed.clone() };
         let oom = Exit { oom: true, ..killed.clone() };
         for (exit, stopping, expected) in [

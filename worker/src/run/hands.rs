@@ -70,7 +70,13 @@ struct Turn {
 }
 
 impl Hands {
-    pub fn new(preparer: Arc<Preparer>, shim: ShimClient, journal: Journal, store: Store, internal: UnboundedSender<Internal>) -> Self {
+    pub fn new(
+        preparer: Arc<Preparer>,
+        shim: ShimClient,
+        journal: Journal,
+        store: Store,
+        internal: UnboundedSender<Internal>,
+    ) -> Self {
         let term = journal.term();
         Self {
             preparer,
@@ -95,7 +101,10 @@ impl Hands {
         let mut journaled = Vec::new();
         for entry in self.journal.held() {
             let Ok(kept) = postcard::from_bytes::<Kept>(&entry.attempt) else {
-                tracing::error!(token = entry.token, "an entry of the journal cannot be read; its attempt is ended");
+                tracing::error!(
+                    token = entry.token,
+                    "an entry of the journal cannot be read; its attempt is ended"
+                );
                 self.shim.kill(entry.token);
                 continue;
             };
@@ -132,7 +141,10 @@ impl Hands {
                 Action::Launch { order, .. } => turn.inputs.extend(self.ended(order.token.0, unwritten())),
                 Action::Heartbeat { seq, held } => {
                     if let Some(outbox) = outbox {
-                        outbox.send(Up::Heartbeat(Heartbeat { seq, held: held.into_iter().map(|t| t.0).collect() }));
+                        outbox.send(Up::Heartbeat(Heartbeat {
+                            seq,
+                            held: held.into_iter().map(|t| t.0).collect(),
+                        }));
                     }
                 }
                 Action::Report(reports) => turn.reports.extend(reports),
@@ -187,13 +199,19 @@ impl Hands {
         }
     }
 
-    fn journal_attempt(&mut self, journaled: &Journaled, order: Option<&StartOrder>, records: &mut Vec<Record>) {
+    fn journal_attempt(
+        &mut self,
+        journaled: &Journaled,
+        order: Option<&StartOrder>,
+        records: &mut Vec<Record>,
+    ) {
         let token = journaled.token.0;
         if !self.attempts.contains_key(&token) {
             let kept = Kept::new(journaled, order);
             records.push(Record::Started { token, attempt: encode(&kept) });
             let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
-            self.attempts.insert(token, Local::new(kept, token, phase, &self.preparer.dirs, self.preparer.log_cap));
+            self.attempts
+                .insert(token, Local::new(kept, token, phase, &self.preparer.dirs, self.preparer.log_cap));
         }
         if let Some(result) = &journaled.result {
             records.push(Record::Finished { token, result: encode(result) });
@@ -214,7 +232,8 @@ impl Hands {
             let Some(local) = self.attempts.get_mut(&token) else { return };
             local.phase = Phase::Preparing { deadline, cancel: cancel.clone(), stop: None };
             self.preparing.insert(token);
-            let (preparer, permits, internal) = (self.preparer.clone(), self.prepare_permits.clone(), self.internal.clone());
+            let (preparer, permits, internal) =
+                (self.preparer.clone(), self.prepare_permits.clone(), self.internal.clone());
             tokio::spawn(async move {
                 let work = async {
                     let _permit = permits.acquire().await;
@@ -240,7 +259,9 @@ impl Hands {
         self.flush(turn);
         self.shim.renew(renewed, Vec::new());
         for token in &self.preparing {
-            if let Some(Phase::Preparing { deadline, .. }) = self.attempts.get_mut(token).map(|local| &mut local.phase) {
+            if let Some(Phase::Preparing { deadline, .. }) =
+                self.attempts.get_mut(token).map(|local| &mut local.phase)
+            {
                 *deadline = renewed.max(*deadline);
             }
         }
@@ -319,13 +340,19 @@ impl Hands {
     pub fn exited(&mut self, exit: Exit) -> Option<Input> {
         let token = exit.token;
         let Some(local) = self.attempts.get_mut(&token) else {
-            return Some(Input::Ended { token: Token(token), outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 });
+            return Some(Input::Ended {
+                token: Token(token),
+                outcome: Outcome::Fenced,
+                artifacts: Vec::new(),
+                ran_ms: 0,
+            });
         };
         if !matches!(local.phase, Phase::Launched) {
             return None;
         }
         local.ended.cancel();
-        let (ended, ran_ms) = (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
+        let (ended, ran_ms) =
+            (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
         let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
         if outputs.is_empty() && local.logs.is_empty() {
             local.phase = Phase::Over;
@@ -414,7 +441,9 @@ impl Hands {
     /// Copies the logs of what has run for some time, one round at a time.
     pub fn upload_running(&mut self) {
         let old = boot_ms().saturating_sub(YOUNG_MS);
-        let runs = |local: &&Local| matches!(local.phase, Phase::Launched) && local.started.is_some_and(|at| at <= old);
+        let runs = |local: &&Local| {
+            matches!(local.phase, Phase::Launched) && local.started.is_some_and(|at| at <= old)
+        };
         let logs: Vec<_> = self.attempts.values().filter(runs).map(|local| local.logs.clone()).collect();
         if self.uploading || logs.is_empty() {
             return;

@@ -85,7 +85,12 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     };
     let (client, held, shim_events) = ShimClient::start(shim_config).await?;
     let spec = machine::describe(&config, &identity.name, &devices, client.backend().kind.name());
-    tracing::info!(name = spec.name, isolation = spec.isolation, reason = client.backend().reason, "worker starts");
+    tracing::info!(
+        name = spec.name,
+        isolation = spec.isolation,
+        reason = client.backend().reason,
+        "worker starts"
+    );
     let incarnation = format!("{}-{:016x}", journal.incarnation().boot, journal.incarnation().journal);
     let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
     // 4. The loop.
@@ -102,7 +107,16 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     };
     let hands = Hands::new(Arc::new(preparer), client, journal, store, internal);
     let members = Members::new(config.join.iter().chain(&identity.members).cloned());
-    let mut worker = Worker { agent: Agent::new(Vec::new(), Token(0), 0), hands, config, identity, members, register, session: None, heard: Instant::now() };
+    let mut worker = Worker {
+        agent: Agent::new(Vec::new(), Token(0), 0),
+        hands,
+        config,
+        identity,
+        members,
+        register,
+        session: None,
+        heard: Instant::now(),
+    };
     worker.adopt(held);
     worker.serve(shim_events, internal_events, shutdown).await;
     Ok(())
@@ -258,7 +272,11 @@ impl Worker {
 
     fn not_opened(&mut self, error: &SessionError) -> Instant {
         let pause = self.members.failed(error);
-        tracing::warn!(error = error as &dyn std::error::Error, pause_ms = pause.as_millis(), "no session yet");
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            pause_ms = pause.as_millis(),
+            "no session yet"
+        );
         Instant::now() + pause
     }
 
@@ -272,21 +290,26 @@ impl Worker {
 
     fn heard_message(&mut self, message: MemberMessage, inputs: &mut Vec<Input>) {
         match message.kind {
-            Some(Down::Instructions(message)) => match unpack::<Vec<muster_agent::Instruction>>(&message.instructions) {
-                Ok(instructions) => {
-                    if instructions.iter().any(|i| matches!(i, muster_agent::Instruction::Renewed { .. })) {
-                        self.heard = Instant::now();
+            Some(Down::Instructions(message)) => {
+                match unpack::<Vec<muster_agent::Instruction>>(&message.instructions) {
+                    Ok(instructions) => {
+                        if instructions.iter().any(|i| matches!(i, muster_agent::Instruction::Renewed { .. }))
+                        {
+                            self.heard = Instant::now();
+                        }
+                        inputs.extend(instructions.into_iter().map(Input::Instruction));
                     }
-                    inputs.extend(instructions.into_iter().map(Input::Instruction));
+                    Err(error) => tracing::error!(%error, "instructions cannot be read"),
                 }
-                Err(error) => tracing::error!(%error, "instructions cannot be read"),
-            },
+            }
             Some(Down::Log(request)) => {
                 if let Some(session) = &self.session {
                     self.hands.log_requested(request, &session.outbox);
                 }
             }
-            Some(Down::Refused(refused)) => tracing::error!(reason = refused.reason, "the member refused the worker"),
+            Some(Down::Refused(refused)) => {
+                tracing::error!(reason = refused.reason, "the member refused the worker")
+            }
             Some(Down::Registered(_)) | None => {}
         }
     }
@@ -298,10 +321,14 @@ impl Worker {
                     self.hands.started(token, boot_ms);
                     inputs.push(Input::Started { token: Token(token) });
                 }
-                ShimEvent::LaunchFailed { token, reason } => inputs.extend(self.hands.launch_failed(token, &reason)),
+                ShimEvent::LaunchFailed { token, reason } => {
+                    inputs.extend(self.hands.launch_failed(token, &reason))
+                }
                 ShimEvent::Exited(exit) => inputs.extend(self.hands.exited(exit)),
                 ShimEvent::Vanished { token } => inputs.extend(self.hands.vanished(token)),
-                ShimEvent::Unkillable { token } => tracing::error!(token, "processes survive SIGKILL; the machine needs a look"),
+                ShimEvent::Unkillable { token } => {
+                    tracing::error!(token, "processes survive SIGKILL; the machine needs a look")
+                }
             }
         }
     }
@@ -322,7 +349,9 @@ async fn open_journal(dir: &Path) -> Result<Journal, WorkerError> {
     let give_up = Instant::now() + LOCK_PATIENCE;
     loop {
         match Journal::open(&dir.join("journal"), &boot) {
-            Err(JournalError::Locked { .. }) if Instant::now() < give_up => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(JournalError::Locked { .. }) if Instant::now() < give_up => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             opened => return Ok(opened?),
         }
     }

@@ -71,12 +71,21 @@ impl Preparer {
     }
 
     /// One artifact is placed itself; those of an array below a directory, one subdirectory an index.
-    async fn place_input(&self, input: &InputOrder, dirs: &AttemptDirs, cancel: &CancellationToken) -> Result<PathBuf, BlobError> {
+    async fn place_input(
+        &self,
+        input: &InputOrder,
+        dirs: &AttemptDirs,
+        cancel: &CancellationToken,
+    ) -> Result<PathBuf, BlobError> {
         let top = dirs.input(&input.name);
         if let (false, [(_, manifest)]) = (input.from_array, input.manifests.as_slice()) {
             return self.cache.place(*manifest, &top, cancel).await;
         }
-        std::fs::create_dir_all(&top).map_err(|source| BlobError::File { what: "make", path: top.clone(), source })?;
+        std::fs::create_dir_all(&top).map_err(|source| BlobError::File {
+            what: "make",
+            path: top.clone(),
+            source,
+        })?;
         for (index, manifest) in &input.manifests {
             self.cache.place(*manifest, &top.join(index.to_string()), cancel).await?;
         }
@@ -192,7 +201,15 @@ mod tests {
 
     fn order(launch: LaunchOrder, devices: &[u16]) -> StartOrder {
         let at = IndexRef::new(JobId(42), TaskNo(0), 0);
-        StartOrder { at, number: 2, token: Token(9), term: 1, heartbeat: 1, devices: devices.to_vec(), launch }
+        StartOrder {
+            at,
+            number: 2,
+            token: Token(9),
+            term: 1,
+            heartbeat: 1,
+            devices: devices.to_vec(),
+            launch,
+        }
     }
 
     fn env<'a>(launch: &'a Launch, name: &str) -> &'a str {
@@ -202,7 +219,12 @@ mod tests {
     #[test]
     fn a_plain_task_runs_in_its_scratch_directory_with_its_devices() {
         let rig = Rig::new();
-        let what = LaunchOrder { shell: Some("exit 7".into()), cpu_milli: 1500, memory: 64 << 20, ..LaunchOrder::default() };
+        let what = LaunchOrder {
+            shell: Some("exit 7".into()),
+            cpu_milli: 1500,
+            memory: 64 << 20,
+            ..LaunchOrder::default()
+        };
         let launch = rig.preparer.prepare_quick(&order(what, &[1])).unwrap();
         assert_eq!(launch.argv, ["/bin/sh", "-c", "exit 7"]);
         assert_eq!(launch.cwd, rig.preparer.dirs.of(9).scratch.display().to_string());
@@ -229,6 +251,9 @@ mod tests {
         assert_eq!(std::fs::read_to_string(many.join("7/b.npz")).unwrap(), "b.npz");
         let gone = LaunchOrder { workdir: Some(BlobId::of(b"x")), ..LaunchOrder::default() };
         let failed = rig.preparer.prepare(&order(gone, &[]), &CancellationToken::new()).await;
-        assert!(matches!(&failed, Err(Outcome::Launch(why)) if why.starts_with("the workdir could not be brought")), "{failed:?}");
+        assert!(
+            matches!(&failed, Err(Outcome::Launch(why)) if why.starts_with("the workdir could not be brought")),
+            "{failed:?}"
+        );
     }
 }

@@ -67,4 +67,3 @@ pub struct InputOrder {
     /// (index, manifest)
     pub manifests: Vec<(u32, BlobId)>,
 }
-

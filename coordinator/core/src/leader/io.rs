@@ -15,19 +15,42 @@ pub struct SessionId(pub u64);
 #[derive(Debug, Clone)]
 pub enum Input {
     /// The first entry of the own term is applied; `state` is everything.
-    Elected { term: u64, state: Box<Delta> },
+    Elected {
+        term: u64,
+        state: Box<Delta>,
+    },
     Deposed,
     /// After every applied batch, in order.
     Delta(Box<Delta>),
     /// After the worker's `Register` was applied.
-    SessionOpened { session: SessionId, worker: WorkerId, incarnation: Incarnation, held: Vec<Token> },
-    SessionClosed { session: SessionId },
-    Heartbeat { session: SessionId, seq: u64, held: Vec<Token> },
-    Reports { session: SessionId, reports: Vec<Report> },
+    SessionOpened {
+        session: SessionId,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+    },
+    SessionClosed {
+        session: SessionId,
+    },
+    Heartbeat {
+        session: SessionId,
+        seq: u64,
+        held: Vec<Token>,
+    },
+    Reports {
+        session: SessionId,
+        reports: Vec<Report>,
+    },
     /// A quorum confirmed (or not) the leadership after `Output::Confirm`.
-    Confirmed { batch: u64, ok: bool },
+    Confirmed {
+        batch: u64,
+        ok: bool,
+    },
     /// A proposal was applied, or its fate is unknown (`replies` none).
-    Proposed { id: u64, replies: Option<Replies> },
+    Proposed {
+        id: u64,
+        replies: Option<Replies>,
+    },
     /// The end of a burst of inputs, and at least every 100 ms.
     Tick,
 }
@@ -35,10 +58,20 @@ pub enum Input {
 /// What the leader asks of its shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    Propose { id: u64, commands: Vec<Command> },
-    Instruct { session: SessionId, instructions: Vec<Instruction> },
+    Propose {
+        id: u64,
+        commands: Vec<Command>,
+    },
+    Instruct {
+        session: SessionId,
+        instructions: Vec<Instruction>,
+    },
     /// End the stream: the worker registers again.
-    Close { session: SessionId },
+    Close {
+        session: SessionId,
+    },
     /// Ask a quorum whether this member still leads; answer with `Input::Confirmed`.
-    Confirm { batch: u64 },
+    Confirm {
+        batch: u64,
+    },
 }

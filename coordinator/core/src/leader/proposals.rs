@@ -34,7 +34,11 @@ impl Leader {
                         crate::command::ReportKind::Ended { .. } => ends.push(report.token),
                     }
                 }
-                commands.push(Command::Reports { worker, incarnation: view.worker.incarnation.clone(), reports });
+                commands.push(Command::Reports {
+                    worker,
+                    incarnation: view.worker.incarnation.clone(),
+                    reports,
+                });
             }
         }
         if !commands.is_empty() {

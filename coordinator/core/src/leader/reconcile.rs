@@ -42,7 +42,11 @@ impl Leader {
             AttemptState::Starting => match self.order(token, acked) {
                 Ok(order) => Instruction::Start(Box::new(order)),
                 Err(reason) => {
-                    let kind = ReportKind::Ended { outcome: Outcome::Launch(reason), artifacts: Vec::new(), ran_ms: 0 };
+                    let kind = ReportKind::Ended {
+                        outcome: Outcome::Launch(reason),
+                        artifacts: Vec::new(),
+                        ran_ms: 0,
+                    };
                     let report = Report { token, at: attempt.at, kind };
                     self.report(attempt.worker, report);
                     return;
@@ -62,7 +66,8 @@ impl Leader {
     /// the end is said here. A starting one is different: it is ordered again with every heartbeat, and the worker answers.
     pub(super) fn orphans(&mut self, now: u64) {
         let live = &self.view.live;
-        self.missing.retain(|token, _| live.get(token).is_some_and(|l| l.attempt.state != AttemptState::Starting));
+        self.missing
+            .retain(|token, _| live.get(token).is_some_and(|l| l.attempt.state != AttemptState::Starting));
         let due = self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS);
         let gone: Vec<(WorkerId, Report)> = due
             .map(|(token, _)| {

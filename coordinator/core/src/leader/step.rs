@@ -117,7 +117,8 @@ impl Leader {
         self.must_plan = true;
         for id in joined {
             self.heard.entry(id).or_insert(now);
-            let connected = self.by_worker.get(&id).and_then(|s| self.sessions.get(s)).is_some_and(|s| s.acked.is_some());
+            let connected =
+                self.by_worker.get(&id).and_then(|s| self.sessions.get(s)).is_some_and(|s| s.acked.is_some());
             self.view.set_connected(id, connected);
         }
         for (token, worker) in ended {
@@ -146,7 +147,9 @@ impl Leader {
             outputs.push(Output::Close { session });
         }
         let outbox = std::mem::take(&mut self.outbox);
-        outputs.extend(outbox.into_iter().map(|(session, instructions)| Output::Instruct { session, instructions }));
+        outputs.extend(
+            outbox.into_iter().map(|(session, instructions)| Output::Instruct { session, instructions }),
+        );
         outputs
     }
 

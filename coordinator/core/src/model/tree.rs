@@ -37,8 +37,13 @@ pub struct Entry {
 pub enum EntryKind {
     Dir,
     /// `size` bytes in chunks of [`CHUNK_BYTES`].
-    File { size: u64, chunks: Vec<BlobId> },
-    Symlink { to: String },
+    File {
+        size: u64,
+        chunks: Vec<BlobId>,
+    },
+    Symlink {
+        to: String,
+    },
 }
 
 /// Why bytes are no tree that may be unpacked.
@@ -141,7 +146,9 @@ impl Tree {
                 EntryKind::Symlink { to } if !stays_inside(path, to) => {
                     return Err(BadTree::Link { path: path.to_owned(), to: to.clone() });
                 }
-                EntryKind::File { size, chunks } if chunks.len() as u64 != size.div_ceil(CHUNK_BYTES as u64) => {
+                EntryKind::File { size, chunks }
+                    if chunks.len() as u64 != size.div_ceil(CHUNK_BYTES as u64) =>
+                {
                     return Err(BadTree::Chunks { path: path.to_owned(), size: *size, chunks: chunks.len() });
                 }
                 EntryKind::Symlink { .. } | EntryKind::File { .. } => {}
@@ -224,7 +231,9 @@ mod tests {
         for path in ["", "/etc/passwd", "..", "a/../../b", "./a", "a//b", "a/", "a\0b"] {
             assert_eq!(tree(vec![file(path, b"")]).encode(), Err(BadTree::Path(path.into())), "{path:?}");
         }
-        for (to, ok) in [("../b", true), ("b/c", true), ("../../b", false), ("/etc", false), ("b/..", false), ("", false)] {
+        for (to, ok) in
+            [("../b", true), ("b/c", true), ("../../b", false), ("/etc", false), ("b/..", false), ("", false)]
+        {
             assert_eq!(tree(vec![dir("a"), link("a/l", to)]).encode().is_ok(), ok, "{to:?}");
         }
         assert_eq!(tree(vec![link("a", "b"), file("a/x", b"")]).encode(), Err(BadTree::Orphan("a/x".into())));

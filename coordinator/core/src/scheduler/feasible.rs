@@ -25,7 +25,9 @@ pub(super) fn devices(request: &GpuRequest, devices: &[Device], used: &Used) -> 
     };
     let free = |wanted: Option<&str>| -> Vec<u16> {
         let picked = devices.iter().enumerate().filter(|(n, d)| {
-            !used.devices.contains(&(*n as u16)) && fits(d) && wanted.is_none_or(|w| model_matches(w, &d.model))
+            !used.devices.contains(&(*n as u16))
+                && fits(d)
+                && wanted.is_none_or(|w| model_matches(w, &d.model))
         });
         picked.map(|(n, _)| n as u16).take(request.count as usize).collect()
     };
@@ -85,7 +87,8 @@ pub fn could_ever_fit<'a>(
     let matching = |w: &WorkerSpec| {
         let one = |d: &&Device| {
             resources.gpus.as_ref().is_some_and(|g| {
-                devices(&GpuRequest { count: 1, ..g.clone() }, std::slice::from_ref(d), &Used::default()).is_some()
+                devices(&GpuRequest { count: 1, ..g.clone() }, std::slice::from_ref(d), &Used::default())
+                    .is_some()
             })
         };
         w.devices.iter().filter(one).count()

@@ -2,6 +2,8 @@
 
 mod feasible;
 mod plan;
+#[cfg(test)]
+mod plan_test;
 mod ready;
 mod view;
 

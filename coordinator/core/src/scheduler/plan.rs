@@ -38,8 +38,12 @@ pub struct Plan {
 pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
     let mut plan = Plan { based_on: view.tick, placements: Vec::new() };
     // 1. What is free now: workers this leader hears and that take work.
-    let mut used: BTreeMap<WorkerId, Used> =
-        view.workers.iter().filter(|(_, w)| View::is_usable(w)).map(|(id, w)| (*id, w.used.clone())).collect();
+    let mut used: BTreeMap<WorkerId, Used> = view
+        .workers
+        .iter()
+        .filter(|(_, w)| View::is_usable(w))
+        .map(|(id, w)| (*id, w.used.clone()))
+        .collect();
     let mut expressions = Expressions::new();
     let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
     // Amounts that fitted nowhere in this cycle will not fit later in it.
@@ -66,7 +70,9 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
         'class: for no in tasks {
             let Some(ranges) = view.ready.get(&(*id, *no)) else { continue };
             let running = view.running.get(&(*id, *no)).copied().unwrap_or(0);
-            let room = job.spec.tasks[no.0 as usize].max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
+            let room = job.spec.tasks[no.0 as usize]
+                .max_running()
+                .map_or(u32::MAX, |max| max.saturating_sub(running));
             for index in ranges.iter().take(room as usize) {
                 if plan.placements.len() >= policy.placements_max {
                     return plan;

@@ -128,7 +128,10 @@ impl View {
                 self.running.remove(&(at.job, at.task));
             }
         }
-        let (Some(job), Some(worker)) = (self.jobs.get(&at.job), self.workers.get_mut(&attempt.worker)) else { return };
+        let (Some(job), Some(worker)) = (self.jobs.get(&at.job), self.workers.get_mut(&attempt.worker))
+        else {
+            return;
+        };
         let resources = &job.spec.common(&job.spec.tasks[at.task.0 as usize]).resources;
         let used = &mut worker.used;
         let sum = |a: u64, b: u64| if add { a + b } else { a.saturating_sub(b) };

@@ -74,7 +74,9 @@ impl State {
                     delta.jobs.push(self.job_delta(*id));
                 }
                 Key::Worker(id) => delta.workers.push((*id, self.worker(*id).cloned())),
-                Key::Live(token) => delta.live.push((*token, self.attempt(*token).map(|a| self.live_delta(a)))),
+                Key::Live(token) => {
+                    delta.live.push((*token, self.attempt(*token).map(|a| self.live_delta(a))))
+                }
                 _ => {}
             }
         }

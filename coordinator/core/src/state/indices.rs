@@ -320,7 +320,10 @@ impl Indices {
             }
         }
         let first = number * BLOCK;
-        let memories = array.memories.range(first..first.saturating_add(BLOCK)).map(|(i, m)| ((i - first) as u16, m.clone()));
+        let memories = array
+            .memories
+            .range(first..first.saturating_add(BLOCK))
+            .map(|(i, m)| ((i - first) as u16, m.clone()));
         Some(BlockRow { runs, memories: memories.collect() })
     }
 
@@ -374,7 +377,10 @@ mod tests {
                 all.settle(i);
             }
         }
-        assert_eq!(all.runs(), [(0, 899_999, IndexState::Succeeded), (900_000, 999_999, IndexState::Pending)]);
+        assert_eq!(
+            all.runs(),
+            [(0, 899_999, IndexState::Succeeded), (900_000, 999_999, IndexState::Pending)]
+        );
         assert_eq!(all.count(IndexState::Succeeded), 900_000);
         let Indices::Array(array) = &all else { unreachable!() };
         assert_eq!(array.blocks.values().filter(|b| matches!(b, Block::Mixed(_))).count(), 1);

@@ -176,9 +176,12 @@ impl Job {
 
     /// Nothing of it can be placed because every open task is held.
     fn is_stuck(&self) -> bool {
-        let mut open = self.tasks.iter().filter(|t| matches!(t.phase, Phase::Open | Phase::Asking)).peekable();
+        let mut open =
+            self.tasks.iter().filter(|t| matches!(t.phase, Phase::Open | Phase::Asking)).peekable();
         open.peek().is_some()
-            && open.all(|t| t.held || (t.indices.count(IndexState::Pending) == 0 && t.indices.count(IndexState::Held) > 0))
+            && open.all(|t| {
+                t.held || (t.indices.count(IndexState::Pending) == 0 && t.indices.count(IndexState::Held) > 0)
+            })
     }
 
     /// What `run` and `wait` return for it; none while it is not terminal.

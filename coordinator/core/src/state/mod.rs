@@ -6,7 +6,11 @@ pub mod indices;
 pub mod job;
 mod restore;
 pub mod rows;
+#[cfg(test)]
+mod state_test;
 mod store;
+#[cfg(test)]
+pub(crate) mod test_state;
 
 pub use apply::{Applied, Entry};
 pub use delta::{Delta, JobDelta, LiveDelta, TaskDelta, WhenDelta};

@@ -30,7 +30,9 @@ impl State {
             Key::Meta => Some(Row::Meta(self.meta)),
             Key::Spec(id) => self.jobs.get(id).map(|job| Row::Spec(SpecBytes::encode(&job.spec))),
             Key::Job(id) => self.jobs.get(id).map(|job| Row::Job(Box::new(job_row(job)))),
-            Key::Task(id, no) => task_row(self.jobs.get(id)?.tasks.get(no.0 as usize)?).map(|r| Row::Task(Box::new(r))),
+            Key::Task(id, no) => {
+                task_row(self.jobs.get(id)?.tasks.get(no.0 as usize)?).map(|r| Row::Task(Box::new(r)))
+            }
             Key::Block(id, no, number) => {
                 self.jobs.get(id)?.tasks.get(no.0 as usize)?.indices.block_row(*number).map(Row::Block)
             }
@@ -55,11 +57,14 @@ impl State {
         for (key, row) in rows {
             match (key, row) {
                 (Key::Spec(id), Row::Spec(bytes)) => {
-                    let spec = bytes.decode().map_err(|e| RestoreError::BadSpec { job: id, reason: e.to_string() })?;
+                    let spec = bytes
+                        .decode()
+                        .map_err(|e| RestoreError::BadSpec { job: id, reason: e.to_string() })?;
                     specs.insert(id, spec);
                 }
                 (Key::Job(id), Row::Job(row)) => {
-                    let spec = specs.remove(&id).ok_or(RestoreError::NoJob { key: Key::Spec(id), job: id })?;
+                    let spec =
+                        specs.remove(&id).ok_or(RestoreError::NoJob { key: Key::Spec(id), job: id })?;
                     state.jobs.insert(id, job_of(id, spec, *row));
                 }
                 (key, row) => state.restore_row(key, row)?,
@@ -87,8 +92,12 @@ impl State {
                     }
                 }
             }
-            (Key::Block(id, no, number), Row::Block(row)) => self.task_of(&key, id, no)?.indices.restore_block(number, row),
-            (Key::Artifacts(id, no, i), Row::Artifacts(row)) => self.task_of(&key, id, no)?.indices.set_artifacts(i, row),
+            (Key::Block(id, no, number), Row::Block(row)) => {
+                self.task_of(&key, id, no)?.indices.restore_block(number, row)
+            }
+            (Key::Artifacts(id, no, i), Row::Artifacts(row)) => {
+                self.task_of(&key, id, no)?.indices.set_artifacts(i, row)
+            }
             (Key::Worker(id), Row::Worker(worker)) => {
                 self.names.insert(worker.spec.name.clone(), id);
                 self.workers.insert(id, *worker);
@@ -123,13 +132,23 @@ impl State {
     pub fn check(&self) -> Result<(), String> {
         let rows = self.keys().into_iter().filter_map(|k| self.row(&k).map(|r| (k, r)));
         let again = Self::restore(rows).map_err(|e| e.to_string())?;
-        if again.used != self.used.iter().filter(|(_, u)| **u != super::Used::default()).map(|(k, v)| (*k, v.clone())).collect() {
+        if again.used
+            != self
+                .used
+                .iter()
+                .filter(|(_, u)| **u != super::Used::default())
+                .map(|(k, v)| (*k, v.clone()))
+                .collect()
+        {
             return Err(format!("use of workers: kept {:?}, is {:?}", self.used, again.used));
         }
         for (id, job) in &self.jobs {
             let other = &again.jobs[id];
             if (job.open, job.live) != (other.open, other.live) {
-                return Err(format!("job {id}: open {} live {}, is {} {}", job.open, job.live, other.open, other.live));
+                return Err(format!(
+                    "job {id}: open {} live {}, is {} {}",
+                    job.open, job.live, other.open, other.live
+                ));
             }
             for (no, (run, back)) in job.tasks.iter().zip(&other.tasks).enumerate() {
                 if run.phase != back.phase || run.indices.runs() != back.indices.runs() {

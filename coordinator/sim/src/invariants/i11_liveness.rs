@@ -23,7 +23,8 @@ pub(crate) fn check(world: &mut World) {
     if !world.violations.is_empty() {
         return;
     }
-    let waiting: Vec<usize> = (0..world.clients.ops.len()).filter(|op| world.clients.ops[*op].reply.is_none()).collect();
+    let waiting: Vec<usize> =
+        (0..world.clients.ops.len()).filter(|op| world.clients.ops[*op].reply.is_none()).collect();
     if !waiting.is_empty() {
         let first = format!("{:?}", world.clients.ops[waiting[0]].command);
         world.violate(format!("I11: {} calls are unanswered, the first is {first}", waiting.len()));
@@ -32,10 +33,15 @@ pub(crate) fn check(world: &mut World) {
     let mut stuck = Vec::new();
     for job in state.jobs().filter(|j| !j.state().is_terminal()) {
         let live: Vec<String> = state.live_of_job(job.id).map(|a| format!("{a:?}")).collect();
-        let tasks: Vec<String> = job.tasks.iter().map(|t| format!("{:?} held {} {:?} {:?}", t.phase, t.held, t.indices.runs(), t.parents)).collect();
+        let tasks: Vec<String> = job
+            .tasks
+            .iter()
+            .map(|t| format!("{:?} held {} {:?} {:?}", t.phase, t.held, t.indices.runs(), t.parents))
+            .collect();
         stuck.push(format!("I11: job {} is {:?} for ever: {tasks:?}; live {live:?}", job.id, job.state()));
     }
-    let workers: Vec<String> = state.workers().map(|w| format!("{} {:?} {:?}", w.spec.name, w.state, state.used(w.id))).collect();
+    let workers: Vec<String> =
+        state.workers().map(|w| format!("{} {:?} {:?}", w.spec.name, w.state, state.used(w.id))).collect();
     if !stuck.is_empty() {
         stuck.push(format!("workers: {workers:?}"));
     }

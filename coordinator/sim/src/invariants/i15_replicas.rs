@@ -12,7 +12,11 @@ pub(crate) fn check(world: &mut World) {
     for m in 0..MEMBERS {
         let member = &world.members[m];
         if member.applied != world.cluster.log.len() as u64 {
-            wrong.push(format!("I15: member {m} stopped at {} of {}", member.applied, world.cluster.log.len()));
+            wrong.push(format!(
+                "I15: member {m} stopped at {} of {}",
+                member.applied,
+                world.cluster.log.len()
+            ));
         } else if member.state.digest() != first {
             wrong.push(format!("I15: members 0 and {m} differ at the end"));
         }

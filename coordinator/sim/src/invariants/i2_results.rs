@@ -6,7 +6,10 @@ use muster_core::model::ids::{IndexRef, Token};
 
 pub(crate) fn on_placed(world: &mut World, at: IndexRef, token: Token, index: u64) {
     if token <= world.oracle.last_token || token.0 < index {
-        world.violate(format!("I2: token {token} was granted at index {index} after {}", world.oracle.last_token));
+        world.violate(format!(
+            "I2: token {token} was granted at index {index} after {}",
+            world.oracle.last_token
+        ));
     }
     if let Some((other, _)) = world.oracle.live.iter().find(|(_, live)| live.0 == at) {
         world.violate(format!("I2: {at:?} was granted token {token} while {other} lives"));

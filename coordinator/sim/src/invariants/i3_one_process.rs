@@ -5,7 +5,9 @@ use muster_core::model::ids::{IndexRef, Token};
 
 pub(crate) fn on_start(world: &mut World, w: usize, token: Token, at: IndexRef) {
     if let Some(others) = world.oracle.running.get(&at).cloned() {
-        world.violate(format!("I3: {at:?} starts on w{w} under token {token} while it runs as {others:?} (machine, token)"));
+        world.violate(format!(
+            "I3: {at:?} starts on w{w} under token {token} while it runs as {others:?} (machine, token)"
+        ));
     }
 }
 

@@ -13,21 +13,29 @@ pub(crate) fn on_placed(world: &mut World, m: usize, at: IndexRef) {
     let count = |no: TaskNo, state| job.task(no).indices.count(state);
     let done = |no: TaskNo| job.task(no).indices.terminal() == job.task(no).indices.len();
     let all_succeeded = |no: TaskNo| {
-        (0..job.task(no).indices.len()).all(|i| world.oracle.succeeded.contains_key(&IndexRef::new(at.job, no, i)))
+        (0..job.task(no).indices.len())
+            .all(|i| world.oracle.succeeded.contains_key(&IndexRef::new(at.job, no, i)))
     };
     let failed = |no: TaskNo| done(no) && count(no, IndexState::Failed) > 0;
-    let unsaid: Vec<TaskNo> = task.needs.iter().filter(|n| n.when == NeedWhen::Unsaid).map(|n| n.task).collect();
+    let unsaid: Vec<TaskNo> =
+        task.needs.iter().filter(|n| n.when == NeedWhen::Unsaid).map(|n| n.task).collect();
     let allowed = match spec.common(task).rule {
         TriggerRule::AllSuccess => unsaid.iter().all(|n| all_succeeded(*n)),
-        TriggerRule::OneSuccess => unsaid.is_empty() || unsaid.iter().any(|n| done(*n) && count(*n, IndexState::Succeeded) > 0),
+        TriggerRule::OneSuccess => {
+            unsaid.is_empty() || unsaid.iter().any(|n| done(*n) && count(*n, IndexState::Succeeded) > 0)
+        }
         TriggerRule::OneFailed => unsaid.is_empty() || unsaid.iter().any(|n| failed(*n)),
         TriggerRule::AllFailed => unsaid.iter().all(|n| failed(*n)),
-        TriggerRule::NoneFailed | TriggerRule::NoneFailedMinOneSuccess => unsaid.iter().all(|n| done(*n) && !failed(*n)),
+        TriggerRule::NoneFailed | TriggerRule::NoneFailedMinOneSuccess => {
+            unsaid.iter().all(|n| done(*n) && !failed(*n))
+        }
         TriggerRule::AllDone | TriggerRule::Always => unsaid.iter().all(|n| done(*n)),
     };
     let said = task.needs.iter().all(|n| match n.when {
         NeedWhen::Succeeded => all_succeeded(n.task),
-        NeedWhen::Failed => done(n.task) && count(n.task, IndexState::Failed) + count(n.task, IndexState::Cancelled) > 0,
+        NeedWhen::Failed => {
+            done(n.task) && count(n.task, IndexState::Failed) + count(n.task, IndexState::Cancelled) > 0
+        }
         NeedWhen::Finished | NeedWhen::Skipped => done(n.task),
         NeedWhen::Unsaid => true,
     });

@@ -26,7 +26,11 @@ impl Running {
         let address: SocketAddr = listener.local_addr().expect("address");
         let server = tokio::spawn(async move {
             let mut server = muster_proto::channel::listen(address, None).expect("listen");
-            server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener)).await.expect("serve");
+            server
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .expect("serve");
         });
         Self { node, server }
     }
@@ -57,7 +61,8 @@ impl Cluster {
             cluster.addresses.push(listener.local_addr().expect("address"));
             cluster.members.push(Some(Running::start(dir, member, listener, &tune).await));
         }
-        let members = cluster.addresses.iter().enumerate().map(|(at, address)| (at as u64 + 1, address.to_string()));
+        let members =
+            cluster.addresses.iter().enumerate().map(|(at, address)| (at as u64 + 1, address.to_string()));
         cluster.node(1).bootstrap(members).await.expect("bootstrap");
         cluster
     }
@@ -72,9 +77,18 @@ impl Cluster {
 
     /// Waits until one of the running members knows a running leader other than `not`.
     async fn leader(&self, not: u64) -> u64 {
-        let (_, any) = self.members.iter().enumerate().find(|(at, member)| member.is_some() && *at as u64 + 1 != not).expect("one runs");
+        let (_, any) = self
+            .members
+            .iter()
+            .enumerate()
+            .find(|(at, member)| member.is_some() && *at as u64 + 1 != not)
+            .expect("one runs");
         let mut status = any.as_ref().expect("runs").node.status();
-        let known = status.wait_for(|status| status.leader.as_ref().is_some_and(|(id, _)| *id != not)).await.expect("status").clone();
+        let known = status
+            .wait_for(|status| status.leader.as_ref().is_some_and(|(id, _)| *id != not))
+            .await
+            .expect("status")
+            .clone();
         let id = known.leader.expect("a leader").0;
         self.node(id).status().wait_for(|status| status.role == Role::Leader).await.expect("it leads");
         id
@@ -116,7 +130,10 @@ async fn a_killed_member_restarts_from_disk_and_catches_up() {
 
     let follower = leader % 3 + 1;
     let refused = cluster.node(follower).propose(&Writes(vec![(9, 9)])).await;
-    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some((id, _)) }) if id == leader), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ProposeError::NotLeader { leader: Some((id, _)) }) if id == leader),
+        "{refused:?}"
+    );
     cluster.node(follower).linearizable_read_index().await.expect("a follower serves a linearizable read");
     assert_eq!(cluster.running(follower).writes(), 1_000);
 
@@ -200,7 +217,9 @@ async fn a_member_alone_grows_to_three_and_a_stranger_is_refused() {
     assert_eq!(members[1].writes(), 100);
 
     // The third shows another secret: nobody hears it, and it hears nobody.
-    let late = tokio::time::timeout(std::time::Duration::from_secs(1), first.add_learner(3, addresses[2].clone())).await;
+    let late =
+        tokio::time::timeout(std::time::Duration::from_secs(1), first.add_learner(3, addresses[2].clone()))
+            .await;
     assert!(late.is_err(), "a stranger never catches up");
     assert_eq!(members[2].node.status().borrow().members.len(), 0);
     for member in members {

@@ -119,7 +119,9 @@ fn run(seed: u64, record: bool) -> Outcome {
         let world = inner;
         world.three().await;
         let stop = Arc::new(AtomicBool::new(false));
-        let clients: Vec<_> = (1..=CLIENTS).map(|id| C::spawn(client(world.clone(), id, known.clone(), stop.clone()))).collect();
+        let clients: Vec<_> = (1..=CLIENTS)
+            .map(|id| C::spawn(client(world.clone(), id, known.clone(), stop.clone())))
+            .collect();
         // A cluster begins with its first acknowledged write: a bootstrap that lost power before that is repeated.
         while known.lock().is_empty() {
             C::sleep(Duration::from_millis(10)).await;
@@ -139,12 +141,16 @@ fn run(seed: u64, record: bool) -> Outcome {
         // All members reach the end of the log of the one that has most.
         let lives: Vec<_> = (1..=3).map(|id| world.member(id).expect("runs")).collect();
         loop {
-            let metrics: Vec<_> = lives.iter().map(|life| life.raft.metrics().borrow_watched().clone()).collect();
+            let metrics: Vec<_> =
+                lives.iter().map(|life| life.raft.metrics().borrow_watched().clone()).collect();
             let end = metrics.iter().map(|metrics| metrics.last_log_index).max().flatten();
             if metrics.iter().all(|metrics| metrics.last_applied.map(|id| id.index) == end) {
                 break;
             }
-            assert!(C::now() < deadline + Duration::from_secs(60), "seed {seed}: the members do not converge: {metrics:?}");
+            assert!(
+                C::now() < deadline + Duration::from_secs(60),
+                "seed {seed}: the members do not converge: {metrics:?}"
+            );
             C::sleep(Duration::from_millis(50)).await;
         }
         let acknowledged = known.lock().clone();
@@ -154,7 +160,10 @@ fn run(seed: u64, record: bool) -> Outcome {
             let machine = life.machine.read();
             assert_eq!(machine.digest, digest, "seed {seed}: the members differ");
             for write in &acknowledged {
-                assert!(machine.writes.contains_key(write), "seed {seed}: acknowledged write {write:?} is lost");
+                assert!(
+                    machine.writes.contains_key(write),
+                    "seed {seed}: acknowledged write {write:?} is lost"
+                );
             }
             snapshots += usize::from(life.raft.metrics().borrow_watched().snapshot.is_some());
         }
@@ -185,7 +194,8 @@ fn no_seed_loses_an_acknowledged_write() {
     for seed in seeds() {
         let outcome = std::panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|panic| {
             let command = "MUSTER_RAFT_SEEDS={}..{} cargo test --release -p muster-coordinator no_seed_loses";
-            let command = command.replacen("{}", &seed.to_string(), 1).replacen("{}", &(seed + 1).to_string(), 1);
+            let command =
+                command.replacen("{}", &seed.to_string(), 1).replacen("{}", &(seed + 1).to_string(), 1);
             tracing::error!(seed, command, "reproduce");
             panic!("seed {seed} failed ({:?}); reproduce with: {command}", panic.downcast_ref::<String>());
         });
@@ -193,7 +203,10 @@ fn no_seed_loses_an_acknowledged_write() {
         acknowledged += outcome.acknowledged;
         snapshots += outcome.snapshots;
     }
-    assert!(acknowledged > 0 && snapshots > 0, "the runs wrote {acknowledged} and made {snapshots} snapshots");
+    assert!(
+        acknowledged > 0 && snapshots > 0,
+        "the runs wrote {acknowledged} and made {snapshots} snapshots"
+    );
 }
 
 #[test]

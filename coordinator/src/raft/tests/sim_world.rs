@@ -12,8 +12,8 @@ use std::time::Duration;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend, Raft, RaftNetworkFactory, RaftNetworkV2};
@@ -79,7 +79,8 @@ impl World {
     async fn start(self: &Arc<Self>, id: u64, log: MemoryDisk, state: MemoryDisk, mark: MemoryMark) {
         let (log, state, mark) = (Arc::new(log), Arc::new(state), Arc::new(mark));
         let machine = Arc::new(RwLock::new(Ledger { history: self.history.clone(), ..Ledger::default() }));
-        let state_machine: Sm = StateMachine::open(state.clone(), machine.clone(), "sim", Path::new("state")).expect("the state opens");
+        let state_machine: Sm = StateMachine::open(state.clone(), machine.clone(), "sim", Path::new("state"))
+            .expect("the state opens");
         let alive = Arc::new(AtomicBool::new(true));
         let synced = state.clone();
         // The sync of the disk takes its time, as a task; the queue is known only after the store is made.
@@ -108,7 +109,8 @@ impl World {
         }));
         let last = store.last().max(state_machine.applied().as_ref().map(promise)).unwrap_or_default();
         if let Some(promised) = mark.get() {
-            check_promise(last, promised).unwrap_or_else(|()| panic!("member {id} lost what it promised: {last}, {promised}"));
+            check_promise(last, promised)
+                .unwrap_or_else(|()| panic!("member {id} lost what it promised: {last}, {promised}"));
         }
         let config = Config { snapshot_entries: 40, keep_entries: 5, ..Config::new("unused", "sim", id, "") };
         let config = Arc::new(config.raft().validate().expect("valid"));
@@ -123,7 +125,8 @@ impl World {
         for id in 1..=3 {
             self.start(id, MemoryDisk::default(), MemoryDisk::default(), MemoryMark::default()).await;
         }
-        let members: BTreeMap<u64, BasicNode> = (1..=3).map(|id| (id, BasicNode::new(id.to_string()))).collect();
+        let members: BTreeMap<u64, BasicNode> =
+            (1..=3).map(|id| (id, BasicNode::new(id.to_string()))).collect();
         self.member(1).expect("runs").raft.initialize(members).await.expect("bootstraps");
     }
 
@@ -132,7 +135,11 @@ impl World {
         let life = self.members.lock().remove(&id)?;
         life.alive.store(false, Ordering::Relaxed);
         let kept = |disk: &MemoryDisk| usize::try_from(draw(disk.unsynced() as u64 + 1)).expect("small");
-        let left = (life.log.after_crash(kept(&life.log)), life.state.after_crash(kept(&life.state)), life.mark.after_crash());
+        let left = (
+            life.log.after_crash(kept(&life.log)),
+            life.state.after_crash(kept(&life.state)),
+            life.mark.after_crash(),
+        );
         let _ = life.raft.shutdown().await;
         Some(left)
     }
@@ -175,7 +182,10 @@ fn lost() -> Unreachable<C> {
 
 impl Wire {
     /// A request travels, is answered by the life that received it, and the answer travels; each may be lost.
-    async fn call<T, F: Future<Output = Option<T>>>(&self, act: impl FnOnce(SimRaft) -> F) -> Result<T, Unreachable<C>> {
+    async fn call<T, F: Future<Output = Option<T>>>(
+        &self,
+        act: impl FnOnce(SimRaft) -> F,
+    ) -> Result<T, Unreachable<C>> {
         C::sleep(Duration::from_micros(200 + draw(5_000))).await;
         let open = || self.alive.load(Ordering::Relaxed) && self.world.reachable(self.from, self.to);
         if !open() || draw(100) == 0 {
@@ -194,7 +204,11 @@ impl Wire {
 impl RaftNetworkV2<C> for Wire {
     type SnapshotData = Sent;
 
-    async fn append_entries(&mut self, request: AppendEntriesRequest<C>, _: RPCOption) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<C>,
+        _: RPCOption,
+    ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
         Ok(self.call(async |raft: SimRaft| raft.append_entries(request).await.ok()).await?)
     }
 
@@ -202,11 +216,19 @@ impl RaftNetworkV2<C> for Wire {
         Ok(self.call(async |raft: SimRaft| raft.vote(request).await.ok()).await?)
     }
 
-    async fn pre_vote(&mut self, request: VoteRequest<C>, _: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<C>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         Ok(self.call(async |raft: SimRaft| raft.pre_vote(request).await.ok()).await?)
     }
 
-    async fn transfer_leader(&mut self, request: TransferLeaderRequest<C>, _: RPCOption) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<C>,
+        _: RPCOption,
+    ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
         Ok(self.call(async |raft: SimRaft| raft.handle_transfer_leader(request).await.ok()).await?)
     }
 
@@ -217,7 +239,8 @@ impl RaftNetworkV2<C> for Wire {
         _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        let reply = self.call(async |raft: SimRaft| raft.install_full_snapshot(vote, snapshot).await.ok()).await;
+        let reply =
+            self.call(async |raft: SimRaft| raft.install_full_snapshot(vote, snapshot).await.ok()).await;
         reply.map_err(StreamingError::Unreachable)
     }
 }

@@ -105,17 +105,26 @@ impl Apply<'_> {
             Cause::Contract(_) => retry.tries_again(ChargedEnd::Contract, charged),
             Cause::Launch(_) if launch >= LAUNCHES_MAX => false,
             Cause::Launch(_) => {
-                return Next { state: IndexState::Pending, wait_ms: LAUNCH_BACKOFF_MS << (launch - 1), reason: None };
+                return Next {
+                    state: IndexState::Pending,
+                    wait_ms: LAUNCH_BACKOFF_MS << (launch - 1),
+                    reason: None,
+                };
             }
             Cause::Lost if lost >= LOST_MAX => {
-                let reason = format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
+                let reason =
+                    format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
                 return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
             }
             Cause::Lost | Cause::Evicted(_) => return plain(IndexState::Pending),
             Cause::Cancelled => false,
         };
         if again {
-            Next { state: IndexState::Pending, wait_ms: retry.backoff.delay_ms(charged, attempt.token.0), reason: None }
+            Next {
+                state: IndexState::Pending,
+                wait_ms: retry.backoff.delay_ms(charged, attempt.token.0),
+                reason: None,
+            }
         } else {
             plain(IndexState::Failed)
         }
@@ -146,7 +155,8 @@ impl Apply<'_> {
 
     /// A draining worker whose last attempt ended is drained.
     fn settle_drain(&mut self, attempt: &Attempt) {
-        let empty = self.state.by_worker.get(&attempt.worker).is_none_or(std::collections::BTreeSet::is_empty);
+        let empty =
+            self.state.by_worker.get(&attempt.worker).is_none_or(std::collections::BTreeSet::is_empty);
         let Some(worker) = self.state.workers.get_mut(&attempt.worker) else { return };
         if empty && worker.state == WorkerState::Draining {
             self.changes.keys.insert(Key::Worker(attempt.worker));

@@ -101,7 +101,14 @@ impl Apply<'_> {
         self.end_job_if_done(id);
     }
 
-    fn tell_child(&mut self, id: JobId, parent: TaskNo, no: TaskNo, outcome: TaskOutcome, work: &mut Vec<TaskNo>) {
+    fn tell_child(
+        &mut self,
+        id: JobId,
+        parent: TaskNo,
+        no: TaskNo,
+        outcome: TaskOutcome,
+        work: &mut Vec<TaskNo>,
+    ) {
         let Some(job) = self.state.jobs.get_mut(&id) else { return };
         let spec = job.spec.clone();
         let task = &spec.tasks[no.0 as usize];
@@ -150,7 +157,8 @@ fn outcome_of(run: &crate::state::job::TaskRun) -> TaskOutcome {
         TaskOutcome::Failed
     } else if count(IndexState::Cancelled) > 0 {
         TaskOutcome::Cancelled
-    } else if count(IndexState::Skipped) == run.indices.len() {
+    } else if count(IndexState::Skipped) > 0 {
+        // After a rerun some indices may have succeeded before the rest was skipped: it did not succeed as a whole (I5).
         TaskOutcome::Skipped
     } else {
         TaskOutcome::Succeeded

@@ -68,7 +68,9 @@ impl Apply<'_> {
     fn command(&mut self, command: &Command) -> Answer {
         match command {
             Command::SubmitPart { request, part, bytes } => self.submit_part(request, *part, bytes),
-            Command::Submit { request, spec, parts } => self.once(request, command, |a| a.submit(request, spec, *parts)),
+            Command::Submit { request, spec, parts } => {
+                self.once(request, command, |a| a.submit(request, spec, *parts))
+            }
             Command::Cancel { request, target } => self.once(request, command, |a| a.cancel(target)),
             Command::Hold { request, target } => self.once(request, command, |a| a.hold(target)),
             Command::Release { request, target } => self.once(request, command, |a| a.release(target)),
@@ -93,7 +95,12 @@ impl Apply<'_> {
 
     /// The same request id gives the same answer; another payload under it is refused. Refusals are not remembered: the caller
     /// may mend what was wrong and ask again under the same id.
-    fn once(&mut self, request: &Request, command: &Command, act: impl FnOnce(&mut Self) -> Answer) -> Answer {
+    fn once(
+        &mut self,
+        request: &Request,
+        command: &Command,
+        act: impl FnOnce(&mut Self) -> Answer,
+    ) -> Answer {
         let key = request_key(request);
         let digest = *blake3::hash(&postcard::to_extend(command, Vec::new()).unwrap_or_default()).as_bytes();
         if let Some(row) = self.state.requests.get(&key) {
@@ -115,7 +122,8 @@ impl Apply<'_> {
     }
 
     fn touch_index(&mut self, job: JobId, task: TaskNo, index: u32) {
-        let is_array = self.state.jobs.get(&job).is_some_and(|j| j.spec.tasks[task.0 as usize].array().is_some());
+        let is_array =
+            self.state.jobs.get(&job).is_some_and(|j| j.spec.tasks[task.0 as usize].array().is_some());
         if is_array {
             self.touch(Key::Block(job, task, super::restore::block_of(index)));
         } else {

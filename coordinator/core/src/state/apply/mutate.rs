@@ -37,7 +37,11 @@ impl Apply<'_> {
         if !job.state().is_terminal() {
             return Ok(());
         }
-        Err(Rejection::WrongState { job: job.id, state: job.state().as_str().to_owned(), verb: verb.to_owned() })
+        Err(Rejection::WrongState {
+            job: job.id,
+            state: job.state().as_str().to_owned(),
+            verb: verb.to_owned(),
+        })
     }
 
     /// Final from the moment it is acknowledged: a result that is accepted later does not win (I10).
@@ -108,7 +112,8 @@ impl Apply<'_> {
             if target.index.is_none() {
                 run.held = false;
             }
-            let held: Vec<u32> = run.indices.ranges(IndexState::Held).into_iter().flat_map(|(a, b)| a..=b).collect();
+            let held: Vec<u32> =
+                run.indices.ranges(IndexState::Held).into_iter().flat_map(|(a, b)| a..=b).collect();
             for i in held.into_iter().filter(|i| target.index.is_none_or(|t| t == *i)) {
                 run.indices.set(i, IndexState::Pending);
                 let memory = run.indices.remember(i);
@@ -151,7 +156,11 @@ impl Apply<'_> {
         }
         if indices == 0 {
             let (id, state) = (job.id, job.state().as_str().to_owned());
-            return Err(Rejection::WrongState { job: id, state, verb: "rerun: nothing in it failed".to_owned() });
+            return Err(Rejection::WrongState {
+                job: id,
+                state,
+                verb: "rerun: nothing in it failed".to_owned(),
+            });
         }
         reopen(job);
         self.touch(Key::Job(target.job));
@@ -201,5 +210,7 @@ fn reopen(job: &mut Job) {
         .tasks
         .iter()
         .filter(|t| t.outcome() == Some(crate::model::job::TaskOutcome::Failed))
-        .find_map(|t| t.indices.ranges(IndexState::Failed).first().and_then(|r| t.indices.memory(r.0)?.cause.clone()));
+        .find_map(|t| {
+            t.indices.ranges(IndexState::Failed).first().and_then(|r| t.indices.memory(r.0)?.cause.clone())
+        });
 }

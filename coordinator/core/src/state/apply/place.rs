@@ -101,7 +101,8 @@ impl Apply<'_> {
 
     pub(super) fn stop_attempt(&mut self, token: Token, reason: StopReason) -> bool {
         let Some(attempt) = self.state.live.get_mut(&token) else { return false };
-        let replaces = attempt.stop.is_none() || (reason == StopReason::Cancel && attempt.stop != Some(reason));
+        let replaces =
+            attempt.stop.is_none() || (reason == StopReason::Cancel && attempt.stop != Some(reason));
         if replaces {
             attempt.stop = Some(reason);
             attempt.state = AttemptState::Stopping;

@@ -10,11 +10,17 @@ use crate::reply::Reply;
 use crate::state::rows::Key;
 
 impl Apply<'_> {
-    pub(super) fn reports(&mut self, worker: WorkerId, _incarnation: &Incarnation, reports: &[Report]) -> Answer {
+    pub(super) fn reports(
+        &mut self,
+        worker: WorkerId,
+        _incarnation: &Incarnation,
+        reports: &[Report],
+    ) -> Answer {
         let mut settled = Vec::with_capacity(reports.len());
         let mut fenced = 0;
         for report in reports {
-            let current = self.state.live.get(&report.token).is_some_and(|a| a.worker == worker && a.at == report.at);
+            let current =
+                self.state.live.get(&report.token).is_some_and(|a| a.worker == worker && a.at == report.at);
             match &report.kind {
                 ReportKind::Ended { outcome, artifacts, .. } => {
                     // Accepted or fenced, this end is settled: the worker may forget it.

@@ -19,8 +19,12 @@ impl Apply<'_> {
         let finished: Vec<(JobId, Tick)> =
             self.state.jobs.values().filter_map(|j| j.ended.map(|e| (j.id, e.tick))).collect();
         let surplus = finished.len().saturating_sub(FINISHED_MAX);
-        let gone: Vec<JobId> =
-            finished.iter().enumerate().filter(|(n, (_, t))| *n < surplus || *t < before).map(|(_, (id, _))| *id).collect();
+        let gone: Vec<JobId> = finished
+            .iter()
+            .enumerate()
+            .filter(|(n, (_, t))| *n < surplus || *t < before)
+            .map(|(_, (id, _))| *id)
+            .collect();
         for id in &gone {
             self.retire_job(*id);
         }
@@ -37,8 +41,13 @@ impl Apply<'_> {
             self.state.requests.remove(&key);
             self.touch(Key::Request(key));
         }
-        let parts: Vec<(String, u32)> =
-            self.state.parts.iter().filter(|(_, p)| now.since(p.tick) > PART_MS).map(|(k, _)| k.clone()).collect();
+        let parts: Vec<(String, u32)> = self
+            .state
+            .parts
+            .iter()
+            .filter(|(_, p)| now.since(p.tick) > PART_MS)
+            .map(|(k, _)| k.clone())
+            .collect();
         for key in parts {
             self.state.parts.remove(&key);
             self.touch(Key::Part(key.0, key.1));

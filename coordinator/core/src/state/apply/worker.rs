@@ -11,7 +11,12 @@ use crate::state::rows::Key;
 impl Apply<'_> {
     /// A worker keeps its id by its name. A new incarnation knows nothing of the old one's attempts: those it does not hold end
     /// `lost` and are never started again.
-    pub(super) fn register(&mut self, spec: &WorkerSpec, incarnation: &Incarnation, held: &[Token]) -> Answer {
+    pub(super) fn register(
+        &mut self,
+        spec: &WorkerSpec,
+        incarnation: &Incarnation,
+        held: &[Token],
+    ) -> Answer {
         let id = match self.state.names.get(&spec.name) {
             Some(id) => *id,
             None => {
@@ -88,7 +93,10 @@ impl Apply<'_> {
     pub(super) fn drain(&mut self, id: WorkerId, deadline_ms: Option<u64>, reason: &str) -> Answer {
         let empty = self.state.tokens_of(id).is_empty();
         let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
-        worker.drain = Some(Drain { deadline: deadline_ms.map(|ms| self.stamp.tick.plus(ms)), reason: reason.to_owned() });
+        worker.drain = Some(Drain {
+            deadline: deadline_ms.map(|ms| self.stamp.tick.plus(ms)),
+            reason: reason.to_owned(),
+        });
         if worker.state != WorkerState::Lost {
             worker.state = if empty { WorkerState::Drained } else { WorkerState::Draining };
         }
