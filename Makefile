@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build demo test check fix bench docs clean
+.PHONY: help setup build demo test sim check fix bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,10 @@ demo: build ## three members, two workers, a real DAG, and the leader killed in 
 
 test: build ## every test: pure, simulator, Raft, real processes
 	@scripts/test.sh
+
+SEEDS ?= 10000
+sim: setup ## the whole cluster in virtual time, SEEDS=10000 seeds; one that fails prints the command that repeats it
+	@source scripts/env.sh && cargo run --release --quiet -p muster-sim -- --seeds 0..$(SEEDS)
 
 check: setup ## every gate that edits nothing: format, lints, rustdoc, licences, spelling, house rules
 	@scripts/check.sh
