@@ -385,7 +385,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         std::fs::write(&path, b"this is not a journal").unwrap();
-        assert_eq!(tokens(&Journal::open(&path, "boot").unwrap()), []);
+        assert_eq!(tokens(&Journal::open(&path, "boot").unwrap()), Vec::<u64>::new());
     }
 
     #[test]

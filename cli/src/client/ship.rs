@@ -58,7 +58,7 @@ async fn send(client: &mut Client, dir: &Path, packed: &Packed, missing: &[BlobI
             }
             let content = packed.read(*id).map_err(|error| unpackable(dir, &error))?;
             bytes += content.len();
-            call.push(Blob { id: id.0.to_vec().into(), bytes: content.into() });
+            call.push(Blob { id: id.0.to_vec().into(), bytes: content });
             rest = after;
         }
         client.call(async |api| api.put_blobs(tokio_stream::iter(call.clone())).await).await?;

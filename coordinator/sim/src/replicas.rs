@@ -277,7 +277,7 @@ impl World {
     }
 
     pub(crate) fn commit_due(&mut self, m: usize, term: u64) {
-        if !self.members[m].led.as_ref().is_some_and(|l| l.term == term) {
+        if self.members[m].led.as_ref().is_none_or(|l| l.term != term) {
             return;
         }
         if !self.true_term(m, term) || !self.has_majority(m) {

@@ -31,6 +31,7 @@ pub struct Grpc(Service);
 impl Grpc {
     /// Ready to be added to a server.
     #[must_use]
+    #[allow(clippy::type_complexity)] // the interceptor has no name
     pub fn server(
         service: Service,
         gate: Gate,

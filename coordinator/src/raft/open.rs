@@ -50,7 +50,7 @@ pub fn open<M: Machine, R: AsyncRuntime>(
         Some(mark) => mark,
         None => {
             // Only a member that never wrote may lack its mark.
-            let last = last_entry(&*log_disk, &log_path)?.max(state_machine.applied().as_ref().map(promise));
+            let last = last_entry(&log_disk, &log_path)?.max(state_machine.applied().as_ref().map(promise));
             if let Some(last) = last {
                 return Err(StorageError::MarkMissing { path: mark_path, log: log_path, last });
             }
@@ -81,6 +81,7 @@ pub fn open<M: Machine, R: AsyncRuntime>(
 ///
 /// # Errors
 /// It does not.
+#[allow(clippy::result_unit_err)] // the caller alone knows the files that the refusal names
 pub fn check_promise(last: Promise, promised: Promise) -> Result<(), ()> {
     if last < promised { Err(()) } else { Ok(()) }
 }

@@ -71,7 +71,7 @@ fn cancel_hold_release_and_rerun() {
         "running" => Ok(()),
         other => Err(other.to_owned()),
     });
-    cluster.cli.run(&["cancel", &job.to_string()]).ok();
+    let _ = cluster.cli.run(&["cancel", &job.to_string()]).ok();
     assert_eq!(cluster.finished(job, SOON)["state"], "cancelled");
     assert_eq!(cluster.cli.run(&["wait", &job.to_string()]).code, Some(125));
 
@@ -86,7 +86,7 @@ fn cancel_hold_release_and_rerun() {
         .filter(|c| *c == 1)
         .expect("a finished job is not held");
     std::fs::write(&flag, "").unwrap();
-    cluster.cli.run(&["rerun", &failed.to_string(), "--failed"]).ok();
+    let _ = cluster.cli.run(&["rerun", &failed.to_string(), "--failed"]).ok();
     assert_eq!(cluster.finished(failed, SOON)["state"], "succeeded");
 }
 

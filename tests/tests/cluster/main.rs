@@ -1,5 +1,7 @@
 //! Real processes: what a user does, and what dies under them. Short versions here; `MUSTER_SCALE=full` runs the numbers.
 
+#![allow(clippy::print_stderr)] // a test that is skipped says why
+
 mod artifacts;
 mod bad_input;
 mod dev;

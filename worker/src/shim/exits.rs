@@ -212,8 +212,8 @@ mod tests {
         let mut exits = Exits::open(dir.path(), "boot").unwrap();
         exits.add(&exit(1));
         exits.flush().unwrap();
-        assert_eq!(tokens(dir.path(), "other"), []);
-        assert_eq!(tokens(dir.path(), "boot"), [], "the other boot had cleared it");
+        assert_eq!(tokens(dir.path(), "other"), Vec::<u64>::new());
+        assert_eq!(tokens(dir.path(), "boot"), Vec::<u64>::new(), "the other boot had cleared it");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn ended(job: &JobDoc, task: &TaskDoc, index: Option<u32>) -> Option<Ended> {
         None if is_final(&task.state) => task.state.clone(),
         None => return None,
         Some(_) => {
-            let last = attempts().last();
+            let last = attempts().next_back();
             match last {
                 Some(a) if a.state == "succeeded" => "succeeded".to_owned(),
                 Some(a) if is_final(&task.state) || job_final => {

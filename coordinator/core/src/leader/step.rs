@@ -12,6 +12,9 @@ use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A heartbeat: its stream, its number, when it was received, and the tokens it named.
+pub(super) type Heard = (SessionId, u64, u64, Vec<Token>);
+
 /// The rules of the leading member. A follower's leader is empty and proposes nothing.
 #[derive(Default)]
 pub struct Leader {
@@ -24,8 +27,8 @@ pub struct Leader {
     /// Receipt of the last acknowledged heartbeat, or the election.
     pub(super) heard: BTreeMap<WorkerId, u64>,
     /// Heartbeats that wait for a confirmation, and those of the one under way.
-    pub(super) unconfirmed: Vec<(SessionId, u64, u64, Vec<Token>)>,
-    pub(super) confirming: Option<(u64, Vec<(SessionId, u64, u64, Vec<Token>)>)>,
+    pub(super) unconfirmed: Vec<Heard>,
+    pub(super) confirming: Option<(u64, Vec<Heard>)>,
     pub(super) confirms: u64,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,

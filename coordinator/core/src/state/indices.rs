@@ -352,7 +352,7 @@ impl Array {
         let Block::Mixed(nibbles) = &*block else { return };
         let pair = (state as u8) << 4 | state as u8;
         let whole = nibbles[..size as usize / 2].iter().all(|b| *b == pair);
-        if whole && (size % 2 == 0 || block.get(size - 1) == state) {
+        if whole && (size.is_multiple_of(2) || block.get(size - 1) == state) {
             *block = Block::Uniform(state);
         }
     }

@@ -84,6 +84,7 @@ impl World {
         let alive = Arc::new(AtomicBool::new(true));
         let synced = state.clone();
         // The sync of the disk takes its time, as a task; the queue is known only after the store is made.
+        #[allow(clippy::type_complexity)]
         let rounds: Arc<Mutex<Option<Arc<dyn Fn() + Send + Sync>>>> = Arc::default();
         let wake = rounds.clone();
         let store: LogStore<Vec<u64>, SimRuntime, MemoryDisk> = LogStore::open(
