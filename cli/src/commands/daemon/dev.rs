@@ -72,13 +72,6 @@ impl Args {
     /// # Errors
     /// A port or directory in use by another; a member or worker that cannot start or go on.
     pub fn run(self) -> Done {
-        let mut builder = std::fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.data_dir)
-            .map_err(|e| Failure::io("create", &self.data_dir, &e))?;
-        let dir = self.data_dir.canonicalize().map_err(|e| Failure::io("use", &self.data_dir, &e))?;
         let listen = socket(&self.listen)?;
         if !listen.ip().is_loopback() {
             return Err(Failure::new(
@@ -87,6 +80,13 @@ impl Args {
             )
             .hint("use `muster coordinator` and `muster worker` with TLS beyond this machine"));
         }
+        let mut builder = std::fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.data_dir)
+            .map_err(|e| Failure::io("create", &self.data_dir, &e))?;
+        let dir = self.data_dir.canonicalize().map_err(|e| Failure::io("use", &self.data_dir, &e))?;
         let member = CoordinatorConfig {
             data_dir: dir.join("member"),
             listen,
