@@ -6,6 +6,9 @@
 //!
 //! Architecture invariant: no decision of scheduling or state is taken here; what is checked locally is checked by the server's own code.
 
+// Doc comments of the verbs are their `--help`: brackets and angles in them are text, not links.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 mod args;
 mod client;
 mod commands;

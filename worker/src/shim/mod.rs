@@ -1,7 +1,7 @@
 //! `muster shim`: the parent of attempts, and the fencer of their leases.
 //!
 //! Not the agent: the agent may hang, be stopped or be killed, and its tasks live on until their lease deadline, which this process
-//! enforces with its own timers ([`plan`], [`watchdog`]). One shim serves a worker's directory; without cgroups one shim serves one
+//! enforces with its own timers (`plan`, `watchdog`). One shim serves a worker's directory; without cgroups one shim serves one
 //! attempt (`single`). It speaks [`protocol`] on `DIR/shim.sock`, keeps exit records in `DIR/exits`, locks `DIR/shim.lock`, and writes its
 //! own trouble to `DIR/shim.log`. It ends when it holds nothing and no agent was connected for a while.
 //!
