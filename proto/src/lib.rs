@@ -8,21 +8,21 @@ pub mod convert;
 
 /// What users call.
 pub mod api {
-    #![allow(clippy::all, missing_docs)]
+    #![allow(clippy::all, missing_docs, rustdoc::all)]
     tonic::include_proto!("muster.api.v1");
 }
 /// A worker's session.
 pub mod worker {
-    #![allow(clippy::all, missing_docs)]
+    #![allow(clippy::all, missing_docs, rustdoc::all)]
     tonic::include_proto!("muster.worker.v1");
 }
 /// Between members.
 pub mod member {
-    #![allow(clippy::all, missing_docs)]
+    #![allow(clippy::all, missing_docs, rustdoc::all)]
     tonic::include_proto!("muster.member.v1");
 }
 /// Raft between members.
 pub mod raft {
-    #![allow(clippy::all, missing_docs)]
+    #![allow(clippy::all, missing_docs, rustdoc::all)]
     tonic::include_proto!("muster.raft.v1");
 }
