@@ -149,9 +149,11 @@ impl From<ApiError> for Status {
         let metadata = status.metadata_mut();
         metadata.insert("muster-code", MetadataValue::from_static(error.code()));
         if let Some(hint) = error.hint() {
+            // Some parsers take any byte for a header, some proxies none beyond ASCII: what is not plain travels as binary.
+            let plain = hint.bytes().all(|byte| (b' '..=b'~').contains(&byte));
             match hint.parse() {
-                Ok(ascii) => drop(metadata.insert("muster-hint", ascii)),
-                Err(_) => drop(
+                Ok(ascii) if plain => drop(metadata.insert("muster-hint", ascii)),
+                _ => drop(
                     metadata.insert_bin("muster-hint-bin", BinaryMetadataValue::from_bytes(hint.as_bytes())),
                 ),
             }

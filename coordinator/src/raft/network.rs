@@ -225,6 +225,13 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
                                 let next = result.is_ok().then_some((replies, received));
                                 return Some((result, next));
                             }
+                            // A member that stopped Raft in a living process ends the stream without an error. Without one
+                            // openraft would think that what it sent was taken, and keep the log for it.
+                            Ok(Ok(None)) if sent.load(Ordering::Relaxed) > received => {
+                                let reason = "the append stream ended with requests unanswered";
+                                let error = RPCError::Unreachable(Unreachable::from_string(reason));
+                                return Some((Err(error), None));
+                            }
                             Ok(Ok(None)) => return None,
                             Ok(Err(status)) => return Some((Err(failed(&status)), None)),
                             // Idle is fine; requests that were on their way before this wait and have no reply are not.
