@@ -78,8 +78,8 @@ impl Cluster {
         self.members.push(Member { args, address, process });
         until(&format!("member {}", n + 1), UP, || {
             let status = self.status()?;
-            let there =
-                status["members"].as_array().map_or(0, Vec::len) == n + 1 && status["leader"].is_u64();
+            // A learner does not count: two voters of which one dies have no majority.
+            let there = voters(&status) == n + 1 && status["leader"].is_u64();
             there.then_some(()).ok_or(status.to_string() + &self.logs())
         });
     }
@@ -242,6 +242,13 @@ impl Drop for Cluster {
         }
         kill_all_under(self.dir.path());
     }
+}
+
+/// Members that vote, by a `cluster status`.
+#[must_use]
+pub fn voters(status: &Value) -> usize {
+    let votes = |m: &&Value| m["role"] == "leader" || m["role"] == "follower";
+    status["members"].as_array().map_or(0, |m| m.iter().filter(votes).count())
 }
 
 /// Ends every process whose command line names `dir`: shims outlive their agents on purpose.

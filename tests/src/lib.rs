@@ -7,6 +7,6 @@ pub mod cluster;
 pub mod process;
 pub mod wait;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, voters};
 pub use process::{Cli, Ran};
 pub use wait::until;

@@ -1,7 +1,7 @@
 //! The leader is killed with SIGKILL again and again while tasks run.
 
 use crate::scaled;
-use muster_tests::{Cluster, until};
+use muster_tests::{Cluster, until, voters};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,10 +29,7 @@ fn no_submission_is_lost_and_no_result_counts_twice_when_leaders_die() {
             cluster.restart_member(at);
             until("three members that follow", Duration::from_secs(60), || {
                 let status = cluster.status()?;
-                let up = status["members"].as_array().map_or(0, |m| {
-                    m.iter().filter(|m| m["role"] == "leader" || m["role"] == "follower").count()
-                });
-                (up == 3).then_some(()).ok_or(status.to_string())
+                (voters(&status) == 3).then_some(()).ok_or(status.to_string())
             });
         }
     }
