@@ -9,6 +9,7 @@ pub mod ids;
 pub mod job;
 pub mod job_spec;
 pub mod lease;
+pub mod ranges;
 pub mod resources;
 pub mod retry;
 pub mod size;

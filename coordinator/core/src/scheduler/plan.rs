@@ -3,8 +3,9 @@
 use super::feasible::fit;
 use super::view::View;
 use crate::command::Placement;
-use crate::model::ids::{IndexRef, WorkerId};
+use crate::model::ids::{IndexRef, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
+use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::spec::{Expressions, WorkerFacts, WorkerValue};
 use crate::state::Used;
@@ -48,6 +49,7 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
     let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
     // Amounts that fitted nowhere in this cycle will not fit later in it.
     let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
+    let (none, one) = (Ranges::default(), Ranges::new([(0, 0)]));
     // 2. By priority, then age.
     for ((_, id, common), tasks) in &view.queue {
         let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
@@ -67,12 +69,14 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
             })
             .collect();
         // 4. Each index to its best worker.
-        'class: for no in tasks {
-            let Some(ranges) = view.ready.get(&(*id, *no)) else { continue };
-            let running = view.running.get(&(*id, *no)).copied().unwrap_or(0);
-            let room = job.spec.tasks[no.0 as usize]
-                .max_running()
-                .map_or(u32::MAX, |max| max.saturating_sub(running));
+        'class: for no in tasks.iter().map(TaskNo) {
+            let task = &job.spec.tasks[no.0 as usize];
+            let ranges = match task.array() {
+                None => &one,
+                Some(_) => view.arrays.get(&(*id, no)).unwrap_or(&none),
+            };
+            let running = view.running.get(&(*id, no)).copied().unwrap_or(0);
+            let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
             for index in ranges.iter().take(room as usize) {
                 if plan.placements.len() >= policy.placements_max {
                     return plan;
@@ -86,7 +90,7 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
                 taken.memory += common.resources.memory;
                 taken.disk += common.resources.disk;
                 taken.devices.extend(&devices);
-                plan.placements.push(Placement { at: IndexRef::new(*id, *no, index), worker, devices });
+                plan.placements.push(Placement { at: IndexRef::new(*id, no, index), worker, devices });
             }
         }
     }
