@@ -15,4 +15,5 @@ pub mod retry;
 pub mod size;
 pub mod time;
 pub mod tree;
+pub mod words;
 pub mod worker;
