@@ -23,6 +23,10 @@ impl JobView {
     fn class(&self, id: JobId, no: TaskNo) -> Class {
         (Reverse(self.spec.priority), id, self.spec.tasks[no.0 as usize].common)
     }
+
+    fn is_array(&self, no: TaskNo) -> bool {
+        self.spec.tasks[no.0 as usize].array().is_some()
+    }
 }
 
 /// A worker and what its live attempts take.
@@ -152,60 +156,65 @@ impl View {
         }
     }
 
-    fn forget_job(&mut self, job: &JobDelta) {
-        if job.spec.is_some() {
+    fn forget_job(&mut self, delta: &JobDelta) {
+        let id = delta.id;
+        if delta.spec.is_some() {
             return;
         }
-        self.queue.retain(|(_, id, _), _| *id != job.id);
-        let tasks: Vec<_> = self
-            .arrays
-            .range((job.id, TaskNo(0))..=(job.id, TaskNo(u32::MAX)))
-            .map(|(key, _)| *key)
-            .collect();
-        tasks.iter().for_each(|key| {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let priority = Reverse(job.spec.priority);
+        let classes = self.queue.range((priority, id, 0)..=(priority, id, u32::MAX));
+        let classes: Vec<Class> = classes.map(|(class, _)| *class).collect();
+        classes.iter().for_each(|class| {
+            self.queue.remove(class);
+        });
+        let arrays = self.arrays.range((id, TaskNo(0))..=(id, TaskNo(u32::MAX)));
+        let arrays: Vec<(JobId, TaskNo)> = arrays.map(|(key, _)| *key).collect();
+        arrays.iter().for_each(|key| {
             self.arrays.remove(key);
         });
-        self.forget_delayed(
-            IndexRef::new(job.id, TaskNo(0), 0)..=IndexRef::new(job.id, TaskNo(u32::MAX), u32::MAX),
-        );
-        self.jobs.remove(&job.id);
+        self.forget_delayed(IndexRef::new(id, TaskNo(0), 0)..=IndexRef::new(id, TaskNo(u32::MAX), u32::MAX));
     }
 
     /// What of the task may be placed, all of it.
     fn set_ready(&mut self, id: JobId, no: TaskNo, ranges: Ranges) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let class = job.class(id, no);
-        if ranges.is_empty() {
-            self.arrays.remove(&(id, no));
-            if let Some(tasks) = self.queue.get_mut(&class) {
-                tasks.remove(no.0);
-                if tasks.is_empty() {
-                    self.queue.remove(&class);
-                }
-            }
-            return;
-        }
-        self.queue.entry(class).or_default().insert(no.0);
-        if job.spec.tasks[no.0 as usize].array().is_some() {
+        let any = !ranges.is_empty();
+        if self.jobs.get(&id).is_some_and(|job| job.is_array(no)) {
             self.arrays.insert((id, no), ranges);
         }
+        self.set_queued(id, no, any);
     }
 
     /// One index may be placed, or may not any more.
     fn offer(&mut self, at: IndexRef, ready: bool) {
-        let key = (at.job, at.task);
-        let Some(job) = self.jobs.get(&at.job) else { return };
-        if job.spec.tasks[at.task.0 as usize].array().is_none() {
-            let ranges = if ready { Ranges::new([(0, 0)]) } else { Ranges::default() };
-            return self.set_ready(at.job, at.task, ranges);
+        let mut any = ready;
+        if self.jobs.get(&at.job).is_some_and(|job| job.is_array(at.task)) {
+            let ranges = self.arrays.entry((at.job, at.task)).or_default();
+            if ready {
+                ranges.insert(at.index);
+            } else {
+                ranges.remove(at.index);
+            }
+            any = !ranges.is_empty();
         }
-        let mut ranges = self.arrays.remove(&key).unwrap_or_default();
-        if ready {
-            ranges.insert(at.index);
-        } else {
-            ranges.remove(at.index);
+        self.set_queued(at.job, at.task, any);
+    }
+
+    /// Something of the task may be placed, or nothing.
+    fn set_queued(&mut self, id: JobId, no: TaskNo, any: bool) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let class = job.class(id, no);
+        if any {
+            self.queue.entry(class).or_default().insert(no.0);
+            return;
         }
-        self.set_ready(at.job, at.task, ranges);
+        self.arrays.remove(&(id, no));
+        if let Some(tasks) = self.queue.get_mut(&class) {
+            tasks.remove(no.0);
+            if tasks.is_empty() {
+                self.queue.remove(&class);
+            }
+        }
     }
 
     fn delay(&mut self, at: IndexRef, until: Tick) {
