@@ -6,10 +6,11 @@ use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 /// One thing that happened when a command was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// Its tasks without parents can be placed now.
     JobSubmitted {
         job: JobId,
     },
-    /// At least one index of the task can be placed now.
+    /// The parents of the task have ended: at least one index of it can be placed now.
     TaskReady {
         job: JobId,
         task: TaskNo,

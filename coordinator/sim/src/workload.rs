@@ -184,7 +184,7 @@ fn task(rng: &mut Rng, no: u32) -> TaskSpec {
     let outputs = vec![OutputSpec { name: "out".into(), path: "out".into() }];
     TaskSpec {
         name: format!("t{no}").into(),
-        run: Run::Exec(["/bin/true".into()].into()),
+        run: Run::Exec(["/bin/true"].into_iter().collect()),
         needs: needs.into(),
         common: no,
         extra: Some(Box::new(TaskExtra { array, inputs, outputs, when })),

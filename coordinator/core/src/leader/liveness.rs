@@ -10,6 +10,11 @@ use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
 
+/// Leases, drains and lost attempts are looked at this often at most, ms: half a tick of the shell.
+const SWEEP_EVERY_MS: u64 = 50;
+/// An attempt that was to stop for its timeout, and was not asked to, is asked again after this long, ms.
+const STOP_AGAIN_MS: u64 = 2_000;
+
 /// An open stream of a worker.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
@@ -82,39 +87,25 @@ impl Leader {
     /// Workers whose leases ran out, attempts whose time is up, drains whose deadline passed.
     pub(super) fn timers(&mut self, now: u64, tick: Tick) -> Vec<Command> {
         let mut commands = Vec::new();
-        for (id, view) in &self.view.workers {
-            let heard = self.heard.get(id).copied().unwrap_or(now);
-            if view.worker.state != WorkerState::Lost && now > heard + LEADER_LEASE_MS {
-                let incarnation = view.worker.incarnation.clone();
-                commands.push(Command::LoseWorker { worker: *id, incarnation });
-                self.heard.insert(*id, now);
-            }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY_MS;
+            self.sweep(now, tick, &mut commands);
         }
         let mut late = Vec::new();
         while self.deadlines.first().is_some_and(|(due, _)| *due <= tick) {
             late.extend(self.deadlines.pop_first().map(|(_, token)| token));
         }
-        late.retain(|t| self.view.live.get(t).is_some_and(|l| l.attempt.stop.is_none()));
+        late.retain(|t| self.is_open(*t));
         if !late.is_empty() {
+            // Should the proposal be lost, it is made again.
+            self.deadlines.extend(late.iter().map(|token| (tick.plus(STOP_AGAIN_MS), *token)));
             commands.push(Command::Stop { tokens: late, reason: StopReason::Timeout });
-        }
-        let mut evicted: Vec<Token> = Vec::new();
-        for (id, view) in &self.view.workers {
-            let due = view.worker.drain.as_ref().and_then(|d| d.deadline).is_some_and(|d| d <= tick);
-            if due && view.worker.state == WorkerState::Draining {
-                let open = |t: &Token| self.view.live.get(t).is_some_and(|l| l.attempt.stop.is_none());
-                evicted.extend(self.view.tokens_of(*id).filter(open));
-            }
-        }
-        if !evicted.is_empty() {
-            commands.push(Command::Stop { tokens: evicted, reason: StopReason::Drain });
         }
         if now >= self.next_retire {
             self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.push(Command::Retire { before });
         }
-        self.orphans(now);
         if self.view.wake(tick) {
             self.tick_at = now;
             self.must_plan = true;
@@ -122,13 +113,49 @@ impl Leader {
         commands
     }
 
-    /// Attempts with a timeout: the time runs from the report that they run.
+    /// What needs a look at every worker: at the pace of ticks, not after every burst.
+    fn sweep(&mut self, now: u64, tick: Tick, commands: &mut Vec<Command>) {
+        let mut evicted: Vec<Token> = Vec::new();
+        for (id, view) in &self.view.workers {
+            let worker = &view.worker;
+            let heard = self.heard.get(id).copied().unwrap_or(now);
+            if worker.state != WorkerState::Lost && now > heard + LEADER_LEASE_MS {
+                let incarnation = worker.incarnation.clone();
+                commands.push(Command::LoseWorker { worker: *id, incarnation });
+                self.heard.insert(*id, now);
+            }
+            let due = worker.drain.as_ref().and_then(|d| d.deadline).is_some_and(|d| d <= tick);
+            if due && worker.state == WorkerState::Draining {
+                evicted.extend(self.view.tokens_of(*id).filter(|t| self.is_open(*t)));
+            }
+        }
+        if !evicted.is_empty() {
+            commands.push(Command::Stop { tokens: evicted, reason: StopReason::Drain });
+        }
+        self.orphans(now);
+    }
+
+    /// It lives, and nobody has asked it to stop.
+    fn is_open(&self, token: Token) -> bool {
+        self.view.live.get(&token).is_some_and(|l| l.attempt.stop.is_none())
+    }
+
+    /// When the time of an attempt is up, if it has one: it runs from the report that the attempt runs.
+    fn deadline(&self, token: Token) -> Option<Tick> {
+        let attempt = &self.view.live.get(&token)?.attempt;
+        let spec = &self.view.job(attempt.at.job)?.spec;
+        let timeout = spec.common(&spec.tasks[attempt.at.task.0 as usize]).timeout_ms?;
+        Some(attempt.started?.tick.plus(timeout))
+    }
+
     pub(super) fn watch_deadline(&mut self, token: Token) {
-        let Some(live) = self.view.live.get(&token) else { return };
-        let Some(job) = self.view.job(live.attempt.at.job) else { return };
-        let common = job.spec.common(&job.spec.tasks[live.attempt.at.task.0 as usize]);
-        if let (Some(timeout), Some(started)) = (common.timeout_ms, live.attempt.started) {
-            self.deadlines.insert((started.tick.plus(timeout), token));
+        self.deadlines.extend(self.deadline(token).map(|due| (due, token)));
+    }
+
+    /// To be called while the view still knows the attempt.
+    pub(super) fn forget_deadline(&mut self, token: Token) {
+        if let Some(due) = self.deadline(token) {
+            self.deadlines.remove(&(due, token));
         }
     }
 }

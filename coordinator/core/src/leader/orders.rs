@@ -18,7 +18,7 @@ impl Leader {
         let rendered = self.renderer.render(spec, at.job, at.task, at.index).map_err(|e| e.to_string())?;
         let (shell, argv) = match rendered.run {
             Run::Shell(text) => (Some(text.into_string()), Vec::new()),
-            Run::Exec(words) => (None, words.iter().map(|w| w.to_string()).collect()),
+            Run::Exec(words) => (None, words.iter().map(str::to_owned).collect()),
         };
         let launch = LaunchOrder {
             job_name: spec.name.clone(),

@@ -7,15 +7,16 @@ use crate::command::{Report, ReportKind};
 use crate::model::attempt::{AttemptState, Outcome};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
-use std::collections::BTreeSet;
 
 impl Leader {
     /// After an acknowledged heartbeat: start what is not held, stop what should stop, kill what is not ours.
     pub(super) fn reconcile(&mut self, now: u64, session: SessionId, worker: WorkerId, held: &[Token]) {
-        let held: BTreeSet<Token> = held.iter().copied().collect();
+        let mut held = held.to_vec();
+        held.sort_unstable();
+        held.dedup();
         let desired: Vec<Token> = self.view.tokens_of(worker).collect();
         for token in &desired {
-            if held.contains(token) {
+            if held.binary_search(token).is_ok() {
                 self.missing.remove(token);
                 if self.view.live.get(token).is_some_and(|l| l.attempt.state == AttemptState::Stopping) {
                     self.tell(*token);
@@ -25,8 +26,9 @@ impl Leader {
                 self.tell(*token);
             }
         }
-        let unknown = held.iter().filter(|t| !self.view.live.contains_key(t)).copied();
-        let kills: Vec<Instruction> = unknown.map(|token| Instruction::Kill { token }).collect();
+        let unknown = |t: &&Token| desired.binary_search(t).is_err() && !self.view.live.contains_key(t);
+        let kills: Vec<Instruction> =
+            held.iter().filter(unknown).map(|token| Instruction::Kill { token: *token }).collect();
         if !kills.is_empty() {
             self.outbox.entry(session).or_default().extend(kills);
         }

@@ -47,6 +47,7 @@ pub struct Leader {
     pub(super) must_plan: bool,
     pub(super) policy: Policy,
     pub(super) next_retire: u64,
+    pub(super) next_sweep: u64,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -114,6 +115,7 @@ impl Leader {
             .filter(|(_, live)| live.is_none())
             .filter_map(|(token, _)| Some((*token, self.view.live.get(token)?.attempt.worker)))
             .collect();
+        ended.iter().for_each(|(token, _)| self.forget_deadline(*token));
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
         self.view.learn(delta);

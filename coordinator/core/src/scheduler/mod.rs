@@ -4,7 +4,6 @@ mod feasible;
 mod plan;
 #[cfg(test)]
 mod plan_test;
-mod ready;
 mod view;
 
 pub use feasible::{Shortfall, could_ever_fit, fits_empty};

@@ -3,12 +3,14 @@
 use super::feasible::fit;
 use super::view::View;
 use crate::command::Placement;
-use crate::model::ids::{IndexRef, WorkerId};
+use crate::model::ids::{IndexRef, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
+use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::spec::{Expressions, WorkerFacts, WorkerValue};
 use crate::state::Used;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// What a plan may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
     let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
     // Amounts that fitted nowhere in this cycle will not fit later in it.
     let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
+    let (none, one) = (Ranges::default(), Ranges::new([(0, 0)]));
     // 2. By priority, then age.
     for ((_, id, common), tasks) in &view.queue {
         let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
@@ -55,29 +58,29 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
         if full.contains(common) {
             continue;
         }
-        // 3. Workers whose constraints hold: once a class.
-        let candidates: Vec<WorkerId> = used
-            .keys()
-            .copied()
-            .filter(|w| {
-                common.constraints.is_empty() || {
-                    let value = facts.entry(*w).or_insert_with(|| WorkerValue::new(&facts_of(view, *w)));
-                    common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
-                }
-            })
-            .collect();
-        // 4. Each index to its best worker.
-        'class: for no in tasks {
-            let Some(ranges) = view.ready.get(&(*id, *no)) else { continue };
-            let running = view.running.get(&(*id, *no)).copied().unwrap_or(0);
-            let room = job.spec.tasks[no.0 as usize]
-                .max_running()
-                .map_or(u32::MAX, |max| max.saturating_sub(running));
+        // 3. Workers whose constraints hold and that have room, the best first: once a class.
+        let candidates = used.iter().filter(|(id, _)| {
+            common.constraints.is_empty() || {
+                let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(view, **id)));
+                common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
+            }
+        });
+        let mut ranked: BinaryHeap<Reverse<Score>> =
+            candidates.filter_map(|(id, used)| score(view, *id, used, common).map(Reverse)).collect();
+        // 4. Each index to its best worker. What it takes makes that worker fuller still, so it stays the best until it is full.
+        'class: for no in tasks.iter().map(TaskNo) {
+            let task = &job.spec.tasks[no.0 as usize];
+            let ranges = match task.array() {
+                None => &one,
+                Some(_) => view.arrays.get(&(*id, no)).unwrap_or(&none),
+            };
+            let running = view.running.get(&(*id, no)).copied().unwrap_or(0);
+            let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
             for index in ranges.iter().take(room as usize) {
                 if plan.placements.len() >= policy.placements_max {
                     return plan;
                 }
-                let Some((worker, devices)) = best(view, &used, &candidates, common) else {
+                let Some((worker, devices)) = best(view, &used, &mut ranked, common) else {
                     full.insert(common);
                     break 'class;
                 };
@@ -86,29 +89,40 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
                 taken.memory += common.resources.memory;
                 taken.disk += common.resources.disk;
                 taken.devices.extend(&devices);
-                plan.placements.push(Placement { at: IndexRef::new(*id, *no, index), worker, devices });
+                plan.placements.push(Placement { at: IndexRef::new(*id, no, index), worker, devices });
             }
         }
     }
     plan
 }
 
+/// Wastes GPUs, GPUs left, CPUs left, worker: the least is the best.
+type Score = (bool, usize, u64, WorkerId);
+
+/// None: it has no room.
+fn score(view: &View, id: WorkerId, used: &Used, common: &TaskCommon) -> Option<Score> {
+    let spec = &view.workers[&id].worker.spec;
+    let devices = fit(&common.resources, spec, used)?;
+    let gpus_left = spec.devices.len() - used.devices.len() - devices.len();
+    let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
+    let wasted = devices.is_empty() && !spec.devices.is_empty();
+    Some((wasted, gpus_left, cpu_left, id))
+}
+
+/// The best worker that still has room, and the devices it would give. Those that are full are dropped.
 fn best(
     view: &View,
     used: &BTreeMap<WorkerId, Used>,
-    candidates: &[WorkerId],
+    ranked: &mut BinaryHeap<Reverse<Score>>,
     common: &TaskCommon,
 ) -> Option<(WorkerId, Vec<u16>)> {
-    let scored = candidates.iter().filter_map(|id| {
-        let spec = &view.workers[id].worker.spec;
-        let used = &used[id];
-        let devices = fit(&common.resources, spec, used)?;
-        let gpus_left = spec.devices.len() - used.devices.len() - devices.len();
-        let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
-        let wasted = devices.is_empty() && !spec.devices.is_empty();
-        Some(((wasted, gpus_left, cpu_left, *id), devices))
-    });
-    scored.min_by(|a, b| a.0.cmp(&b.0)).map(|((.., id), devices)| (id, devices))
+    while let Some(Reverse((.., id))) = ranked.peek() {
+        if let Some(devices) = fit(&common.resources, &view.workers[id].worker.spec, &used[id]) {
+            return Some((*id, devices));
+        }
+        ranked.pop();
+    }
+    None
 }
 
 fn facts_of(view: &View, id: WorkerId) -> WorkerFacts {

@@ -1,10 +1,11 @@
 //! Which index goes where: the view is fed by the state's own deltas.
 
 use super::{Policy, View, plan};
-use crate::command::Placement;
-use crate::model::ids::WorkerId;
+use crate::command::{Command, Placement, Target};
+use crate::model::attempt::Outcome;
+use crate::model::ids::{TaskNo, WorkerId};
 use crate::model::time::Tick;
-use crate::state::test_state::{TestJob, TestState, at};
+use crate::state::test_state::{TestJob, TestState, at, whole};
 
 /// (job, index, worker, devices) of what would be placed.
 fn planned(test: &TestState) -> Vec<(u64, u32, u64, Vec<u16>)> {
@@ -47,6 +48,55 @@ fn constraints_hold_and_what_is_not_heard_gets_nothing() {
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
     assert_eq!(plan(&view, Tick(0), &Policy::default()).placements, []);
+}
+
+/// (task, index) of what would be placed.
+fn offered(view: &View) -> Vec<(u32, u32)> {
+    let flat = |p: Placement| (p.at.task.0, p.at.index);
+    plan(view, view.tick, &Policy::default()).placements.into_iter().map(flat).collect()
+}
+
+#[test]
+fn what_was_proposed_is_not_offered_again_until_it_was_in_vain() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(&TestJob::new().task(&[]).task(&[]).array(2, None).task(&[]));
+    let mut view = View::default();
+    view.learn(test.state.full_delta());
+    view.set_connected(WorkerId(1), true);
+    assert_eq!(offered(&view), [(0, 0), (1, 0), (1, 1), (2, 0)]);
+
+    let proposed = [at(job, 0, 0), at(job, 1, 1), at(job, 2, 0)];
+    let proposed = proposed.map(|at| Placement { at, worker: WorkerId(1), devices: vec![] });
+    view.take(&proposed);
+    assert_eq!(offered(&view), [(1, 0)]);
+
+    // One of them was placed all the same.
+    test.place(at(job, 2, 0), &[]).expect("placed");
+    view.learn(test.state.full_delta());
+    view.take(&proposed);
+    view.give_back(&proposed);
+    assert_eq!(offered(&view), [(0, 0), (1, 0), (1, 1)]);
+}
+
+#[test]
+fn what_waits_is_offered_when_it_is_due_unless_it_was_held() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(&TestJob::new().task(&[]).array(3, None).retry(2, 1_000).task(&[]).retry(2, 500));
+    test.run(at(job, 0, 1), Outcome::Exit(1));
+    test.run(at(job, 1, 0), Outcome::Exit(1));
+    let mut view = View::default();
+    view.learn(test.state.full_delta());
+    view.set_connected(WorkerId(1), true);
+    assert_eq!(offered(&view), [(0, 0), (0, 2)]);
+    assert_eq!(view.next_wake(), Some(Tick(500)));
+
+    let request = test.request();
+    let target = Target { task: Some(TaskNo(1)), ..whole(job) };
+    let held = test.apply(Command::Hold { request, target });
+    view.learn(test.state.delta(&held.changes));
+    assert!(!view.wake(Tick(999)));
+    assert!(view.wake(Tick(1_000)));
+    assert_eq!(offered(&view), [(0, 0), (0, 1), (0, 2)]);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! What the leader knows for planning and instructing: its own copy, fed by deltas, so no lock is held against apply.
 
-use super::ready::Ranges;
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
+use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::model::worker::{Worker, WorkerState};
 use crate::state::{Delta, JobDelta, LiveDelta, TaskDelta, Used};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A job with something left to do.
@@ -16,6 +17,16 @@ use std::sync::Arc;
 pub struct JobView {
     pub spec: Arc<JobSpec>,
     pub held: bool,
+}
+
+impl JobView {
+    fn class(&self, id: JobId, no: TaskNo) -> Class {
+        (Reverse(self.spec.priority), id, self.spec.tasks[no.0 as usize].common)
+    }
+
+    fn is_array(&self, no: TaskNo) -> bool {
+        self.spec.tasks[no.0 as usize].array().is_some()
+    }
 }
 
 /// A worker and what its live attempts take.
@@ -35,9 +46,14 @@ pub(super) type Class = (Reverse<u8>, JobId, u32);
 pub struct View {
     pub tick: Tick,
     pub(super) jobs: BTreeMap<JobId, JobView>,
-    pub(super) queue: BTreeMap<Class, BTreeSet<TaskNo>>,
-    pub(super) ready: BTreeMap<(JobId, TaskNo), Ranges>,
+    /// Tasks of which something may be placed …
+    pub(super) queue: BTreeMap<Class, Ranges>,
+    /// … and of the arrays among them, which indices. A task without an array has only index 0.
+    pub(super) arrays: BTreeMap<(JobId, TaskNo), Ranges>,
+    /// Indices that wait, by when they are due; and the same by index.
     delayed: BTreeSet<(Tick, IndexRef)>,
+    due: BTreeMap<IndexRef, Tick>,
+    /// Live indices of arrays that may not run all at once.
     pub(super) running: BTreeMap<(JobId, TaskNo), u32>,
     pub(crate) live: BTreeMap<Token, LiveDelta>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerView>,
@@ -57,7 +73,7 @@ impl View {
             }
         }
         for task in delta.tasks {
-            self.learn_task(task);
+            self.learn_task(&task);
         }
         for (at, not_before) in delta.returned {
             self.put_back(at, not_before);
@@ -82,19 +98,16 @@ impl View {
         }
     }
 
-    fn learn_task(&mut self, task: TaskDelta) {
-        let key = (task.job, task.task);
-        let stale: Vec<(Tick, IndexRef)> =
-            self.delayed.iter().filter(|(_, at)| (at.job, at.task) == key).copied().collect();
-        stale.iter().for_each(|d| {
-            self.delayed.remove(d);
-        });
-        let mut ranges = Ranges::new(task.ranges);
-        for (index, tick) in task.delayed {
-            ranges.remove(index);
-            self.delayed.insert((tick, IndexRef::new(task.job, task.task, index)));
+    fn learn_task(&mut self, delta: &TaskDelta) {
+        for no in (delta.first.0..=delta.last.0).map(TaskNo) {
+            self.forget_delayed(IndexRef::new(delta.job, no, 0)..=IndexRef::new(delta.job, no, u32::MAX));
+            let mut ranges = Ranges::new(delta.ranges.iter().copied());
+            for (index, tick) in &delta.delayed {
+                ranges.remove(*index);
+                self.delay(IndexRef::new(delta.job, no, *index), *tick);
+            }
+            self.set_ready(delta.job, no, ranges);
         }
-        self.set_ready(key, ranges);
     }
 
     fn learn_live(&mut self, token: Token, live: Option<LiveDelta>) {
@@ -102,13 +115,7 @@ impl View {
             self.count(&old, false);
         }
         let Some(live) = live else { return };
-        let at = live.attempt.at;
-        if let Some(ranges) = self.ready.get_mut(&(at.job, at.task)) {
-            ranges.remove(at.index);
-            if ranges.is_empty() {
-                self.set_ready((at.job, at.task), Ranges::default());
-            }
-        }
+        self.offer(live.attempt.at, false);
         self.count(&live, true);
         self.live.insert(token, live);
     }
@@ -117,22 +124,24 @@ impl View {
         let attempt = &live.attempt;
         let at = attempt.at;
         let tokens = self.by_worker.entry(attempt.worker).or_default();
-        let running = self.running.entry((at.job, at.task)).or_default();
         if add {
             tokens.insert(attempt.token);
-            *running += 1;
         } else {
             tokens.remove(&attempt.token);
-            *running -= 1;
-            if *running == 0 {
-                self.running.remove(&(at.job, at.task));
-            }
         }
         let (Some(job), Some(worker)) = (self.jobs.get(&at.job), self.workers.get_mut(&attempt.worker))
         else {
             return;
         };
-        let resources = &job.spec.common(&job.spec.tasks[at.task.0 as usize]).resources;
+        let task = &job.spec.tasks[at.task.0 as usize];
+        if task.max_running().is_some() {
+            let running = self.running.entry((at.job, at.task)).or_default();
+            *running = if add { *running + 1 } else { *running - 1 };
+            if *running == 0 {
+                self.running.remove(&(at.job, at.task));
+            }
+        }
+        let resources = &job.spec.common(task).resources;
         let used = &mut worker.used;
         let sum = |a: u64, b: u64| if add { a + b } else { a.saturating_sub(b) };
         used.cpu_milli = sum(used.cpu_milli, resources.cpu_milli);
@@ -147,43 +156,87 @@ impl View {
         }
     }
 
-    fn forget_job(&mut self, job: &JobDelta) {
-        if job.spec.is_some() {
+    fn forget_job(&mut self, delta: &JobDelta) {
+        let id = delta.id;
+        if delta.spec.is_some() {
             return;
         }
-        let keys: Vec<(JobId, TaskNo)> =
-            self.ready.range((job.id, TaskNo(0))..=(job.id, TaskNo(u32::MAX))).map(|(k, _)| *k).collect();
-        keys.into_iter().for_each(|k| self.set_ready(k, Ranges::default()));
-        self.delayed.retain(|(_, at)| at.job != job.id);
-        self.jobs.remove(&job.id);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let priority = Reverse(job.spec.priority);
+        let classes = self.queue.range((priority, id, 0)..=(priority, id, u32::MAX));
+        let classes: Vec<Class> = classes.map(|(class, _)| *class).collect();
+        classes.iter().for_each(|class| {
+            self.queue.remove(class);
+        });
+        let arrays = self.arrays.range((id, TaskNo(0))..=(id, TaskNo(u32::MAX)));
+        let arrays: Vec<(JobId, TaskNo)> = arrays.map(|(key, _)| *key).collect();
+        arrays.iter().for_each(|key| {
+            self.arrays.remove(key);
+        });
+        self.forget_delayed(IndexRef::new(id, TaskNo(0), 0)..=IndexRef::new(id, TaskNo(u32::MAX), u32::MAX));
     }
 
-    fn set_ready(&mut self, key: (JobId, TaskNo), ranges: Ranges) {
-        let Some(job) = self.jobs.get(&key.0) else { return };
-        let class = (Reverse(job.spec.priority), key.0, job.spec.tasks[key.1.0 as usize].common);
-        if ranges.is_empty() {
-            self.ready.remove(&key);
-            if let Some(tasks) = self.queue.get_mut(&class) {
-                tasks.remove(&key.1);
-                if tasks.is_empty() {
-                    self.queue.remove(&class);
-                }
+    /// What of the task may be placed, all of it.
+    fn set_ready(&mut self, id: JobId, no: TaskNo, ranges: Ranges) {
+        let any = !ranges.is_empty();
+        if self.jobs.get(&id).is_some_and(|job| job.is_array(no)) {
+            self.arrays.insert((id, no), ranges);
+        }
+        self.set_queued(id, no, any);
+    }
+
+    /// One index may be placed, or may not any more.
+    fn offer(&mut self, at: IndexRef, ready: bool) {
+        let mut any = ready;
+        if self.jobs.get(&at.job).is_some_and(|job| job.is_array(at.task)) {
+            let ranges = self.arrays.entry((at.job, at.task)).or_default();
+            if ready {
+                ranges.insert(at.index);
+            } else {
+                ranges.remove(at.index);
             }
-        } else {
-            self.ready.insert(key, ranges);
-            self.queue.entry(class).or_default().insert(key.1);
+            any = !ranges.is_empty();
+        }
+        self.set_queued(at.job, at.task, any);
+    }
+
+    /// Something of the task may be placed, or nothing.
+    fn set_queued(&mut self, id: JobId, no: TaskNo, any: bool) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let class = job.class(id, no);
+        if any {
+            self.queue.entry(class).or_default().insert(no.0);
+            return;
+        }
+        self.arrays.remove(&(id, no));
+        if let Some(tasks) = self.queue.get_mut(&class) {
+            tasks.remove(no.0);
+            if tasks.is_empty() {
+                self.queue.remove(&class);
+            }
+        }
+    }
+
+    fn delay(&mut self, at: IndexRef, until: Tick) {
+        if let Some(old) = self.due.insert(at, until) {
+            self.delayed.remove(&(old, at));
+        }
+        self.delayed.insert((until, at));
+    }
+
+    fn forget_delayed(&mut self, range: RangeInclusive<IndexRef>) {
+        while let Some((at, until)) = self.due.range(range.clone()).next().map(|(at, until)| (*at, *until)) {
+            self.due.remove(&at);
+            self.delayed.remove(&(until, at));
         }
     }
 
     fn put_back(&mut self, at: IndexRef, not_before: Tick) {
         if not_before > self.tick {
-            self.delayed.insert((not_before, at));
-            return;
+            self.delay(at, not_before);
+        } else {
+            self.offer(at, true);
         }
-        let key = (at.job, at.task);
-        let mut ranges = self.ready.remove(&key).unwrap_or_default();
-        ranges.insert(at.index);
-        self.set_ready(key, ranges);
     }
 
     /// Indices whose wait is over become ready; returns whether there were any.
@@ -195,7 +248,8 @@ impl View {
                 break;
             }
             self.delayed.pop_first();
-            self.put_back(at, due);
+            self.due.remove(&at);
+            self.offer(at, true);
             any = true;
         }
         any
@@ -210,21 +264,18 @@ impl View {
     /// These were proposed: no second plan offers them.
     pub fn take(&mut self, placements: &[Placement]) {
         for placement in placements {
-            let key = (placement.at.job, placement.at.task);
-            if let Some(mut ranges) = self.ready.remove(&key) {
-                ranges.remove(placement.at.index);
-                self.set_ready(key, ranges);
-            }
+            self.offer(placement.at, false);
         }
     }
 
-    /// These were proposed in vain.
+    /// These were proposed in vain, but for those that live all the same.
     pub fn give_back(&mut self, placements: &[Placement]) {
-        for placement in placements {
-            let taken = self.live.values().any(|l| l.attempt.at == placement.at);
-            if !taken && self.jobs.contains_key(&placement.at.job) {
-                self.put_back(placement.at, Tick(0));
-            }
+        let mut back: BTreeSet<IndexRef> = placements.iter().map(|p| p.at).collect();
+        for live in self.live.values() {
+            back.remove(&live.attempt.at);
+        }
+        for at in back {
+            self.offer(at, true);
         }
     }
 

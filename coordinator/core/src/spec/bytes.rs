@@ -67,7 +67,9 @@ impl SpecBytes {
             return Err(SpecBytesError::TooLarge(size));
         }
         let plain = lz4_flex::block::decompress(data, size).map_err(|_| SpecBytesError::Compression)?;
-        let spec: JobSpec = postcard::from_bytes(&plain).map_err(|_| SpecBytesError::Encoding)?;
+        let mut spec: JobSpec = postcard::from_bytes(&plain).map_err(|_| SpecBytesError::Encoding)?;
+        // It stays for as long as the job: without the room for twice as many tasks that reading left.
+        spec.tasks.shrink_to_fit();
         if spec.is_sound() { Ok(spec) } else { Err(SpecBytesError::Unsound) }
     }
 }

@@ -83,14 +83,14 @@ impl<'a> Commons<'a> {
         let common = TaskCommon {
             rule: task.rule.or(defaults.rule).map(Into::into).unwrap_or_default(),
             resources: resources(
-                &request::merge(task.resources.as_ref(), defaults.resources.as_ref()),
+                &request::merge(task.resources.as_deref(), defaults.resources.as_ref()),
                 faults,
             ),
             env,
-            retry: retry(&policy::merge_retry(task.retry.as_ref(), defaults.retry.as_ref()), faults),
+            retry: retry(&policy::merge_retry(task.retry.as_deref(), defaults.retry.as_ref()), faults),
             timeout_ms: timeout.map(|t| t.get()),
             stop: stop(
-                &policy::merge_checkpoint(task.checkpoint.as_ref(), defaults.checkpoint.as_ref()),
+                &policy::merge_checkpoint(task.checkpoint.as_deref(), defaults.checkpoint.as_ref()),
                 faults,
             ),
             constraints,

@@ -75,7 +75,7 @@ pub enum CompatFile {
     Slurm,
 }
 
-/// One task: a command, what it needs, and how it is run.
+/// One task: a command, what it needs, and how it is run. What most tasks do not say sits behind a pointer: a file may have 100,000.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFile {
@@ -99,19 +99,19 @@ pub struct TaskFile {
     pub outputs: BTreeMap<String, OutputFile>,
     /// One task for many indices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub array: Option<ArrayFile>,
+    pub array: Option<Box<ArrayFile>>,
     /// Environment on top of the job's; values may be templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// What one index needs of a worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourcesFile>,
+    pub resources: Option<Box<ResourcesFile>>,
     /// CEL over `worker`; all must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Texts>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry: Option<RetryFile>,
+    pub retry: Option<Box<RetryFile>>,
     /// Longest run of one attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Millis>,
@@ -120,22 +120,22 @@ pub struct TaskFile {
     pub spot: Option<SpotFile>,
     /// How it saves progress, and how it is asked to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<CheckpointFile>,
+    pub checkpoint: Option<Box<CheckpointFile>>,
     /// Workers it needs at once. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
     /// Bounds of the number of workers, instead of `workers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elastic: Option<ElasticFile>,
+    pub elastic: Option<Box<ElasticFile>>,
     /// How close the workers of a gang must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub topology: Option<TopologyFile>,
+    pub topology: Option<Box<TopologyFile>>,
     /// Whether the outputs of an equal earlier task are taken instead of running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<bool>,
     /// The image it runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<ContainerFile>,
+    pub container: Option<Box<ContainerFile>>,
     /// Secrets handed over as files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Texts>,

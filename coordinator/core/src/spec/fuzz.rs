@@ -64,7 +64,7 @@ proptest! {
         let other = last + far * 10;
         let text = format!("{first}-{last}:{step},{other}");
         let job = RunOptions { array: Some(text.clone()), ..RunOptions::default() }.job(RunFile::Shell("true".into())).expect("options");
-        prop_assert_eq!(job.tasks.0[0].1.array.as_ref(), Some(&ArrayFile::Range(text)));
+        prop_assert_eq!(job.tasks.0[0].1.array.as_deref(), Some(&ArrayFile::Range(text)));
         let spec = check(&job, None).expect("job").spec;
         let array = spec.tasks[0].array().expect("array");
         prop_assert_eq!(array.count, count + 1);

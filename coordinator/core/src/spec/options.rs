@@ -142,16 +142,17 @@ impl RunOptions {
         let attempts = read.option("attempts", self.attempts.as_deref(), number);
         let task = TaskFile {
             run: Some(run),
-            array: self.array.clone().map(ArrayFile::Range),
+            array: self.array.clone().map(|text| Box::new(ArrayFile::Range(text))),
             env: read.pairs("env", &self.env).into_iter().collect(),
-            resources: (resources != ResourcesFile::default()).then_some(resources),
+            resources: (resources != ResourcesFile::default()).then(|| Box::new(resources)),
             constraints: (!self.constraint.is_empty()).then(|| Texts(self.constraint.clone())),
-            retry: attempts.map(|attempts| RetryFile { attempts: Some(attempts), ..RetryFile::default() }),
+            retry: attempts
+                .map(|attempts| Box::new(RetryFile { attempts: Some(attempts), ..RetryFile::default() })),
             timeout: read
                 .option("time", self.time.as_deref(), |t| Millis::parse(t).map_err(|e| e.to_string())),
             spot: read.option("spot", self.spot.as_deref(), spot),
             workers: read.option("workers", self.workers.as_deref(), number),
-            container: self.container.clone().map(|image| ContainerFile { image, runtime: None }),
+            container: self.container.clone().map(|image| Box::new(ContainerFile { image, runtime: None })),
             ..TaskFile::default()
         };
         let job = JobFile {

@@ -236,7 +236,7 @@ impl<'a> Resolver<'a> {
                     );
                     fault(SpecCode::TooLarge, message, "ship it as a file with `workdir`");
                 }
-                Run::Exec(words.iter().map(|w| w.as_str().into()).collect())
+                Run::Exec(words.iter().collect())
             }
         }
     }

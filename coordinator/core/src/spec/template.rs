@@ -130,9 +130,7 @@ impl Renderer {
         };
         let run = match &found.run {
             Run::Shell(command) => Run::Shell(text("run", command)?.into()),
-            Run::Exec(words) => {
-                Run::Exec(words.iter().map(|w| text("run", w).map(Into::into)).collect::<Result<_, _>>()?)
-            }
+            Run::Exec(words) => Run::Exec(words.iter().map(|w| text("run", w)).collect::<Result<_, _>>()?),
         };
         let mut env = BTreeMap::new();
         for (name, value) in

@@ -82,7 +82,7 @@ fn the_job_of_the_contract_is_resolved() {
     let report = &spec.tasks[2];
     assert_eq!((report.needs[0].task, report.needs[0].when), (TaskNo(1), NeedWhen::Finished));
     assert_eq!(spec.common(report).rule, TriggerRule::AllDone);
-    assert_eq!(report.run, Run::Exec(["python", "report.py", "--n", "3"].map(Into::into).into()));
+    assert_eq!(report.run, Run::Exec(["python", "report.py", "--n", "3"].into_iter().collect()));
     assert_eq!(SpecBytes::encode(&spec).decode(), Ok(spec));
 }
 

@@ -81,9 +81,9 @@ fn task_fields(name: &str, t: &TaskFile, found: &mut Found) {
         cache: t.cache,
         container: t.container.is_some(),
         secrets: t.secrets.is_some(),
-        resources: t.resources.as_ref(),
-        checkpoint: t.checkpoint.as_ref(),
-        retry: t.retry.as_ref(),
+        resources: t.resources.as_deref(),
+        checkpoint: t.checkpoint.as_deref(),
+        retry: t.retry.as_deref(),
     };
     rare.scan(found, || format!("tasks.{name}"));
     for (output, file) in &t.outputs {

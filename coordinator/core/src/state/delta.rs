@@ -36,11 +36,13 @@ pub struct JobDelta {
     pub held: bool,
 }
 
-/// The pending indices of a task, all of them: replaces what the view knew.
+/// The pending indices of a task, all of them: replaces what the view knew. Neighbours of which the same is to be said, such as
+/// the tasks of a new job, are said at once.
 #[derive(Debug, Clone)]
 pub struct TaskDelta {
     pub job: JobId,
-    pub task: TaskNo,
+    pub first: TaskNo,
+    pub last: TaskNo,
     /// Empty while the task is not open, or held.
     pub ranges: Vec<(u32, u32)>,
     /// Those of them that wait for a tick.
@@ -80,8 +82,8 @@ impl State {
                 _ => {}
             }
         }
-        for (job, task) in &changes.reread {
-            self.task_delta(*job, *task, &mut delta);
+        for (job, tasks) in &changes.reread {
+            tasks.iter().for_each(|no| self.task_delta(*job, TaskNo(no), &mut delta));
         }
         for at in &changes.returned {
             let not_before = self
@@ -131,7 +133,17 @@ impl State {
         if run.phase == Phase::Asking {
             delta.whens.push(WhenDelta { job: id, task: no, facts: self.when_facts(id) });
         }
-        delta.tasks.push(TaskDelta { job: id, task: no, ranges, delayed });
+        match delta.tasks.last_mut() {
+            Some(before)
+                if before.job == id
+                    && before.last.0 + 1 == no.0
+                    && before.ranges == ranges
+                    && before.delayed == delayed =>
+            {
+                before.last = no;
+            }
+            _ => delta.tasks.push(TaskDelta { job: id, first: no, last: no, ranges, delayed }),
+        }
     }
 
     fn live_delta(&self, attempt: &Attempt) -> LiveDelta {

@@ -25,33 +25,64 @@ pub struct Memory {
     pub cause: Option<Cause>,
 }
 
-/// The states of up to 4,096 neighbours, four bits each.
+/// The states of up to 4,096 neighbours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Block {
     Uniform(IndexState),
-    Mixed(Box<[u8; BLOCK as usize / 2]>),
+    Mixed(Box<Mixed>),
+}
+
+/// Four bits each, and how many there are of each state, so that a block that is all of one state again is seen at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mixed {
+    nibbles: [u8; BLOCK as usize / 2],
+    counts: [u16; IndexState::ALL.len()],
+}
+
+impl Mixed {
+    fn uniform(state: IndexState, size: u32) -> Self {
+        let mut counts = [0; IndexState::ALL.len()];
+        counts[state as usize] = size as u16;
+        Self { nibbles: [(state as u8) << 4 | state as u8; BLOCK as usize / 2], counts }
+    }
+
+    fn get(&self, i: u32) -> IndexState {
+        IndexState::from_u8(self.nibbles[i as usize / 2] >> (4 * (i % 2)) & 15)
+    }
+
+    fn set(&mut self, i: u32, state: IndexState) -> IndexState {
+        let old = self.get(i);
+        self.counts[old as usize] -= 1;
+        self.counts[state as usize] += 1;
+        let byte = &mut self.nibbles[i as usize / 2];
+        let shift = 4 * (i % 2);
+        *byte = *byte & !(15 << shift) | (state as u8) << shift;
+        old
+    }
 }
 
 impl Block {
     fn get(&self, i: u32) -> IndexState {
         match self {
             Self::Uniform(state) => *state,
-            Self::Mixed(nibbles) => IndexState::from_u8(nibbles[i as usize / 2] >> (4 * (i % 2)) & 15),
+            Self::Mixed(mixed) => mixed.get(i),
         }
     }
 
-    fn set(&mut self, i: u32, state: IndexState) {
+    /// Sets one of the `size` states; returns what it was.
+    fn set(&mut self, i: u32, state: IndexState, size: u32) -> IndexState {
         if let Self::Uniform(old) = *self {
             if old == state {
-                return;
+                return old;
             }
-            *self = Self::Mixed(Box::new([(old as u8) << 4 | old as u8; BLOCK as usize / 2]));
+            *self = Self::Mixed(Box::new(Mixed::uniform(old, size)));
         }
-        if let Self::Mixed(nibbles) = self {
-            let byte = &mut nibbles[i as usize / 2];
-            let shift = 4 * (i % 2);
-            *byte = *byte & !(15 << shift) | (state as u8) << shift;
+        let Self::Mixed(mixed) = self else { return state };
+        let old = mixed.set(i, state);
+        if u32::from(mixed.counts[state as usize]) == size {
+            *self = Self::Uniform(state);
         }
+        old
     }
 }
 
@@ -59,18 +90,31 @@ impl Block {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array {
     pub count: u32,
-    blocks: BTreeMap<u32, Block>,
+    /// None where nothing has happened.
+    blocks: Box<[Option<Block>]>,
     memories: BTreeMap<u32, Memory>,
     artifacts: BTreeMap<u32, Box<[Artifact]>>,
-    counts: [u32; 7],
+    counts: [u32; IndexState::ALL.len()],
 }
 
 /// The one index of a task without an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct One {
     state: IndexState,
-    memory: Option<Box<Memory>>,
+    /// None when there is nothing in it.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Rare {
+    memory: Option<Memory>,
     artifacts: Box<[Artifact]>,
+}
+
+impl One {
+    fn drop_empty(&mut self) {
+        self.rare.take_if(|rare| rare.memory.is_none() && rare.artifacts.is_empty());
+    }
 }
 
 /// All indices of a task.
@@ -92,10 +136,10 @@ impl Indices {
     #[must_use]
     pub fn new(array: Option<u32>) -> Self {
         match array {
-            None => Self::One(One { state: IndexState::Pending, memory: None, artifacts: Box::default() }),
+            None => Self::One(One { state: IndexState::Pending, rare: None }),
             Some(count) => Self::Array(Box::new(Array {
                 count,
-                blocks: BTreeMap::new(),
+                blocks: vec![None; count.div_ceil(BLOCK) as usize].into(),
                 memories: BTreeMap::new(),
                 artifacts: BTreeMap::new(),
                 counts: [count, 0, 0, 0, 0, 0, 0],
@@ -127,10 +171,16 @@ impl Indices {
         }
     }
 
-    /// Indices that are done.
+    /// All indices are done.
     #[must_use]
-    pub fn terminal(&self) -> u32 {
-        IndexState::ALL.iter().filter(|s| s.is_terminal()).map(|s| self.count(*s)).sum()
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::One(one) => one.state.is_terminal(),
+            Self::Array(array) => {
+                let [pending, live, held, ..] = array.counts;
+                pending + live + held == 0
+            }
+        }
     }
 
     /// The state of index `i`, if there is one.
@@ -139,7 +189,7 @@ impl Indices {
         match self {
             Self::One(one) => (i == 0).then_some(one.state),
             Self::Array(array) if i < array.count => {
-                Some(array.blocks.get(&(i / BLOCK)).map_or(IndexState::Pending, |b| b.get(i % BLOCK)))
+                Some(array.block(i / BLOCK).map_or(IndexState::Pending, |b| b.get(i % BLOCK)))
             }
             Self::Array(_) => None,
         }
@@ -147,15 +197,16 @@ impl Indices {
 
     /// Sets the state of index `i`, which exists.
     pub fn set(&mut self, i: u32, state: IndexState) {
-        let old = self.state(i);
         match self {
             Self::One(one) => one.state = state,
+            Self::Array(array) if i >= array.count => {}
             Self::Array(array) => {
-                let Some(old) = old else { return };
+                let size = array.size_of(i / BLOCK);
+                let Some(block) = array.blocks.get_mut((i / BLOCK) as usize) else { return };
+                let block = block.get_or_insert(Block::Uniform(IndexState::Pending));
+                let old = block.set(i % BLOCK, state, size);
                 array.counts[old as usize] -= 1;
                 array.counts[state as usize] += 1;
-                let block = array.blocks.entry(i / BLOCK).or_insert(Block::Uniform(IndexState::Pending));
-                block.set(i % BLOCK, state);
             }
         }
     }
@@ -171,9 +222,6 @@ impl Indices {
                 changed += last - first + 1;
             }
         }
-        if let Self::Array(array) = self {
-            array.compact();
-        }
         changed
     }
 
@@ -181,7 +229,7 @@ impl Indices {
     #[must_use]
     pub fn memory(&self, i: u32) -> Option<&Memory> {
         match self {
-            Self::One(one) => one.memory.as_deref(),
+            Self::One(one) => one.rare.as_ref()?.memory.as_ref(),
             Self::Array(array) => array.memories.get(&i),
         }
     }
@@ -189,7 +237,7 @@ impl Indices {
     /// The memory of index `i`, to write.
     pub fn remember(&mut self, i: u32) -> &mut Memory {
         match self {
-            Self::One(one) => one.memory.get_or_insert_default(),
+            Self::One(one) => one.rare.get_or_insert_default().memory.get_or_insert_default(),
             Self::Array(array) => array.memories.entry(i).or_default(),
         }
     }
@@ -197,7 +245,12 @@ impl Indices {
     /// Forgets what was unusual about index `i`.
     pub fn forget(&mut self, i: u32) {
         match self {
-            Self::One(one) => one.memory = None,
+            Self::One(one) => {
+                if let Some(rare) = &mut one.rare {
+                    rare.memory = None;
+                    one.drop_empty();
+                }
+            }
             Self::Array(array) => {
                 array.memories.remove(&i);
             }
@@ -208,7 +261,7 @@ impl Indices {
     #[must_use]
     pub fn artifacts(&self, i: u32) -> &[Artifact] {
         match self {
-            Self::One(one) => &one.artifacts,
+            Self::One(one) => one.rare.as_ref().map_or(&[], |r| &r.artifacts),
             Self::Array(array) => array.artifacts.get(&i).map_or(&[], |a| a),
         }
     }
@@ -216,20 +269,16 @@ impl Indices {
     /// Sets the artifacts of index `i`.
     pub fn set_artifacts(&mut self, i: u32, artifacts: Vec<Artifact>) {
         match self {
-            Self::One(one) => one.artifacts = artifacts.into(),
+            Self::One(one) => {
+                one.rare.get_or_insert_default().artifacts = artifacts.into();
+                one.drop_empty();
+            }
             Self::Array(array) if artifacts.is_empty() => {
                 array.artifacts.remove(&i);
             }
             Self::Array(array) => {
                 array.artifacts.insert(i, artifacts.into());
             }
-        }
-    }
-
-    /// Makes a block that is all of one state small again. Called when a block may be complete.
-    pub fn settle(&mut self, i: u32) {
-        if let Self::Array(array) = self {
-            array.settle_block(i / BLOCK);
         }
     }
 
@@ -246,9 +295,9 @@ impl Indices {
             _ => runs.push((first, last, state)),
         };
         let mut next = 0;
-        for (number, block) in &array.blocks {
+        for (number, block) in array.touched() {
             let first = number * BLOCK;
-            let last = (first + BLOCK).min(array.count) - 1;
+            let last = first + array.size_of(number) - 1;
             if first > next {
                 push(next, first - 1, IndexState::Pending);
             }
@@ -273,7 +322,7 @@ impl Indices {
     /// Indices with a memory.
     pub fn memories(&self) -> impl Iterator<Item = (u32, &Memory)> {
         let (one, array) = match self {
-            Self::One(one) => (one.memory.as_deref().map(|m| (0, m)), None),
+            Self::One(_) => (self.memory(0).map(|m| (0, m)), None),
             Self::Array(array) => (None, Some(array.memories.iter().map(|(i, m)| (*i, m)))),
         };
         one.into_iter().chain(array.into_iter().flatten())
@@ -283,7 +332,7 @@ impl Indices {
     pub fn touched_blocks(&self) -> impl Iterator<Item = u32> {
         match self {
             Self::One(_) => None,
-            Self::Array(array) => Some(array.blocks.keys().copied()),
+            Self::Array(array) => Some(array.touched().map(|(number, _)| number)),
         }
         .into_iter()
         .flatten()
@@ -292,7 +341,7 @@ impl Indices {
     /// Indices that have artifacts.
     pub fn with_artifacts(&self) -> impl Iterator<Item = u32> {
         let (one, array) = match self {
-            Self::One(one) => ((!one.artifacts.is_empty()).then_some(0), None),
+            Self::One(_) => ((!self.artifacts(0).is_empty()).then_some(0), None),
             Self::Array(array) => (None, Some(array.artifacts.keys().copied())),
         };
         one.into_iter().chain(array.into_iter().flatten())
@@ -302,8 +351,8 @@ impl Indices {
     #[must_use]
     pub fn block_row(&self, number: u32) -> Option<BlockRow> {
         let Self::Array(array) = self else { return None };
-        let block = array.blocks.get(&number)?;
-        let size = BLOCK.min(array.count - number * BLOCK);
+        let block = array.block(number)?;
+        let size = array.size_of(number);
         let mut runs: Vec<(u16, u8)> = Vec::new();
         for i in 0..size {
             let state = match block.get(i) {
@@ -337,7 +386,6 @@ impl Indices {
             }
             at += u32::from(length);
         }
-        self.settle(first);
         for (i, memory) in row.memories {
             *self.remember(first + u32::from(i)) = memory;
         }
@@ -345,21 +393,17 @@ impl Indices {
 }
 
 impl Array {
-    fn settle_block(&mut self, number: u32) {
-        let size = BLOCK.min(self.count - number * BLOCK);
-        let Some(block) = self.blocks.get_mut(&number) else { return };
-        let state = block.get(0);
-        let Block::Mixed(nibbles) = &*block else { return };
-        let pair = (state as u8) << 4 | state as u8;
-        let whole = nibbles[..size as usize / 2].iter().all(|b| *b == pair);
-        if whole && (size.is_multiple_of(2) || block.get(size - 1) == state) {
-            *block = Block::Uniform(state);
-        }
+    fn block(&self, number: u32) -> Option<&Block> {
+        self.blocks.get(number as usize)?.as_ref()
     }
 
-    fn compact(&mut self) {
-        let numbers: Vec<u32> = self.blocks.keys().copied().collect();
-        numbers.into_iter().for_each(|n| self.settle_block(n));
+    /// Indices of a block: the last one may be short.
+    fn size_of(&self, number: u32) -> u32 {
+        BLOCK.min(self.count.saturating_sub(number * BLOCK))
+    }
+
+    fn touched(&self) -> impl Iterator<Item = (u32, &Block)> {
+        self.blocks.iter().enumerate().filter_map(|(n, block)| Some((n as u32, block.as_ref()?)))
     }
 }
 
@@ -373,9 +417,6 @@ mod tests {
         assert_eq!(all.runs(), [(0, 999_999, IndexState::Pending)]);
         for i in 0..900_000 {
             all.set(i, IndexState::Succeeded);
-            if i % BLOCK == BLOCK - 1 {
-                all.settle(i);
-            }
         }
         assert_eq!(
             all.runs(),
@@ -383,7 +424,7 @@ mod tests {
         );
         assert_eq!(all.count(IndexState::Succeeded), 900_000);
         let Indices::Array(array) = &all else { unreachable!() };
-        assert_eq!(array.blocks.values().filter(|b| matches!(b, Block::Mixed(_))).count(), 1);
+        assert_eq!(array.touched().filter(|(_, b)| matches!(b, Block::Mixed(_))).count(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::dag::Parents;
 use crate::model::attempt::Cause;
 use crate::model::ids::{JobId, TaskNo};
 use crate::model::job::{Counts, IndexState, JobState, TaskOutcome};
-use crate::model::job_spec::JobSpec;
+use crate::model::job_spec::{JobSpec, TaskCommon};
 use crate::model::time::Stamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -141,6 +141,12 @@ impl Job {
     /// The task with this number, to write.
     pub fn task_mut(&mut self, no: TaskNo) -> &mut TaskRun {
         &mut self.tasks[no.0 as usize]
+    }
+
+    /// What the task shares with others.
+    #[must_use]
+    pub fn common(&self, no: TaskNo) -> &TaskCommon {
+        self.spec.common(&self.spec.tasks[no.0 as usize])
     }
 
     /// The tasks that need this one, once for each edge.

@@ -132,15 +132,10 @@ impl State {
     pub fn check(&self) -> Result<(), String> {
         let rows = self.keys().into_iter().filter_map(|k| self.row(&k).map(|r| (k, r)));
         let again = Self::restore(rows).map_err(|e| e.to_string())?;
-        if again.used
-            != self
-                .used
-                .iter()
-                .filter(|(_, u)| **u != super::Used::default())
-                .map(|(k, v)| (*k, v.clone()))
-                .collect()
-        {
-            return Err(format!("use of workers: kept {:?}, is {:?}", self.used, again.used));
+        let kept: BTreeMap<_, _> = self.loads.iter().filter(|(_, load)| !load.tokens.is_empty()).collect();
+        let is: BTreeMap<_, _> = again.loads.iter().collect();
+        if kept != is {
+            return Err(format!("load of workers: kept {kept:?}, is {is:?}"));
         }
         for (id, job) in &self.jobs {
             let other = &again.jobs[id];

@@ -7,12 +7,13 @@ use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
+use crate::model::ranges::Ranges;
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::Worker;
 use crate::reply::Reply;
 use crate::spec::SpecBytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::indices::Memory;
 
@@ -125,17 +126,24 @@ pub struct Changes {
     pub keys: BTreeSet<Key>,
     pub history: Vec<History>,
     /// For the leader's view: tasks whose pending indices have to be looked at anew …
-    pub reread: BTreeSet<(JobId, TaskNo)>,
+    pub reread: BTreeMap<JobId, Ranges>,
     /// … and single indices that may be placed again.
     pub returned: Vec<IndexRef>,
 }
 
 impl Changes {
+    /// The task's pending indices have to be looked at anew.
+    pub(super) fn reread(&mut self, job: JobId, task: TaskNo) {
+        self.reread.entry(job).or_default().insert(task.0);
+    }
+
     /// Adds what a later command touched.
     pub fn merge(&mut self, mut later: Self) {
         self.keys.append(&mut later.keys);
         self.history.append(&mut later.history);
-        self.reread.append(&mut later.reread);
+        for (job, tasks) in later.reread {
+            tasks.iter().for_each(|no| self.reread(job, TaskNo(no)));
+        }
         self.returned.append(&mut later.returned);
     }
 }

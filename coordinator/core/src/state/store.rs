@@ -29,8 +29,14 @@ pub struct State {
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
-    pub(super) by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
-    pub(super) used: BTreeMap<WorkerId, Used>,
+    pub(super) loads: BTreeMap<WorkerId, Load>,
+}
+
+/// The live attempts of a worker, and what they take.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Load {
+    pub used: Used,
+    pub tokens: BTreeSet<Token>,
 }
 
 impl State {
@@ -83,7 +89,7 @@ impl State {
     /// What the worker's live attempts take.
     #[must_use]
     pub fn used(&self, id: WorkerId) -> Used {
-        self.used.get(&id).cloned().unwrap_or_default()
+        self.loads.get(&id).map(|load| load.used.clone()).unwrap_or_default()
     }
 
     /// Live attempts by token.
@@ -101,7 +107,7 @@ impl State {
     /// Tokens of the attempts that live on a worker.
     #[must_use]
     pub fn tokens_of(&self, worker: WorkerId) -> Vec<Token> {
-        self.by_worker.get(&worker).map(|t| t.iter().copied().collect()).unwrap_or_default()
+        self.loads.get(&worker).map(|load| load.tokens.iter().copied().collect()).unwrap_or_default()
     }
 
     /// The live attempt with this token.
@@ -148,32 +154,28 @@ impl State {
     }
 
     pub(super) fn link(&mut self, attempt: Attempt) {
-        let used = self.used.entry(attempt.worker).or_default();
+        let Load { used, tokens } = self.loads.entry(attempt.worker).or_default();
         if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
             job.live += 1;
-            let spec = &job.spec;
-            let resources = &spec.common(&spec.tasks[attempt.at.task.0 as usize]).resources;
+            let resources = &job.common(attempt.at.task).resources;
             used.cpu_milli += resources.cpu_milli;
             used.memory += resources.memory;
             used.disk += resources.disk;
         }
         used.devices.extend(&attempt.devices);
+        tokens.insert(attempt.token);
         self.by_index.insert(attempt.at, attempt.token);
-        self.by_worker.entry(attempt.worker).or_default().insert(attempt.token);
         self.live.insert(attempt.token, attempt);
     }
 
     pub(super) fn unlink(&mut self, token: Token) -> Option<Attempt> {
         let attempt = self.live.remove(&token)?;
         self.by_index.remove(&attempt.at);
-        if let Some(tokens) = self.by_worker.get_mut(&attempt.worker) {
-            tokens.remove(&token);
-        }
-        let used = self.used.entry(attempt.worker).or_default();
+        let Load { used, tokens } = self.loads.entry(attempt.worker).or_default();
+        tokens.remove(&token);
         if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
             job.live -= 1;
-            let spec = &job.spec;
-            let resources = &spec.common(&spec.tasks[attempt.at.task.0 as usize]).resources;
+            let resources = &job.common(attempt.at.task).resources;
             used.cpu_milli -= resources.cpu_milli;
             used.memory -= resources.memory;
             used.disk -= resources.disk;

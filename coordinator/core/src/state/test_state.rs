@@ -51,7 +51,7 @@ impl TestJob {
         self.0.commons.push(TaskCommon::default());
         self.0.tasks.push(TaskSpec {
             name: format!("t{no}").into(),
-            run: Run::Exec(["true".into()].into()),
+            run: Run::Exec(["true"].into_iter().collect()),
             needs: needs.iter().map(|n| Need { task: TaskNo(*n), when: NeedWhen::Unsaid }).collect(),
             common: no as u32,
             extra: None,
@@ -92,6 +92,11 @@ impl TestJob {
     pub(crate) fn retry(mut self, attempts: u32, wait_ms: u64) -> Self {
         let backoff = Backoff { initial_ms: wait_ms, jitter_permille: 0, ..Backoff::default() };
         self.last().retry = RetryPolicy { attempts, backoff, ..RetryPolicy::default() };
+        self
+    }
+
+    pub(crate) fn timeout(mut self, ms: u64) -> Self {
+        self.last().timeout_ms = Some(ms);
         self
     }
 

@@ -11,7 +11,7 @@ pub(crate) fn on_placed(world: &mut World, m: usize, at: IndexRef) {
     let spec = &job.spec;
     let task = &spec.tasks[at.task.0 as usize];
     let count = |no: TaskNo, state| job.task(no).indices.count(state);
-    let done = |no: TaskNo| job.task(no).indices.terminal() == job.task(no).indices.len();
+    let done = |no: TaskNo| job.task(no).indices.is_over();
     let all_succeeded = |no: TaskNo| {
         (0..job.task(no).indices.len())
             .all(|i| world.oracle.succeeded.contains_key(&IndexRef::new(at.job, no, i)))

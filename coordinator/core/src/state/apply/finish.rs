@@ -4,10 +4,13 @@ use super::Apply;
 use crate::event::Event;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause, Outcome, StopReason};
-use crate::model::ids::Token;
+use crate::model::ids::{IndexRef, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::retry::ChargedEnd;
 use crate::model::worker::WorkerState;
+use crate::state::indices::Indices;
+use crate::state::job::{Job, Phase};
+use crate::state::restore::block_of;
 use crate::state::rows::{History, Key};
 
 /// Attempts in a row that could not be launched, after which the index fails: the reason is likely the user's.
@@ -25,27 +28,21 @@ struct Next {
 }
 
 impl Apply<'_> {
-    /// Ends a live attempt by what its worker reported.
-    pub(super) fn end_by_report(&mut self, token: Token, outcome: &Outcome, artifacts: &[Artifact]) {
-        let Some(attempt) = self.state.live.get(&token) else { return };
-        self.end(token, cause_of(outcome, attempt.stop), artifacts);
-    }
-
     /// Ends a live attempt.
     pub(super) fn end(&mut self, token: Token, cause: Cause, artifacts: &[Artifact]) {
         let Some(attempt) = self.state.unlink(token) else { return };
-        let at = attempt.at;
-        let next = self.next_of(&attempt, &cause);
-        let retried = next.state == IndexState::Pending;
         self.touch(Key::Live(token));
-        self.touch_index(at.job, at.task, at.index);
+        let at = attempt.at;
         let Some(job) = self.state.jobs.get_mut(&at.job) else { return };
+        let next = next_of(job, &attempt, &cause);
+        let retried = next.state == IndexState::Pending;
         job.lost += u64::from(cause == Cause::Lost);
         job.retried += u64::from(retried);
         if cause == Cause::Lost || retried {
-            self.changes.keys.insert(Key::Job(at.job));
+            self.touched.add(Key::Job(at.job));
         }
         let run = job.task_mut(at.task);
+        self.touched.add(index_key(at, &run.indices));
         run.indices.set(at.index, next.state);
         if let Some(reason) = &next.reason {
             run.reason = Some(reason.as_str().into());
@@ -55,7 +52,7 @@ impl Apply<'_> {
                 run.indices.forget(at.index);
                 if !artifacts.is_empty() {
                     run.indices.set_artifacts(at.index, artifacts.to_vec());
-                    self.changes.keys.insert(Key::Artifacts(at.job, at.task, at.index));
+                    self.touched.add(Key::Artifacts(at.job, at.task, at.index));
                 }
             }
             IndexState::Pending => {
@@ -64,73 +61,24 @@ impl Apply<'_> {
             }
             _ => {}
         }
-        run.indices.settle(at.index);
-        self.history(&attempt, cause.clone(), retried);
-        self.settle_drain(&attempt);
+        let is_over = run.indices.is_over();
+        let waits = run.phase == Phase::Waiting;
         if next.state == IndexState::Failed {
             self.note_failure(at.job, &cause);
         }
-        // A rerun may have put its task back to waiting while it ran, and the parents may have decided since.
-        self.consider(at.job, at.task);
-        self.close_if_done(at.job, at.task);
-    }
-
-    fn next_of(&mut self, attempt: &Attempt, cause: &Cause) -> Next {
-        let plain = |state| Next { state, wait_ms: 0, reason: None };
-        let at = attempt.at;
-        let Some(job) = self.state.jobs.get_mut(&at.job) else { return plain(IndexState::Cancelled) };
-        let cancelled = job.cancelled;
-        let spec = job.spec.clone();
-        let retry = &spec.common(&spec.tasks[at.task.0 as usize]).retry;
-        match cause {
-            Cause::Exit(0) => return plain(IndexState::Succeeded),
-            Cause::Cancelled => return plain(IndexState::Cancelled),
-            _ => {}
+        let worker = attempt.worker;
+        self.history(attempt, cause, retried);
+        self.settle_drain(worker);
+        if waits {
+            // A rerun may have put its task back to waiting while it ran, and the parents may have decided since.
+            self.consider(at.job, at.task);
         }
-        let memory = job.task_mut(at.task).indices.remember(at.index);
-        memory.attempts = attempt.number;
-        memory.charged += u32::from(cause.is_charged());
-        memory.lost = if *cause == Cause::Lost { memory.lost + 1 } else { 0 };
-        memory.launch = if matches!(cause, Cause::Launch(_)) { memory.launch + 1 } else { 0 };
-        memory.cause = Some(cause.clone());
-        let (charged, lost, launch) = (memory.charged, memory.lost, memory.launch);
-        if cancelled {
-            return plain(IndexState::Cancelled);
-        }
-        let again = match cause {
-            Cause::Exit(code) => retry.tries_again(ChargedEnd::Exit(*code), charged),
-            Cause::Signal(n) => retry.tries_again(ChargedEnd::Signal(*n), charged),
-            Cause::Oom => retry.tries_again(ChargedEnd::Oom, charged),
-            Cause::Timeout => retry.tries_again(ChargedEnd::Timeout, charged),
-            Cause::Contract(_) => retry.tries_again(ChargedEnd::Contract, charged),
-            Cause::Launch(_) if launch >= LAUNCHES_MAX => false,
-            Cause::Launch(_) => {
-                return Next {
-                    state: IndexState::Pending,
-                    wait_ms: LAUNCH_BACKOFF_MS << (launch - 1),
-                    reason: None,
-                };
-            }
-            Cause::Lost if lost >= LOST_MAX => {
-                let reason =
-                    format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
-                return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
-            }
-            Cause::Lost | Cause::Evicted(_) => return plain(IndexState::Pending),
-            Cause::Cancelled => false,
-        };
-        if again {
-            Next {
-                state: IndexState::Pending,
-                wait_ms: retry.backoff.delay_ms(charged, attempt.token.0),
-                reason: None,
-            }
-        } else {
-            plain(IndexState::Failed)
+        if is_over {
+            self.close_if_done(at.job, at.task);
         }
     }
 
-    fn history(&mut self, attempt: &Attempt, cause: Cause, retried: bool) {
+    fn history(&mut self, attempt: Attempt, cause: Cause, retried: bool) {
         self.events.push(Event::AttemptEnded {
             at: attempt.at,
             number: attempt.number,
@@ -144,7 +92,7 @@ impl Apply<'_> {
             number: attempt.number,
             token: attempt.token,
             worker: attempt.worker,
-            devices: attempt.devices.clone(),
+            devices: attempt.devices,
             cause,
             placed: attempt.placed,
             started: attempt.started,
@@ -154,22 +102,83 @@ impl Apply<'_> {
     }
 
     /// A draining worker whose last attempt ended is drained.
-    fn settle_drain(&mut self, attempt: &Attempt) {
-        let empty =
-            self.state.by_worker.get(&attempt.worker).is_none_or(std::collections::BTreeSet::is_empty);
-        let Some(worker) = self.state.workers.get_mut(&attempt.worker) else { return };
-        if empty && worker.state == WorkerState::Draining {
-            self.changes.keys.insert(Key::Worker(attempt.worker));
+    fn settle_drain(&mut self, id: WorkerId) {
+        let Some(worker) = self.state.workers.get_mut(&id) else { return };
+        if worker.state == WorkerState::Draining
+            && self.state.loads.get(&id).is_none_or(|load| load.tokens.is_empty())
+        {
             worker.state = WorkerState::Drained;
             worker.changed = self.stamp;
-            self.events.push(Event::WorkerChanged { worker: attempt.worker });
+            self.touch(Key::Worker(id));
+            self.events.push(Event::WorkerChanged { worker: id });
         }
+    }
+}
+
+/// The row that an index is stored in.
+fn index_key(at: IndexRef, indices: &Indices) -> Key {
+    match indices {
+        Indices::One(_) => Key::Task(at.job, at.task),
+        Indices::Array(_) => Key::Block(at.job, at.task, block_of(at.index)),
+    }
+}
+
+/// What becomes of the index whose attempt ended.
+fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
+    let plain = |state| Next { state, wait_ms: 0, reason: None };
+    match cause {
+        Cause::Exit(0) => return plain(IndexState::Succeeded),
+        Cause::Cancelled => return plain(IndexState::Cancelled),
+        _ => {}
+    }
+    let at = attempt.at;
+    let task = at.task.0 as usize;
+    let memory = job.tasks[task].indices.remember(at.index);
+    memory.attempts = attempt.number;
+    memory.charged += u32::from(cause.is_charged());
+    memory.lost = if *cause == Cause::Lost { memory.lost + 1 } else { 0 };
+    memory.launch = if matches!(cause, Cause::Launch(_)) { memory.launch + 1 } else { 0 };
+    memory.cause = Some(cause.clone());
+    let (charged, lost, launch) = (memory.charged, memory.lost, memory.launch);
+    if job.cancelled {
+        return plain(IndexState::Cancelled);
+    }
+    let retry = &job.spec.common(&job.spec.tasks[task]).retry;
+    let again = match cause {
+        Cause::Exit(code) => retry.tries_again(ChargedEnd::Exit(*code), charged),
+        Cause::Signal(n) => retry.tries_again(ChargedEnd::Signal(*n), charged),
+        Cause::Oom => retry.tries_again(ChargedEnd::Oom, charged),
+        Cause::Timeout => retry.tries_again(ChargedEnd::Timeout, charged),
+        Cause::Contract(_) => retry.tries_again(ChargedEnd::Contract, charged),
+        Cause::Launch(_) if launch >= LAUNCHES_MAX => false,
+        Cause::Launch(_) => {
+            return Next {
+                state: IndexState::Pending,
+                wait_ms: LAUNCH_BACKOFF_MS << (launch - 1),
+                reason: None,
+            };
+        }
+        Cause::Lost if lost >= LOST_MAX => {
+            let reason = format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
+            return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
+        }
+        Cause::Lost | Cause::Evicted(_) => return plain(IndexState::Pending),
+        Cause::Cancelled => false,
+    };
+    if again {
+        Next {
+            state: IndexState::Pending,
+            wait_ms: retry.backoff.delay_ms(charged, attempt.token.0),
+            reason: None,
+        }
+    } else {
+        plain(IndexState::Failed)
     }
 }
 
 /// The cause, from what the worker saw and what we had asked. A cancel that was acknowledged first wins over any result (I10);
 /// success wins over every other order to stop.
-fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
+pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
     match (stop, outcome) {
         (Some(StopReason::Cancel), _) => Cause::Cancelled,
         (_, Outcome::Exit(0)) => Cause::Exit(0),

@@ -20,16 +20,13 @@ pub(in crate::state) fn first_phase(spec: &JobSpec, task: &TaskSpec) -> Phase {
 }
 
 impl Apply<'_> {
-    /// At submission: tasks without parents open. Their rows stay unwritten, the spec says it all.
+    /// At submission: tasks without parents open. Their rows stay unwritten, the spec says it all; so does the event of the job.
     pub(super) fn open_if_free(&mut self, id: JobId, no: TaskNo) {
         let Some(job) = self.state.jobs.get_mut(&id) else { return };
         let phase = first_phase(&job.spec, &job.spec.tasks[no.0 as usize]);
         job.task_mut(no).phase = phase;
         if phase != Phase::Waiting {
-            self.changes.reread.insert((id, no));
-        }
-        if phase == Phase::Open {
-            self.events.push(Event::TaskReady { job: id, task: no });
+            self.changes.reread(id, no);
         }
     }
 
@@ -46,7 +43,7 @@ impl Apply<'_> {
             Verdict::Wait => {}
             Verdict::Run if task.when().is_some() => {
                 run.phase = Phase::Asking;
-                self.changes.reread.insert((id, no));
+                self.changes.reread(id, no);
             }
             Verdict::Run => self.open(id, no),
             Verdict::Skip => self.skip(id, no, None),
@@ -58,7 +55,7 @@ impl Apply<'_> {
         let Some(job) = self.state.jobs.get_mut(&id) else { return };
         job.task_mut(no).phase = Phase::Open;
         self.touch(Key::Task(id, no));
-        self.changes.reread.insert((id, no));
+        self.changes.reread(id, no);
         self.events.push(Event::TaskReady { job: id, task: no });
     }
 
@@ -79,7 +76,7 @@ impl Apply<'_> {
         while let Some(no) = work.pop() {
             let Some(job) = self.state.jobs.get_mut(&id) else { return };
             let run = job.task_mut(no);
-            if run.indices.terminal() < run.indices.len() || run.outcome().is_some() {
+            if !run.indices.is_over() || run.outcome().is_some() {
                 continue;
             }
             let outcome = outcome_of(run);
@@ -87,7 +84,7 @@ impl Apply<'_> {
             job.open -= 1;
             let children: Vec<u32> = job.children(no).to_vec();
             self.touch(Key::Task(id, no));
-            self.changes.reread.insert((id, no));
+            self.changes.reread(id, no);
             self.events.push(Event::TaskFinished { job: id, task: no });
             let mut last = None;
             for child in children {

@@ -17,6 +17,7 @@ use crate::event::Event;
 use crate::model::ids::{JobId, TaskNo};
 use crate::model::time::Stamp;
 use crate::reply::{Rejection, Reply};
+use std::collections::BTreeSet;
 
 pub(super) use flow::first_phase;
 
@@ -43,7 +44,29 @@ pub(super) struct Apply<'a> {
     index: u64,
     stamp: Stamp,
     events: Vec<Event>,
+    touched: Touched,
     changes: Changes,
+}
+
+/// Keys of touched rows, in the order of the touching. Nearly all of them come in the order of their kind, so that one set made of
+/// them at the end costs a fraction of one that grows key by key.
+#[derive(Default)]
+struct Touched {
+    keys: Vec<Key>,
+    live: Vec<Key>,
+}
+
+impl Touched {
+    fn add(&mut self, key: Key) {
+        let list = if matches!(key, Key::Live(_)) { &mut self.live } else { &mut self.keys };
+        if list.last() != Some(&key) {
+            list.push(key);
+        }
+    }
+
+    fn set(self) -> BTreeSet<Key> {
+        self.keys.into_iter().chain(self.live).collect()
+    }
 }
 
 /// The answer of a family: a reply, or a refusal that changed nothing.
@@ -56,11 +79,19 @@ impl State {
         let tick = self.meta.tick.max(entry.stamp.tick);
         let stamp = Stamp { wall: entry.stamp.wall, tick };
         self.meta.tick = tick;
-        let mut apply =
-            Apply { state: self, index: entry.index, stamp, events: Vec::new(), changes: Changes::default() };
+        let mut apply = Apply {
+            state: self,
+            index: entry.index,
+            stamp,
+            events: Vec::new(),
+            touched: Touched::default(),
+            changes: Changes::default(),
+        };
         apply.touch(Key::Meta);
         let reply = apply.command(entry.command).unwrap_or_else(Reply::Rejected);
-        Applied { reply, events: apply.events, changes: apply.changes }
+        let Apply { events, touched, mut changes, .. } = apply;
+        changes.keys = touched.set();
+        Applied { reply, events, changes }
     }
 }
 
@@ -90,7 +121,7 @@ impl Apply<'_> {
     }
 
     fn touch(&mut self, key: Key) {
-        self.changes.keys.insert(key);
+        self.touched.add(key);
     }
 
     /// The same request id gives the same answer; another payload under it is refused. Refusals are not remembered: the caller
@@ -119,16 +150,6 @@ impl Apply<'_> {
         self.state.requests.insert(key.clone(), row);
         self.touch(Key::Request(key));
         Ok(reply)
-    }
-
-    fn touch_index(&mut self, job: JobId, task: TaskNo, index: u32) {
-        let is_array =
-            self.state.jobs.get(&job).is_some_and(|j| j.spec.tasks[task.0 as usize].array().is_some());
-        if is_array {
-            self.touch(Key::Block(job, task, super::restore::block_of(index)));
-        } else {
-            self.touch(Key::Task(job, task));
-        }
     }
 
     /// Every block of the task, and the task itself.

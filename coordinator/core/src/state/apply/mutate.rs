@@ -68,7 +68,7 @@ impl Apply<'_> {
                 None => indices += u64::from(run.indices.set_all(IndexState::Cancelled, waits)),
             }
             self.touch_all(target.job, no);
-            self.changes.reread.insert((target.job, no));
+            self.changes.reread(target.job, no);
             self.close_if_done(target.job, no);
         }
         Ok(Reply::Changed { indices })
@@ -94,7 +94,7 @@ impl Apply<'_> {
                 _ => {}
             }
             self.touch_all(target.job, no);
-            self.changes.reread.insert((target.job, no));
+            self.changes.reread(target.job, no);
         }
         Ok(Reply::Changed { indices })
     }
@@ -123,7 +123,7 @@ impl Apply<'_> {
             }
             run.reason = None;
             self.touch_all(target.job, no);
-            self.changes.reread.insert((target.job, no));
+            self.changes.reread(target.job, no);
         }
         Ok(Reply::Changed { indices })
     }
@@ -167,7 +167,7 @@ impl Apply<'_> {
         let all: Vec<TaskNo> = (0..self.state.jobs[&target.job].tasks.len() as u32).map(TaskNo).collect();
         for no in &all {
             self.touch_all(target.job, *no);
-            self.changes.reread.insert((target.job, *no));
+            self.changes.reread(target.job, *no);
         }
         for no in all {
             self.consider(target.job, no);
@@ -192,7 +192,7 @@ fn reopen(job: &mut Job) {
     let spec = job.spec.clone();
     for run in &mut job.tasks {
         run.parents = Parents::default();
-        if run.indices.terminal() < run.indices.len() {
+        if !run.indices.is_over() {
             run.phase = Phase::Waiting;
             run.reason = None;
         }

@@ -21,7 +21,7 @@ impl Apply<'_> {
             } else {
                 refused += 1;
                 if self.state.jobs.contains_key(&placement.at.job) {
-                    self.changes.reread.insert((placement.at.job, placement.at.task));
+                    self.changes.reread(placement.at.job, placement.at.task);
                     self.touch(Key::Worker(placement.worker));
                 }
             }
@@ -35,8 +35,8 @@ impl Apply<'_> {
         let Some(run) = job.tasks.get(at.task.0 as usize) else { return false };
         let Some(worker) = self.state.workers.get(&placement.worker) else { return false };
         let task = &job.spec.tasks[at.task.0 as usize];
-        let resources = &job.spec.common(task).resources;
-        let used = self.state.used.get(&placement.worker);
+        let resources = &job.common(at.task).resources;
+        let used = self.state.loads.get(&placement.worker).map(|load| &load.used);
         let (cpu, memory, disk) = used.map_or((0, 0, 0), |u| (u.cpu_milli, u.memory, u.disk));
         let devices_free = placement.devices.iter().enumerate().all(|(i, d)| {
             usize::from(*d) < worker.spec.devices.len()
@@ -68,7 +68,7 @@ impl Apply<'_> {
         if let Some(job) = self.state.jobs.get_mut(&at.job) {
             if job.started.is_none() {
                 job.started = Some(stamp);
-                self.changes.keys.insert(Key::Job(at.job));
+                self.touched.add(Key::Job(at.job));
             }
             let run = job.task_mut(at.task);
             number += run.indices.memory(at.index).map_or(0, |m| m.attempts);

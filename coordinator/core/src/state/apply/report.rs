@@ -1,5 +1,6 @@
 //! What workers report. Only the current token is heard; an old one changes nothing.
 
+use super::finish::cause_of;
 use super::{Answer, Apply};
 use crate::command::{Report, ReportKind};
 use crate::event::Event;
@@ -19,20 +20,20 @@ impl Apply<'_> {
         let mut settled = Vec::with_capacity(reports.len());
         let mut fenced = 0;
         for report in reports {
-            let current =
-                self.state.live.get(&report.token).is_some_and(|a| a.worker == worker && a.at == report.at);
+            let attempt = self.state.live.get(&report.token);
+            let attempt = attempt.filter(|a| a.worker == worker && a.at == report.at);
+            fenced += u32::from(attempt.is_none());
             match &report.kind {
                 ReportKind::Ended { outcome, artifacts, .. } => {
                     // Accepted or fenced, this end is settled: the worker may forget it.
                     settled.push(report.token);
-                    if current {
-                        self.end_by_report(report.token, outcome, artifacts);
+                    if let Some(stop) = attempt.map(|a| a.stop) {
+                        self.end(report.token, cause_of(outcome, stop), artifacts);
                     }
                 }
-                ReportKind::Running if current => self.running(report),
+                ReportKind::Running if attempt.is_some() => self.running(report),
                 ReportKind::Running => {}
             }
-            fenced += u32::from(!current);
         }
         Ok(Reply::Reported { settled, fenced })
     }
