@@ -48,6 +48,12 @@ impl Clients {
 }
 
 impl World {
+    /// Whether a client ever made this call.
+    pub(crate) fn was_asked(&self, request: &Request, command: &Command) -> bool {
+        let number = request.id.strip_prefix('r').and_then(|n| n.parse::<usize>().ok());
+        number.and_then(|n| self.clients.ops.get(n)).is_some_and(|op| op.command == *command)
+    }
+
     /// A call that is made in `delay` ms.
     pub(crate) fn plan_op(&mut self, delay: u64, command: Command, reuses: bool) {
         let op = self.clients.ops.len();
@@ -75,6 +81,7 @@ impl World {
     pub(crate) fn call(&mut self, op: usize, via: usize) {
         if let Some(leader) = self.leader_for(via) {
             let command = self.clients.ops[op].command.clone();
+            self.plant_answer(leader, op, via);
             self.propose(leader, vec![command], Origin::Client { op, via });
         }
     }

@@ -13,6 +13,8 @@ mod invariants;
 mod network;
 mod options;
 mod oracle;
+mod plants;
+mod reference;
 mod replicas;
 mod rng;
 mod shim;
@@ -22,6 +24,7 @@ mod workload;
 mod world;
 
 pub use options::Options;
+pub use plants::Plant;
 pub use rng::Rng;
 pub use world::Stats;
 
@@ -29,6 +32,8 @@ pub use world::Stats;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub seed: u64,
+    pub hostile: bool,
+    pub plant: Option<Plant>,
     pub trace_hash: u64,
     pub stats: Stats,
     /// Properties that did not hold; the run ends at the first.
@@ -41,7 +46,12 @@ impl Outcome {
     /// The command that shows this run again, event by event.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("cargo run --release -p muster-sim -- --seed {} --trace", self.seed)
+        let kind = match self.plant {
+            Some(plant) => format!(" --plant {}", plant.name()),
+            None if self.hostile => " --hostile".to_owned(),
+            None => String::new(),
+        };
+        format!("cargo run --release -p muster-sim -- --seed {}{kind} --trace", self.seed)
     }
 }
 
@@ -54,11 +64,13 @@ pub fn run(seed: u64) -> Outcome {
 /// A run with these options.
 #[must_use]
 pub fn run_with(options: Options) -> Outcome {
-    let seed = options.seed;
+    let (seed, hostile, plant) = (options.seed, options.hostile, options.plant);
     let mut world = world::World::new(options);
     world.run();
     Outcome {
         seed,
+        hostile,
+        plant,
         trace_hash: world.trace.hash(),
         stats: world.stats,
         violations: world.violations,

@@ -2,10 +2,11 @@
 //! decided, written from the events of the first member that applies an entry.
 
 use crate::invariants;
+use crate::reference::Reference;
 use crate::world::World;
 use muster_core::command::{Command, Target};
 use muster_core::event::Event;
-use muster_core::model::attempt::Cause;
+use muster_core::model::attempt::{Cause, Outcome};
 use muster_core::model::ids::{IndexRef, JobId, Token, WorkerId};
 use muster_core::model::job::IndexState;
 use muster_core::reply::Reply;
@@ -23,7 +24,13 @@ pub struct Oracle {
     pub acknowledged: BTreeMap<JobId, String>,
     /// Calls that use a request id again for another payload, not made yet.
     pub reuses: Vec<(u64, Command)>,
+    /// The jobs as their clients wrote them, and what may run of them.
+    pub reference: Reference,
     pub last_token: Token,
+    /// Every grant there ever was.
+    pub granted: BTreeMap<Token, (IndexRef, WorkerId)>,
+    /// How each process ended in truth.
+    pub outcomes: BTreeMap<Token, Outcome>,
     /// Granted and not ended.
     pub live: BTreeMap<Token, (IndexRef, WorkerId, Vec<u16>)>,
     pub ended: BTreeSet<Token>,
@@ -60,8 +67,10 @@ impl World {
                     let devices = attempt.devices.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
                     invariants::i4_devices::on_granted(self, *worker, *token, &devices);
-                    invariants::i5_parents::on_placed(self, m, *at);
+                    invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
+                    self.oracle.reference.placed(*at);
+                    self.oracle.granted.insert(*token, (*at, *worker));
                     self.oracle.last_token = *token;
                     self.oracle.live.insert(*token, (*at, *worker, devices));
                 }
@@ -69,7 +78,8 @@ impl World {
                     self.stats.lost += u64::from(*cause == Cause::Lost);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);
-                    invariants::i11_liveness::on_ended(self, m, *at, cause);
+                    invariants::i11_liveness::on_ended(self, *at, cause);
+                    self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);
                     let held = self.members[m]
@@ -83,6 +93,12 @@ impl World {
                 _ => {}
             }
         }
+        if let Command::Rerun { request, .. } = command
+            && !self.was_asked(request, command)
+        {
+            return;
+        }
+        self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })
                 if !applied.events.is_empty() || !applied.changes.reread.is_empty() =>

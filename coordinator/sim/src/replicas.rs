@@ -108,8 +108,8 @@ impl Member {
         }
     }
 
-    fn flush(&mut self) {
-        for key in std::mem::take(&mut self.dirty) {
+    fn flush(&mut self, but: impl Fn(&Key) -> bool) {
+        for key in std::mem::take(&mut self.dirty).into_iter().filter(|k| !but(k)) {
             match self.state.row(&key) {
                 Some(row) => self.disk.insert(key, row),
                 None => self.disk.remove(&key),
@@ -268,6 +268,7 @@ impl World {
             .any(|o| o != m && self.members[o].up && !self.members[o].paused && !self.network.is_cut(m, o));
         let ready = self.now + self.cluster.rng.range(1, 12);
         let now = self.now;
+        let commands = self.plant_in_log(commands);
         let Some(led) = self.members[m].led.as_mut() else { return };
         let tick = led.clock.0.plus(now - led.clock.1);
         let batch = Arc::new(Batch { stamp: Stamp { wall: Wall(now as i64), tick }, commands });
@@ -358,19 +359,27 @@ impl World {
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {
-            let applied = self.members[m].state.apply(Entry { index, stamp: batch.stamp, command });
+            let (stamp, command) = self.plant_in_entry(m, batch.stamp, command);
+            let entry = Entry { index, stamp, command: &command };
+            self.plant_before_apply(m, entry);
+            let applied = self.members[m].state.apply(entry);
             if index > self.oracle.applied {
-                self.learn(m, index, command, &applied);
+                self.learn(m, index, &command, &applied);
+                self.plant_after_learning(m, &applied);
             }
+            self.plant_after_apply(m, &applied);
             replies.push(applied.reply);
             changes.merge(applied.changes);
         }
+        changes.merge(std::mem::take(&mut self.planted_changes));
         self.oracle.applied = self.oracle.applied.max(index);
         let member = &mut self.members[m];
         member.applied = index;
         member.dirty.extend(changes.keys.iter().cloned());
         if index % FLUSH_EVERY == m as u64 {
-            member.flush();
+            let left_out: BTreeSet<Key> =
+                self.members[m].dirty.iter().filter(|k| self.plant_in_flush(k)).cloned().collect();
+            self.members[m].flush(|key| left_out.contains(key));
         }
         if index.is_multiple_of(DIGEST_EVERY) {
             self.compare_digest(m, index);
@@ -383,6 +392,7 @@ impl World {
     /// Gives the leader an input, and lets it decide at the end of the burst.
     pub(crate) fn lead(&mut self, m: usize, input: Input) {
         let now = self.members[m].boot + self.now;
+        let input = self.plant_in_input(input);
         let outputs = self.members[m].leader.step(now, input);
         self.perform(m, outputs);
         let Some(led) = self.members[m].led.as_mut() else { return };
@@ -410,7 +420,7 @@ impl World {
 
     fn perform(&mut self, m: usize, outputs: Vec<Output>) {
         let Some(term) = self.members[m].led.as_ref().map(|l| l.term) else { return };
-        for output in outputs {
+        for output in self.plant_in_outputs(m, outputs) {
             match output {
                 Output::Propose { id, commands } => self.propose(m, commands, Origin::Leader(id)),
                 Output::Confirm { batch } => {

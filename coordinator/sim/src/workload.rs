@@ -19,8 +19,10 @@ impl World {
         let span = self.options.safety_ms;
         let mut rng = Rng::new(self.options.seed, "workload");
         for number in 0..self.options.jobs {
-            let spec = SpecBytes::encode(&job(&mut rng, number));
+            let job_spec = job(&mut rng, number);
+            let spec = SpecBytes::encode(&job_spec);
             let request = self.clients.request();
+            self.oracle.reference.written(&request.id, &job_spec);
             let delay = rng.below(span * 3 / 4);
             self.plan_op(delay, Command::Submit { request: request.clone(), spec, parts: 0 }, false);
             if rng.chance(50) {

@@ -8,9 +8,11 @@ use crate::invariants;
 use crate::network::Network;
 use crate::options::{LIVENESS_MS, MEMBERS, Options, QUIET_MS};
 use crate::oracle::Oracle;
+use crate::plants::Planted;
 use crate::replicas::{Cluster, Member};
 use crate::trace::Trace;
 use crate::workers::Machine;
+use muster_core::state::Changes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -46,6 +48,9 @@ pub struct World {
     pub(crate) clients: Clients,
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
+    pub(crate) planted: Planted,
+    /// What a plant touched while an entry was applied.
+    pub(crate) planted_changes: Changes,
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
     pub(crate) violations: Vec<String>,
@@ -68,6 +73,8 @@ impl World {
             clients: Clients::new(&options),
             faults: Faults::new(&options),
             oracle: Oracle::default(),
+            planted: Planted::new(options.plant),
+            planted_changes: Changes::default(),
             trace: Trace::new(options.keep_trace),
             stats: Stats::default(),
             violations: Vec::new(),

@@ -4,6 +4,8 @@
 
 pub mod instruction;
 mod io;
+#[cfg(test)]
+mod leader_test;
 mod liveness;
 mod orders;
 mod proposals;

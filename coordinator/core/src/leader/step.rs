@@ -26,6 +26,8 @@ pub struct Leader {
     pub(super) by_worker: BTreeMap<WorkerId, SessionId>,
     /// Receipt of the last acknowledged heartbeat, or the election.
     pub(super) heard: BTreeMap<WorkerId, u64>,
+    /// When the incarnation before the registered one was heard last, or the election: its attempts' leases count from there.
+    pub(super) former: BTreeMap<WorkerId, u64>,
     /// Heartbeats that wait for a confirmation, and those of the one under way.
     pub(super) unconfirmed: Vec<Heard>,
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
@@ -96,6 +98,7 @@ impl Leader {
         self.learn(now, state);
         // All leases start anew: nobody is lost for what an older leader did not hear.
         self.heard = self.view.workers.keys().map(|id| (*id, now)).collect();
+        self.former = self.heard.clone();
     }
 
     pub(super) fn learn(&mut self, now: u64, mut delta: Delta) {
@@ -116,13 +119,17 @@ impl Leader {
             .collect();
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
+        for (id, worker) in &delta.workers {
+            let old = self.view.workers.get(id).map(|w| &w.worker.incarnation);
+            if old.is_some() && old != worker.as_ref().map(|w| &w.incarnation) {
+                self.former.insert(*id, self.heard.get(id).copied().unwrap_or(now));
+            }
+        }
         self.view.learn(delta);
         self.must_plan = true;
         for id in joined {
             self.heard.entry(id).or_insert(now);
-            let connected =
-                self.by_worker.get(&id).and_then(|s| self.sessions.get(s)).is_some_and(|s| s.acked.is_some());
-            self.view.set_connected(id, connected);
+            self.worker_changed(id);
         }
         for (token, worker) in ended {
             self.ended(token, worker);

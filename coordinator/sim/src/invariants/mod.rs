@@ -15,6 +15,7 @@ use crate::world::World;
 pub(crate) fn at_the_end(world: &mut World) {
     if world.violations.is_empty() {
         i1_submissions::check(world);
+        i5_parents::check(world);
         i3_one_process::at_the_end(world);
         i15_replicas::check(world);
     }

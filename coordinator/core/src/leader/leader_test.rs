@@ -1,0 +1,154 @@
+//! The leader beside a real state: what it proposes is applied at once, what it tells workers is looked at.
+
+use super::instruction::Instruction;
+use super::{Input, Leader, Output, SessionId};
+use crate::command::{Command, ReportKind};
+use crate::model::attempt::Outcome;
+use crate::model::ids::{Token, WorkerId};
+use crate::model::lease::LEADER_LEASE_MS;
+use crate::model::worker::Incarnation;
+use crate::state::test_state::{TestJob, TestState, at, worker_spec};
+
+struct Rig {
+    test: TestState,
+    leader: Leader,
+    now: u64,
+    /// What workers were told, and streams that ended.
+    told: Vec<(u64, Instruction)>,
+    closed: Vec<u64>,
+    proposed: Vec<Command>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let test = TestState::with_worker(0);
+        let mut leader = Leader::new();
+        leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
+        Self { test, leader, now: 0, told: Vec::new(), closed: Vec::new(), proposed: Vec::new() }
+    }
+
+    fn apply(&mut self, command: Command) {
+        let applied = self.test.apply(command);
+        let delta = Box::new(self.test.state.delta(&applied.changes));
+        self.step(Input::Delta(delta));
+    }
+
+    fn register(&mut self, incarnation: &str) {
+        let incarnation = Incarnation(incarnation.to_owned());
+        self.apply(Command::Register { spec: worker_spec("w1", 8, 0), incarnation, held: Vec::new() });
+    }
+
+    fn open(&mut self, session: u64, incarnation: &str) {
+        let incarnation = Incarnation(incarnation.to_owned());
+        let session = SessionId(session);
+        self.step(Input::SessionOpened { session, worker: WorkerId(1), incarnation, held: Vec::new() });
+    }
+
+    fn beat(&mut self, session: u64, held: &[u64]) {
+        let held = held.iter().map(|t| Token(*t)).collect();
+        self.step(Input::Heartbeat { session: SessionId(session), seq: self.now, held });
+    }
+
+    fn step(&mut self, input: Input) {
+        self.leader.step(self.now, input);
+        let outputs = self.leader.step(self.now, Input::Tick);
+        for output in outputs {
+            match output {
+                Output::Propose { id, commands } => {
+                    for command in commands {
+                        self.proposed.push(command.clone());
+                        self.apply(command);
+                    }
+                    self.step(Input::Proposed { id, replies: Some(Vec::new()) });
+                }
+                Output::Instruct { session, instructions } => {
+                    self.told.extend(instructions.into_iter().map(|i| (session.0, i)));
+                }
+                Output::Close { session } => self.closed.push(session.0),
+                Output::Confirm { batch } => self.step(Input::Confirmed { batch, ok: true }),
+            }
+        }
+    }
+
+    /// Tokens that this stream was told to start.
+    fn started(&self, session: u64) -> Vec<u64> {
+        let start = |(to, i): &(u64, Instruction)| match i {
+            Instruction::Start(order) if *to == session => Some(order.token.0),
+            _ => None,
+        };
+        self.told.iter().filter_map(start).collect()
+    }
+
+    /// Tokens whose end the leader said itself.
+    fn given_up(&self) -> Vec<u64> {
+        let reports = self.proposed.iter().filter_map(|c| match c {
+            Command::Reports { reports, .. } => Some(reports),
+            _ => None,
+        });
+        let fenced = reports.flatten().filter(|r| {
+            matches!(&r.kind, ReportKind::Ended { outcome, .. } if *outcome == Outcome::Fenced)
+        });
+        fenced.map(|r| r.token.0).collect()
+    }
+}
+
+#[test]
+fn what_an_older_incarnation_had_is_not_started_again_and_ends_with_its_lease() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.now = 1_000;
+    rig.beat(1, &[]);
+    rig.test.submit(&TestJob::new().task(&[]));
+    let job = at(1, 0, 0);
+    rig.leader.step(1_000, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(1, &[]);
+    let token = rig.test.state.attempt_of(job).expect("placed").token.0;
+    assert_eq!(rig.started(1), [token]);
+
+    // The machine is another one before the worker has answered.
+    rig.now = 2_000;
+    rig.register("b");
+    rig.open(2, "b");
+    while rig.now < 1_000 + LEADER_LEASE_MS {
+        rig.beat(2, &[]);
+        assert_eq!(rig.given_up(), [0_u64; 0], "at {}", rig.now);
+        rig.now += 400;
+    }
+    rig.now = 1_001 + LEADER_LEASE_MS;
+    rig.beat(2, &[]);
+
+    assert_eq!(rig.closed, [1]);
+    assert_eq!(rig.given_up(), [token]);
+    // The next attempt is its own.
+    let next = rig.test.state.attempt_of(job).expect("placed again").token.0;
+    assert_eq!(rig.started(2), [next]);
+}
+
+#[test]
+fn a_registration_that_comes_late_costs_the_living_incarnation_a_stream_and_nothing_else() {
+    let mut rig = Rig::new();
+    rig.register("b");
+    rig.open(2, "b");
+    rig.test.submit(&TestJob::new().task(&[]));
+    rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(2, &[]);
+    let token = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token.0;
+    rig.beat(2, &[token]);
+
+    // What the dead incarnation had sent arrives, and so does its stream.
+    rig.register("a");
+    rig.open(3, "a");
+    rig.register("b");
+    // A stream of the dead one that takes even longer displaces nobody.
+    rig.open(5, "b");
+    rig.open(4, "a");
+    for _ in 0..20 {
+        rig.now += 2_000;
+        rig.beat(5, &[token]);
+    }
+
+    assert_eq!(rig.closed, [2, 3, 4]);
+    assert_eq!(rig.given_up(), [0_u64; 0]);
+    assert_eq!(rig.test.state.attempt_of(at(1, 0, 0)).map(|a| a.token), Some(Token(token)));
+    assert!(matches!(rig.told.last(), Some((5, Instruction::Renewed { .. }))));
+}
