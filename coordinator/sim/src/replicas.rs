@@ -108,6 +108,21 @@ impl Member {
         }
     }
 
+    /// A row that would be another after a flush and a restart now: its change was not named by an entry.
+    fn unsaid(&self) -> Option<Key> {
+        let mut rows = self.disk.clone();
+        for key in &self.dirty {
+            match self.state.row(key) {
+                Some(row) => rows.insert(key.clone(), row),
+                None => rows.remove(key),
+            };
+        }
+        let again = State::restore(rows.into_iter()).unwrap_or_default();
+        let mut keys = self.state.keys();
+        keys.extend(again.keys());
+        keys.into_iter().find(|k| again.row(k) != self.state.row(k))
+    }
+
     fn flush(&mut self, but: impl Fn(&Key) -> bool) {
         for key in std::mem::take(&mut self.dirty).into_iter().filter(|k| !but(k)) {
             match self.state.row(&key) {
@@ -459,6 +474,9 @@ impl World {
         let first = *self.cluster.digests.entry(index).or_insert(digest);
         if first != digest {
             self.violate(format!("I15: members differ at index {index} (seen on member {m})"));
+        }
+        if let Some(key) = self.members[m].unsaid() {
+            self.violate(format!("I15: row {key:?} of member {m} changed by index {index} and no entry said so"));
         }
         if let Err(what) = self.members[m].state.check() {
             self.violate(format!("I15: state of member {m} at index {index}: {what}"));

@@ -1,6 +1,6 @@
 //! What commands do to the state, one promise a test. Every command is followed by `State::check`: the rows say the same.
 
-use super::State;
+use super::{Key, State};
 use super::test_state::{TestJob, TestState, at, whole};
 use crate::command::{Command, Target};
 use crate::model::attempt::{Cause, Outcome, StopReason};
@@ -143,6 +143,25 @@ fn three_workers_lost_in_a_row_hold_the_index_until_it_is_released() {
 
     assert_eq!(reply, Reply::Changed { indices: 1 });
     assert!(test.place(at(job, 0, 0), &[]).is_some());
+}
+
+/// A restarted member reads the rows that changed, so every change has to be named.
+#[test]
+fn the_reason_why_an_index_of_an_array_is_held_is_a_change_of_its_tasks_row() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(&TestJob::new().task(&[]).array(2, None));
+    for _ in 0..2 {
+        test.place(at(job, 0, 0), &[]).unwrap();
+        test.lose("a");
+        test.register("w1", 0, "a", &[]);
+    }
+    test.place(at(job, 0, 0), &[]).unwrap();
+
+    let lost = Command::LoseWorker { worker: WorkerId(1), incarnation: Incarnation("a".to_owned()) };
+    let applied = test.apply(lost);
+
+    assert!(test.state.job(JobId(job)).unwrap().task(TaskNo(0)).reason.is_some());
+    assert!(applied.changes.keys.contains(&Key::Task(JobId(job), TaskNo(0))));
 }
 
 #[test]
