@@ -111,6 +111,10 @@ impl World {
             }
             return;
         }
+        if matches!(reply, Reply::Rejected(Rejection::MissingParts { .. })) {
+            // It overtook its parts, or they are not in yet: the client's patience runs out and it asks again.
+            return;
+        }
         call.reply = Some(reply.clone());
         self.clients.open -= 1;
         if call.reuses && !matches!(reply, Reply::Rejected(Rejection::RequestIdReused { .. })) {

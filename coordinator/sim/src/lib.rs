@@ -23,6 +23,8 @@ mod workers;
 mod workload;
 mod world;
 
+use std::collections::BTreeSet;
+
 pub use options::Options;
 pub use plants::Plant;
 pub use rng::Rng;
@@ -36,6 +38,8 @@ pub struct Outcome {
     pub plant: Option<Plant>,
     pub trace_hash: u64,
     pub stats: Stats,
+    /// Kinds of commands that took effect, and of causes with which attempts ended.
+    pub seen: BTreeSet<String>,
     /// Properties that did not hold; the run ends at the first.
     pub violations: Vec<String>,
     /// Every event, if asked for.
@@ -73,6 +77,7 @@ pub fn run_with(options: Options) -> Outcome {
         plant,
         trace_hash: world.trace.hash(),
         stats: world.stats,
+        seen: world.oracle.seen,
         violations: world.violations,
         trace: world.trace.into_lines(),
     }

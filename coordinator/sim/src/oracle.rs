@@ -22,6 +22,9 @@ pub struct Oracle {
     pub running: BTreeMap<IndexRef, BTreeSet<(usize, Token)>>,
     /// Submissions whose client was answered: job → request id.
     pub acknowledged: BTreeMap<JobId, String>,
+    pub by_request: BTreeMap<String, JobId>,
+    /// Kinds of commands that took effect and of causes that attempts ended with: what the workload reaches.
+    pub seen: BTreeSet<String>,
     /// Calls that use a request id again for another payload, not made yet.
     pub reuses: Vec<(u64, Command)>,
     /// The jobs as their clients wrote them, and what may run of them.
@@ -43,6 +46,29 @@ pub struct Oracle {
     pub cancelled: BTreeSet<IndexRef>,
 }
 
+impl Oracle {
+    /// Notes the first word of what was seen: the name of its kind.
+    fn saw(&mut self, what: &impl std::fmt::Debug) {
+        let mut name = Word::default();
+        let _ = std::fmt::Write::write_fmt(&mut name, format_args!("{what:?}"));
+        if !self.seen.contains(&name.0) {
+            self.seen.insert(name.0);
+        }
+    }
+}
+
+/// Takes letters up to the first that is none, and then wants no more.
+#[derive(Default)]
+struct Word(String);
+
+impl std::fmt::Write for Word {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = text.find(|c: char| !c.is_ascii_alphabetic());
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        if end.is_some() { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
 /// A process is gone.
 pub(crate) fn forget_process(oracle: &mut Oracle, at: IndexRef, w: usize, token: Token) {
     if let Some(processes) = oracle.running.get_mut(&at) {
@@ -57,10 +83,16 @@ impl World {
     /// The first member to apply a command writes the books; each property is looked at on the way.
     pub(crate) fn learn(&mut self, m: usize, index: u64, command: &Command, applied: &Applied) {
         let detail = || format!("{command:?} -> {:?} {:?}", applied.reply, applied.events);
+        if !matches!(applied.reply, Reply::Rejected(_) | Reply::Changed { indices: 0 }) {
+            self.oracle.saw(command);
+        }
         self.trace.note(self.now, "apply", index, applied.events.len() as u64, detail);
         for event in &applied.events {
             match event {
-                Event::JobSubmitted { .. } => self.stats.jobs += 1,
+                Event::JobSubmitted { job } => {
+                    self.stats.jobs += 1;
+                    invariants::i1_submissions::on_submitted(self, m, *job);
+                }
                 Event::AttemptPlaced { at, token, worker, .. } => {
                     self.stats.attempts += 1;
                     let Some(attempt) = self.members[m].state.attempt(*token) else { continue };
@@ -75,6 +107,7 @@ impl World {
                     self.oracle.live.insert(*token, (*at, *worker, devices));
                 }
                 Event::AttemptEnded { at, token, cause, retried, .. } => {
+                    self.oracle.saw(cause);
                     self.stats.lost += u64::from(*cause == Cause::Lost);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);

@@ -407,7 +407,7 @@ impl World {
     /// Gives the leader an input, and lets it decide at the end of the burst.
     pub(crate) fn lead(&mut self, m: usize, input: Input) {
         let now = self.members[m].boot + self.now;
-        let input = self.plant_in_input(input);
+        let input = self.plant_in_input(m, input);
         let outputs = self.members[m].leader.step(now, input);
         self.perform(m, outputs);
         let Some(led) = self.members[m].led.as_mut() else { return };

@@ -114,11 +114,8 @@ impl Machine {
 impl World {
     /// One input for the agent, and what it asks for.
     pub(crate) fn step_agent(&mut self, w: usize, input: Input) {
-        let local = self.machines[w].local(self.now);
-        if self.plant_unheard(&input) {
-            return;
-        }
         let machine = &mut self.machines[w];
+        let local = machine.local(self.now);
         let Some(agent) = machine.agent.as_mut() else { return };
         let actions = agent.step(local, input);
         machine.term = agent.term();

@@ -3,15 +3,16 @@
 use super::Plant;
 use crate::replicas::Origin;
 use crate::world::World;
-use muster_core::command::{Command, ReportKind};
+use muster_core::command::{Command, Report, ReportKind};
 use muster_core::leader::instruction::Instruction;
 use muster_core::leader::{Input, Output, SessionId};
 use muster_core::model::ids::{IndexRef, TaskNo, Token};
+use muster_core::model::worker::Incarnation;
 use muster_core::state::Phase;
 
 impl World {
     /// What the leader hears instead.
-    pub(crate) fn plant_in_input(&mut self, input: Input) -> Input {
+    pub(crate) fn plant_in_input(&mut self, m: usize, input: Input) -> Input {
         match input {
             Input::Delta(mut delta) if self.planted.is(Plant::ForgetsReturned) => {
                 delta.returned.clear();
@@ -22,6 +23,17 @@ impl World {
                 let tokens: Vec<Token> = ended.map(|r| r.token).collect();
                 if !tokens.is_empty() {
                     self.send_down(session.0, vec![Instruction::Settled { tokens }]);
+                }
+                Input::Reports { session, reports }
+            }
+            Input::Reports { session, reports } if self.planted.is(Plant::HeedsOldTokens) => {
+                for report in reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. })) {
+                    let state = &self.members[m].state;
+                    let current = state.attempt_of(report.at).filter(|a| a.token != report.token);
+                    let Some((worker, token)) = current.map(|a| (a.worker, a.token)) else { continue };
+                    let reports = vec![Report { token, ..report.clone() }];
+                    let incarnation = Incarnation::default();
+                    self.propose(m, vec![Command::Reports { worker, incarnation, reports }], Origin::Nobody);
                 }
                 Input::Reports { session, reports }
             }

@@ -19,10 +19,10 @@ impl World {
         let mut changed = Vec::with_capacity(commands.len());
         for command in commands {
             match command {
-                Command::Submit { request, spec, parts } if self.planted.is(Plant::DropsNeeds) => {
+                Command::Submit { request, spec, parts } if parts == 0 && self.planted.is(Plant::DropsNeeds) => {
                     changed.push(Command::Submit { request, spec: without_needs(&spec), parts });
                 }
-                Command::Submit { request, spec, parts } if self.planted.is(Plant::RetriesMore) => {
+                Command::Submit { request, spec, parts } if parts == 0 && self.planted.is(Plant::RetriesMore) => {
                     changed.push(Command::Submit { request, spec: with_retries(&spec), parts });
                 }
                 Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
@@ -37,7 +37,7 @@ impl World {
     /// What this member applies instead of the command, and at what stamp.
     pub(crate) fn plant_in_entry(&self, m: usize, stamp: Stamp, command: &Command) -> (Stamp, Command) {
         match command {
-            Command::Submit { request, spec, parts } if m == 2 && self.planted.is(Plant::OneDiffers) => {
+            Command::Submit { request, spec, parts } if *parts == 0 && m == 2 && self.planted.is(Plant::OneDiffers) => {
                 let mut job = spec.decode().expect("the workload's own");
                 job.priority ^= 1;
                 let spec = SpecBytes::encode(&job);

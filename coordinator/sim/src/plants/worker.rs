@@ -2,20 +2,14 @@
 
 use super::Plant;
 use crate::world::World;
-use muster_agent::{Action, Input};
+use muster_agent::Action;
 use muster_core::command::{Report, ReportKind};
-use muster_core::leader::instruction::Instruction;
 use muster_core::model::ids::Token;
 
 /// How much too long `long-lease` is, ms.
 const TOO_LONG_MS: u64 = 20_000;
 
 impl World {
-    /// Whether the agent does not hear this.
-    pub(crate) fn plant_unheard(&self, input: &Input) -> bool {
-        self.planted.is(Plant::IgnoresKill) && matches!(input, Input::Instruction(Instruction::Kill { .. }))
-    }
-
     /// What the agent asks for instead.
     pub(crate) fn plant_in_action(&self, w: usize, action: Action) -> Action {
         match action {
