@@ -105,10 +105,16 @@ impl World {
             let delay = self.network.rng.below(5_000);
             self.at(delay, Event::ClosedAtWorker { session: twin });
         }
+        self.late_register(w, agent);
+    }
+
+    /// Another try of the same agent, given up long ago, is held back: what it says of the worker may be false when it arrives.
+    pub(crate) fn late_register(&mut self, w: usize, agent: u32) {
         if self.network.rng.chance(self.network.late_permille) {
-            // Another try, given up long ago, is held back: what it says of the worker may be false when it arrives.
-            let late = self.network.rng.range(500, 30_000);
-            let twin = self.new_session(w, agent, (via + 2) % MEMBERS, register, late);
+            let (late, via) = (self.network.rng.range(500, 30_000), self.network.rng.index(MEMBERS));
+            let machine = &self.machines[w];
+            let register = (machine.spec.clone(), machine.incarnation(), machine.held());
+            let twin = self.new_session(w, agent, via, register, late);
             self.at(late + 5_000, Event::ClosedAtWorker { session: twin });
         }
     }

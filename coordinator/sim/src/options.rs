@@ -7,8 +7,10 @@ use crate::rng::Rng;
 pub const MEMBERS: usize = 3;
 /// After the heal, everything has to be finished this long, ms of virtual time.
 pub const LIVENESS_MS: u64 = 20 * 60 * 1000;
-/// After the last job, workers get this long to let go of everything, ms.
+/// After the last job, workers get this long to let go of everything, ms …
 pub const QUIET_MS: u64 = 60_000;
+/// … and now and then nothing happens for this long: a cluster over lunch.
+pub const IDLE_MS: u64 = 15 * 60 * 1000;
 
 /// The dimensions of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Options {
     pub failure_permille: u64,
     /// Attempts in 1,000 that run for as long as a few leases.
     pub long_permille: u64,
+    /// Quiet at the end, ms.
+    pub quiet_ms: u64,
     /// Made by [`Options::hostile`].
     pub hostile: bool,
     /// A bug to make.
@@ -62,6 +66,7 @@ impl Options {
             failure_permille: rng.pick(&[0, 50, 150, 300]),
             late_permille: if calm { 0 } else { rng.pick(&[0, 100, 300]) },
             long_permille: 40,
+            quiet_ms: if seed.is_multiple_of(10) { IDLE_MS } else { QUIET_MS },
             hostile: false,
             plant: None,
         }
@@ -72,10 +77,11 @@ impl Options {
     pub fn hostile(seed: u64) -> Self {
         let plain = Self::new(seed);
         Self {
-            safety_ms: plain.safety_ms.max(60_000),
+            safety_ms: plain.safety_ms.max(75_000),
             workers: plain.workers.max(3),
             jobs: plain.jobs.max(8),
-            fault_every_ms: 2_000,
+            // Many overlap, or one at a time has all the time it needs: an election starts every lease anew.
+            fault_every_ms: [1_500, 4_000, 9_000][seed as usize % 3],
             loss_permille: plain.loss_permille.max(2),
             duplicate_permille: plain.duplicate_permille.max(50),
             late_permille: 300,

@@ -32,6 +32,8 @@ pub struct Oracle {
     pub last_token: Token,
     /// Every grant there ever was.
     pub granted: BTreeMap<Token, (IndexRef, WorkerId)>,
+    /// When each process started in truth.
+    pub started: BTreeMap<Token, u64>,
     /// How each process ended in truth.
     pub outcomes: BTreeMap<Token, Outcome>,
     /// Granted and not ended.
@@ -111,6 +113,7 @@ impl World {
                     self.stats.lost += u64::from(*cause == Cause::Lost);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);
+                    invariants::i20_clock::on_ended(self, *at, *token, cause);
                     invariants::i11_liveness::on_ended(self, *at, cause);
                     self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);

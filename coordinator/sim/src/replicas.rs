@@ -2,6 +2,7 @@
 //! had begun to send, so a proposal may be lost, or be committed after its caller gave up. Real: `State`, its rows and restore, `Leader`.
 
 use crate::event::Event;
+use crate::invariants;
 use crate::options::MEMBERS;
 use crate::rng::Rng;
 use crate::world::World;
@@ -371,6 +372,7 @@ impl World {
 
     fn apply(&mut self, m: usize, index: u64) -> (Replies, Changes) {
         let batch = self.cluster.log[index as usize - 1].clone();
+        invariants::i20_clock::on_entry(self, batch.stamp.tick.0);
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {

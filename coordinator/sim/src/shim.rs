@@ -54,7 +54,7 @@ impl Fate {
         let long = rng.chance(options.long_permille);
         Self {
             prepare_ms: if rng.chance(30) { rng.range(1_000, 20_000) } else { rng.range(1, 50) },
-            run_ms: if long { rng.range(5_000, 40_000) } else { rng.range(5, 4_000) },
+            run_ms: if long { rng.range(5_000, 60_000) } else { rng.range(5, 4_000) },
             outcome,
             obeys: rng.chance(800),
         }
@@ -90,6 +90,7 @@ impl World {
             stopping: false,
             outcome: fate.outcome,
         };
+        self.oracle.started.entry(token).or_insert(self.now);
         self.oracle.running.entry(order.at).or_default().insert((w, token));
         self.machines[w].processes.insert(token, process);
         let boot = self.machines[w].boot;

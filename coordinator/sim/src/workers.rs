@@ -277,6 +277,8 @@ impl World {
 
     /// Power off: processes, shim, journal and what it said are gone.
     pub(crate) fn crash_machine(&mut self, w: usize) {
+        let agent = self.machines[w].agent_number;
+        self.late_register(w, agent);
         self.kill_agent(w);
         let tokens: Vec<Token> = self.machines[w].processes.keys().copied().collect();
         tokens.into_iter().for_each(|token| self.remove_process(w, token));

@@ -172,7 +172,7 @@ fn common(rng: &mut Rng) -> TaskCommon {
             },
             ..RetryPolicy::default()
         },
-        timeout_ms: rng.chance(200).then(|| rng.range(200, 6_000)),
+        timeout_ms: rng.chance(200).then(|| if rng.chance(700) { rng.range(200, 6_000) } else { 25_000 }),
         stop: StopSpec { signal: 15, grace_ms: rng.pick(&[0, 500, 4_000]) },
         ..TaskCommon::default()
     }

@@ -6,7 +6,7 @@ use crate::event::{Event, Who};
 use crate::faults::Faults;
 use crate::invariants;
 use crate::network::Network;
-use crate::options::{LIVENESS_MS, MEMBERS, Options, QUIET_MS};
+use crate::options::{LIVENESS_MS, MEMBERS, Options};
 use crate::oracle::Oracle;
 use crate::plants::Planted;
 use crate::replicas::{Cluster, Member};
@@ -101,7 +101,7 @@ impl World {
         self.run_until(healed + LIVENESS_MS, Self::is_finished);
         invariants::i11_liveness::check(self);
         // 4. Quiet: workers let go of what ended.
-        self.run_until(self.now + QUIET_MS, |_| false);
+        self.run_until(self.now + self.options.quiet_ms, |_| false);
         (0..MEMBERS).for_each(|m| self.catch_up(m));
         invariants::at_the_end(self);
         self.stats.virtual_ms = self.now;
@@ -146,7 +146,7 @@ impl World {
             }
         }
         if self.violations.is_empty() {
-            self.now = self.now.max(end.min(self.now + QUIET_MS));
+            self.now = self.now.max(end.min(self.now + self.options.quiet_ms));
         }
     }
 

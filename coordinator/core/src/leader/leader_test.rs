@@ -6,6 +6,7 @@ use crate::command::{Command, ReportKind};
 use crate::model::attempt::Outcome;
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
+use crate::model::time::Tick;
 use crate::model::worker::Incarnation;
 use crate::state::test_state::{TestJob, TestState, at, worker_spec};
 
@@ -90,6 +91,18 @@ impl Rig {
         });
         fenced.map(|r| r.token.0).collect()
     }
+}
+
+#[test]
+fn an_hour_in_which_nothing_happens_is_an_hour() {
+    let mut rig = Rig::new();
+    for _ in 0..36_000 {
+        rig.now += 100;
+        rig.step(Input::Tick);
+    }
+    assert_eq!(rig.leader.tick(rig.now), Tick(3_600_000));
+    let early = rig.proposed.iter().find(|c| matches!(c, Command::Retire { before } if *before > Tick(0)));
+    assert_eq!(early, None);
 }
 
 #[test]

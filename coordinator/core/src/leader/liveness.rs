@@ -136,10 +136,9 @@ impl Leader {
             commands.push(Command::Retire { before });
         }
         self.orphans(now);
-        if self.view.wake(tick) {
-            self.tick_at = now;
-            self.must_plan = true;
-        }
+        // The view's tick is now this one, so time counts on from here; else every call would add all that passed since the last delta.
+        self.tick_at = now;
+        self.must_plan |= self.view.wake(tick);
         commands
     }
 

@@ -4,6 +4,7 @@ pub mod i10_final;
 pub mod i11_liveness;
 pub mod i15_replicas;
 pub mod i1_submissions;
+pub mod i20_clock;
 pub mod i2_results;
 pub mod i3_one_process;
 pub mod i4_devices;
