@@ -143,7 +143,8 @@ impl World {
             let often = if self.options.hostile { 40_000 } else { 4_000 };
             let longest = self.faults.rng.pick(&[1_000, often, 15_000, 40_000]);
             // What is soon back has leases that still count.
-            let soon = matches!(fault, Fault::KillAgent(_) | Fault::CrashMachine(_)) && self.faults.rng.chance(500);
+            let soon =
+                matches!(fault, Fault::KillAgent(_) | Fault::CrashMachine(_)) && self.faults.rng.chance(500);
             let longest = if soon { 1_500 } else { longest };
             // Two sides that each go on for less than a lease never meet.
             let shortest = if matches!(fault, Fault::CutTogether(..)) { LEADER_LEASE_MS } else { 50 };

@@ -478,7 +478,9 @@ impl World {
             self.violate(format!("I15: members differ at index {index} (seen on member {m})"));
         }
         if let Some(key) = self.members[m].unsaid() {
-            self.violate(format!("I15: row {key:?} of member {m} changed by index {index} and no entry said so"));
+            self.violate(format!(
+                "I15: row {key:?} of member {m} changed by index {index} and no entry said so"
+            ));
         }
         if let Err(what) = self.members[m].state.check() {
             self.violate(format!("I15: state of member {m} at index {index}: {what}"));

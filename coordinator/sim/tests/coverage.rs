@@ -22,8 +22,7 @@ fn forty_seeds_reach_every_command_and_every_cause() {
         "Drain",
         "Undrain",
     ];
-    let causes =
-        ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled"];
+    let causes = ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled"];
     for name in commands.into_iter().chain(causes) {
         assert!(seen.contains(name), "{name} never happens; seen: {seen:?}");
     }

@@ -86,9 +86,9 @@ impl Rig {
             Command::Reports { reports, .. } => Some(reports),
             _ => None,
         });
-        let fenced = reports.flatten().filter(|r| {
-            matches!(&r.kind, ReportKind::Ended { outcome, .. } if *outcome == Outcome::Fenced)
-        });
+        let fenced = reports
+            .flatten()
+            .filter(|r| matches!(&r.kind, ReportKind::Ended { outcome, .. } if *outcome == Outcome::Fenced));
         fenced.map(|r| r.token.0).collect()
     }
 }
@@ -103,6 +103,21 @@ fn an_hour_in_which_nothing_happens_is_an_hour() {
     assert_eq!(rig.leader.tick(rig.now), Tick(3_600_000));
     let early = rig.proposed.iter().find(|c| matches!(c, Command::Retire { before } if *before > Tick(0)));
     assert_eq!(early, None);
+}
+
+/// What was proposed before a term began may carry a later tick than what follows it; the log's stands still until it is overtaken.
+#[test]
+fn a_leader_reckons_from_the_tick_that_the_log_shows() {
+    let mut rig = Rig::new();
+    rig.test.tick = 5_000;
+    rig.register("b");
+    rig.now = 3_000;
+    rig.step(Input::Tick);
+    assert_eq!(rig.leader.tick(rig.now), Tick(8_000));
+
+    rig.register("c");
+
+    assert_eq!(rig.leader.tick(rig.now + 100), Tick(5_100));
 }
 
 #[test]

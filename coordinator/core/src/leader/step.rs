@@ -105,9 +105,8 @@ impl Leader {
         if self.term.is_none() {
             return;
         }
-        if delta.tick >= self.view.tick {
-            self.tick_at = now;
-        }
+        // The log's tick is the true one, and it may stand still for a while after an election: what was reckoned ahead of it is void.
+        self.tick_at = now;
         for when in delta.whens.drain(..) {
             self.whens.insert((when.job, when.task), when.facts);
         }

@@ -1,7 +1,7 @@
 //! What commands do to the state, one promise a test. Every command is followed by `State::check`: the rows say the same.
 
-use super::{Key, State};
 use super::test_state::{TestJob, TestState, at, whole};
+use super::{Key, State};
 use crate::command::{Command, Target};
 use crate::model::attempt::{Cause, Outcome, StopReason};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};

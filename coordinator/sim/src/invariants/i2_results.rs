@@ -31,7 +31,8 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, token: Token, cause: &Ca
     };
     if told.is_some() && told.as_ref() != truth {
         let truth = format!("{truth:?}");
-        world.violate(format!("I2: {cause} was accepted for token {token} of {at:?}, whose process: {truth}"));
+        world
+            .violate(format!("I2: {cause} was accepted for token {token} of {at:?}, whose process: {truth}"));
     }
     if *cause == Cause::Exit(0)
         && let Some(first) = world.oracle.succeeded.insert(at, token)

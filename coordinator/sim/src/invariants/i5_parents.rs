@@ -18,7 +18,9 @@ pub(crate) fn on_start(world: &mut World, w: usize, token: Token, at: IndexRef) 
     let state = &world.members[world.most_applied()].state;
     let here = state.worker_named(&world.machines[w].spec.name).map(|w| w.id);
     if world.oracle.granted.get(&token).is_none_or(|(to, worker)| *to != at || Some(*worker) != here) {
-        world.violate(format!("I5: {at:?} starts on w{w} under token {token}, which was not granted for that"));
+        world.violate(format!(
+            "I5: {at:?} starts on w{w} under token {token}, which was not granted for that"
+        ));
     }
     if !world.oracle.reference.allowed(at) {
         world.violate(format!("I5: {at:?} starts and its parents have never allowed it"));

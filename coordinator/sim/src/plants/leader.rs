@@ -18,6 +18,10 @@ impl World {
                 delta.returned.clear();
                 Input::Delta(delta)
             }
+            Input::Delta(mut delta) if self.planted.is(Plant::HastyLeader) => {
+                delta.tick = delta.tick.plus(60_000);
+                Input::Delta(delta)
+            }
             Input::Reports { session, reports } if self.planted.is(Plant::SettlesEarly) => {
                 let ended = reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. }));
                 let tokens: Vec<Token> = ended.map(|r| r.token).collect();

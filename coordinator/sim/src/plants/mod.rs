@@ -40,6 +40,7 @@ pub enum Plant {
     OneDiffers,
     OwnClock,
     LosesRows,
+    HastyLeader,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -74,11 +75,17 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::StartsEarly, "starts-early", "I5", "the leader orders a waiting task to start beside its parent"),
     (Plant::CancelLoses, "cancel-loses", "I10", "a success that comes after a cancel is accepted"),
     (Plant::RerunsByItself, "reruns-by-itself", "I10", "a member reruns jobs that nobody asked to rerun"),
-    (Plant::RetriesMore, "retries-more", "I11", "the log holds a job with three more attempts than submitted"),
+    (
+        Plant::RetriesMore,
+        "retries-more",
+        "I11",
+        "the log holds a job with three more attempts than submitted",
+    ),
     (Plant::ForgetsReturned, "forgets-returned", "I11", "the leader does not hear what may be placed again"),
     (Plant::OneDiffers, "one-differs", "I15", "one member applies submissions with another priority"),
     (Plant::OwnClock, "own-clock", "I15", "one member applies entries at its own clock"),
     (Plant::LosesRows, "loses-rows", "I15", "members do not write the rows of requests to disk"),
+    (Plant::HastyLeader, "hasty-leader", "I20", "the leader's clock is a minute ahead of the log's"),
 ];
 
 impl Plant {

@@ -19,10 +19,14 @@ impl World {
         let mut changed = Vec::with_capacity(commands.len());
         for command in commands {
             match command {
-                Command::Submit { request, spec, parts } if parts == 0 && self.planted.is(Plant::DropsNeeds) => {
+                Command::Submit { request, spec, parts }
+                    if parts == 0 && self.planted.is(Plant::DropsNeeds) =>
+                {
                     changed.push(Command::Submit { request, spec: without_needs(&spec), parts });
                 }
-                Command::Submit { request, spec, parts } if parts == 0 && self.planted.is(Plant::RetriesMore) => {
+                Command::Submit { request, spec, parts }
+                    if parts == 0 && self.planted.is(Plant::RetriesMore) =>
+                {
                     changed.push(Command::Submit { request, spec: with_retries(&spec), parts });
                 }
                 Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
@@ -37,7 +41,9 @@ impl World {
     /// What this member applies instead of the command, and at what stamp.
     pub(crate) fn plant_in_entry(&self, m: usize, stamp: Stamp, command: &Command) -> (Stamp, Command) {
         match command {
-            Command::Submit { request, spec, parts } if *parts == 0 && m == 2 && self.planted.is(Plant::OneDiffers) => {
+            Command::Submit { request, spec, parts }
+                if *parts == 0 && m == 2 && self.planted.is(Plant::OneDiffers) =>
+            {
                 let mut job = spec.decode().expect("the workload's own");
                 job.priority ^= 1;
                 let spec = SpecBytes::encode(&job);
@@ -70,7 +76,8 @@ impl World {
                 let tokens: Vec<Token> =
                     reports.iter().filter(|r| success(&r.kind)).map(|r| r.token).collect();
                 let state = &self.members[m].state;
-                let cancelled = |t: &Token| state.attempt(*t).is_some_and(|a| a.stop == Some(StopReason::Cancel));
+                let cancelled =
+                    |t: &Token| state.attempt(*t).is_some_and(|a| a.stop == Some(StopReason::Cancel));
                 if tokens.iter().any(cancelled) {
                     self.members[m].state = rebuilt(state, None, |row| {
                         if let Row::Live(attempt) = row
@@ -86,12 +93,13 @@ impl World {
                 let state = &self.members[m].state;
                 let other = state.worker_named(&spec.name).filter(|w| w.incarnation != *incarnation);
                 let Some(worker) = other.map(|w| w.id) else { return };
-                let reports = state.tokens_of(worker).into_iter().filter(|t| !held.contains(t)).map(|token| {
-                    let kind =
-                        ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
-                    let at = state.attempt(token).expect("its own token").at;
-                    muster_core::command::Report { token, at, kind }
-                });
+                let reports =
+                    state.tokens_of(worker).into_iter().filter(|t| !held.contains(t)).map(|token| {
+                        let kind =
+                            ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
+                        let at = state.attempt(token).expect("its own token").at;
+                        muster_core::command::Report { token, at, kind }
+                    });
                 let reports = reports.collect();
                 let command = Command::Reports { worker, incarnation: incarnation.clone(), reports };
                 let applied = self.members[m].state.apply(Entry { command: &command, ..entry });
@@ -128,7 +136,8 @@ impl World {
                     meta.last_token = 0;
                 }
             });
-        } else if self.planted.is(Plant::ForgetsRequests) && matches!(applied.reply, Reply::Submitted { .. }) {
+        } else if self.planted.is(Plant::ForgetsRequests) && matches!(applied.reply, Reply::Submitted { .. })
+        {
             let rows = rows_of(state).into_iter().filter(|(k, _)| !matches!(k, Key::Request(_)));
             self.members[m].state = State::restore(rows).expect("its own rows");
         }
@@ -142,7 +151,8 @@ impl World {
         for event in &applied.events {
             if let Event::JobFinished { job } = event {
                 self.planted.made_up += 1;
-                let request = Request { id: format!("ghost{}", self.planted.made_up), user: "sim".to_owned() };
+                let request =
+                    Request { id: format!("ghost{}", self.planted.made_up), user: "sim".to_owned() };
                 let target = Target { job: *job, task: None, index: None };
                 self.propose(m, vec![Command::Rerun { request, target }], Origin::Nobody);
             }
