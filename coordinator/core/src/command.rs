@@ -111,7 +111,7 @@ pub enum Command {
         incarnation: Incarnation,
         reports: Vec<Report>,
     },
-    /// A worker registers: a new one, one that returns, or a new incarnation, whose predecessor's leases end `lost`.
+    /// A worker registers: a new one, one that returns, or a new incarnation. It ends nothing: the leader's lease timer does.
     Register {
         spec: WorkerSpec,
         incarnation: Incarnation,

@@ -48,6 +48,12 @@ impl Clients {
 }
 
 impl World {
+    /// Whether a client ever made this call.
+    pub(crate) fn was_asked(&self, request: &Request, command: &Command) -> bool {
+        let number = request.id.strip_prefix('r').and_then(|n| n.parse::<usize>().ok());
+        number.and_then(|n| self.clients.ops.get(n)).is_some_and(|op| op.command == *command)
+    }
+
     /// A call that is made in `delay` ms.
     pub(crate) fn plan_op(&mut self, delay: u64, command: Command, reuses: bool) {
         let op = self.clients.ops.len();
@@ -75,6 +81,7 @@ impl World {
     pub(crate) fn call(&mut self, op: usize, via: usize) {
         if let Some(leader) = self.leader_for(via) {
             let command = self.clients.ops[op].command.clone();
+            self.plant_answer(leader, op, via);
             self.propose(leader, vec![command], Origin::Client { op, via });
         }
     }
@@ -102,6 +109,10 @@ impl World {
                 let what = format!("I1: request {op} was answered {first:?} and then {reply:?}");
                 self.violate(what);
             }
+            return;
+        }
+        if matches!(reply, Reply::Rejected(Rejection::MissingParts { .. })) {
+            // It overtook its parts, or they are not in yet: the client's patience runs out and it asks again.
             return;
         }
         call.reply = Some(reply.clone());

@@ -4,6 +4,7 @@ use crate::event::Event;
 use crate::options::{MEMBERS, Options};
 use crate::rng::Rng;
 use crate::world::World;
+use muster_core::model::lease::LEADER_LEASE_MS;
 
 /// One thing that breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,8 @@ pub enum Fault {
     CrashMachine(usize),
     CutWorker(usize),
     CutWorkerFrom(usize, usize),
+    /// A member and a worker, together, from the rest.
+    CutTogether(usize, usize),
 }
 
 impl Fault {
@@ -35,6 +38,7 @@ impl Fault {
             Self::CrashMachine(w) => (8, w, 0),
             Self::CutWorker(w) => (9, w, 0),
             Self::CutWorkerFrom(w, m) => (10, w, m),
+            Self::CutTogether(m, w) => (11, m, w),
         };
         kind * 10_000 + a as u64 * 100 + b as u64
     }
@@ -64,9 +68,11 @@ impl World {
         self.at(next, Event::NextFault);
         let (m, other) = (self.faults.rng.index(MEMBERS), self.faults.rng.index(MEMBERS));
         let w = self.faults.rng.index(self.machines.len());
-        // The leader is the one whose loss shows something.
+        // The leader and the busy are those whose loss shows something.
+        let busiest = (0..self.machines.len()).max_by_key(|w| self.machines[*w].processes.len());
+        let w = busiest.filter(|_| self.faults.rng.chance(400)).unwrap_or(w);
         let m = self.cluster.leader.filter(|_| self.faults.rng.chance(400)).unwrap_or(m);
-        let fault = match self.faults.rng.below(13) {
+        let fault = match self.faults.rng.below(17) {
             0 | 1 => Fault::KillMember(m),
             2 => Fault::PauseMember(m),
             3 => Fault::CutMember(m),
@@ -76,7 +82,18 @@ impl World {
             8 | 9 => Fault::PauseAgent(w),
             10 => Fault::CrashMachine(w),
             11 => Fault::CutWorker(w),
-            _ => Fault::CutWorkerFrom(w, m),
+            12 => Fault::CutWorkerFrom(w, m),
+            _ => {
+                let m = self.cluster.leader.unwrap_or(m);
+                // One that works and speaks to it directly: it hears a leader that the others have replaced.
+                let direct = |w: &usize| {
+                    let session = self.machines[*w].session.and_then(|s| self.network.sessions.get(&s));
+                    session.is_some_and(|s| s.via == m)
+                };
+                let directs = (0..self.machines.len()).filter(direct);
+                let busiest = directs.max_by_key(|w| self.machines[*w].processes.len());
+                Fault::CutTogether(m, busiest.unwrap_or(w))
+            }
         };
         self.at(0, Event::Break(fault));
     }
@@ -112,13 +129,26 @@ impl World {
             Fault::CutWorkerFrom(w, m) => {
                 self.network.worker_cuts.insert((w, m));
             }
+            Fault::CutTogether(m, w) => {
+                for o in (0..MEMBERS).filter(|o| *o != m) {
+                    self.network.cuts.insert((m.min(o), m.max(o)));
+                    self.network.worker_cuts.insert((w, o));
+                }
+            }
         }
         self.break_cut_sessions();
         self.watch_election();
         if fault != Fault::Flap {
             self.faults.active.push(fault);
-            let longest = self.faults.rng.pick(&[1_000, 4_000, 15_000, 40_000]);
-            let lasts = self.faults.rng.range(50, longest);
+            let often = if self.options.hostile { 40_000 } else { 4_000 };
+            let longest = self.faults.rng.pick(&[1_000, often, 15_000, 40_000]);
+            // What is soon back has leases that still count.
+            let soon =
+                matches!(fault, Fault::KillAgent(_) | Fault::CrashMachine(_)) && self.faults.rng.chance(500);
+            let longest = if soon { 1_500 } else { longest };
+            // Two sides that each go on for less than a lease never meet.
+            let shortest = if matches!(fault, Fault::CutTogether(..)) { LEADER_LEASE_MS } else { 50 };
+            let lasts = self.faults.rng.range(shortest, longest.max(2 * shortest));
             self.at(lasts, Event::Mend(fault));
         }
     }
@@ -134,7 +164,7 @@ impl World {
                 stalled.into_iter().for_each(|event| self.at(0, event));
             }
             Fault::CutMember(_) | Fault::CutMembers(..) => self.recount_cuts(),
-            Fault::CutWorker(_) | Fault::CutWorkerFrom(..) => self.recount_cuts(),
+            Fault::CutWorker(_) | Fault::CutWorkerFrom(..) | Fault::CutTogether(..) => self.recount_cuts(),
             Fault::Flap => {}
             Fault::KillAgent(w) => self.start_agent(w),
             Fault::PauseAgent(w) => {
@@ -165,6 +195,11 @@ impl World {
                 Fault::CutWorkerFrom(w, m) => {
                     self.network.worker_cuts.insert((w, m));
                 }
+                Fault::CutTogether(m, w) => {
+                    let others = || (0..MEMBERS).filter(move |o| *o != m);
+                    self.network.cuts.extend(others().map(|o| (m.min(o), m.max(o))));
+                    self.network.worker_cuts.extend(others().map(|o| (w, o)));
+                }
                 _ => {}
             }
         }
@@ -178,6 +213,7 @@ impl World {
         }
         self.network.loss_permille = 0;
         self.network.duplicate_permille = 0;
+        self.network.late_permille = 0;
         self.at(100, Event::ReleaseHeld);
     }
 }

@@ -13,6 +13,8 @@ mod invariants;
 mod network;
 mod options;
 mod oracle;
+mod plants;
+mod reference;
 mod replicas;
 mod rng;
 mod shim;
@@ -21,7 +23,10 @@ mod workers;
 mod workload;
 mod world;
 
+use std::collections::BTreeSet;
+
 pub use options::Options;
+pub use plants::Plant;
 pub use rng::Rng;
 pub use world::Stats;
 
@@ -29,8 +34,12 @@ pub use world::Stats;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub seed: u64,
+    pub hostile: bool,
+    pub plant: Option<Plant>,
     pub trace_hash: u64,
     pub stats: Stats,
+    /// Kinds of commands that took effect, and of causes with which attempts ended.
+    pub seen: BTreeSet<String>,
     /// Properties that did not hold; the run ends at the first.
     pub violations: Vec<String>,
     /// Every event, if asked for.
@@ -41,7 +50,12 @@ impl Outcome {
     /// The command that shows this run again, event by event.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("cargo run --release -p muster-sim -- --seed {} --trace", self.seed)
+        let kind = match self.plant {
+            Some(plant) => format!(" --plant {}", plant.name()),
+            None if self.hostile => " --hostile".to_owned(),
+            None => String::new(),
+        };
+        format!("cargo run --release -p muster-sim -- --seed {}{kind} --trace", self.seed)
     }
 }
 
@@ -54,13 +68,16 @@ pub fn run(seed: u64) -> Outcome {
 /// A run with these options.
 #[must_use]
 pub fn run_with(options: Options) -> Outcome {
-    let seed = options.seed;
+    let (seed, hostile, plant) = (options.seed, options.hostile, options.plant);
     let mut world = world::World::new(options);
     world.run();
     Outcome {
         seed,
+        hostile,
+        plant,
         trace_hash: world.trace.hash(),
         stats: world.stats,
+        seen: world.oracle.seen,
         violations: world.violations,
         trace: world.trace.into_lines(),
     }

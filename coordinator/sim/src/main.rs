@@ -2,17 +2,37 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use muster_sim::{Options, Outcome, run, run_with};
+use muster_sim::{Options, Outcome, Plant, run_with};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: muster-sim --seed N [--trace] | --seeds A..B";
+const USAGE: &str = "\
+usage: muster-sim --seed N [--hostile | --plant NAME] [--trace]
+       muster-sim --seeds A..B [--hostile | --plant NAME]
+
+  --hostile     much breaks and much runs long
+  --plant NAME  the same, with a bug made on purpose; the run has to fail:";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
-    let keep_trace = args.iter().any(|a| a == "--trace");
+    let has = |name: &str| args.iter().any(|a| a == name);
+    if has("--help") {
+        println!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    let plant = match value("--plant").map(|name| (name, Plant::named(name))) {
+        None if has("--plant") => return wrong("--plant wants a name"),
+        Some((name, None)) => return wrong(&format!("no plant is called {name:?}")),
+        found => found.and_then(|(_, plant)| plant),
+    };
+    let hostile = has("--hostile");
+    let options = move |seed| match plant {
+        Some(plant) => Options::planted(seed, plant),
+        None if hostile => Options::hostile(seed),
+        None => Options::new(seed),
+    };
     if let Some(seed) = value("--seed").and_then(|s| s.parse().ok()) {
-        let outcome = run_with(Options { keep_trace, ..Options::new(seed) });
+        let outcome = run_with(Options { keep_trace: has("--trace"), ..options(seed) });
         outcome.trace.iter().for_each(|line| println!("{line}"));
         println!("seed {seed}: trace {:016x}, {:?}", outcome.trace_hash, outcome.stats);
         report(&outcome);
@@ -21,11 +41,20 @@ fn main() -> ExitCode {
     let range = value("--seeds")
         .and_then(|s| s.split_once(".."))
         .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let Some((from, to)) = range else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    many(from, to)
+    match range {
+        Some((from, to)) => many(from, to, &options),
+        None => wrong("--seed or --seeds is missing"),
+    }
+}
+
+fn usage() -> String {
+    let plants = Plant::all().map(|p| format!("\n    {:<20}  {:<3}  {}", p.name(), p.invariant(), p.about()));
+    USAGE.to_owned() + &plants.collect::<String>()
+}
+
+fn wrong(what: &str) -> ExitCode {
+    eprintln!("error: {what}\n{}", usage());
+    ExitCode::from(2)
 }
 
 fn report(outcome: &Outcome) {
@@ -37,7 +66,7 @@ fn report(outcome: &Outcome) {
 }
 
 /// Runs `from..to` on all cores.
-fn many(from: u64, to: u64) -> ExitCode {
+fn many(from: u64, to: u64, options: &(impl Fn(u64) -> Options + Sync)) -> ExitCode {
     let begun = std::time::Instant::now();
     let next = std::sync::atomic::AtomicU64::new(from);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -49,7 +78,7 @@ fn many(from: u64, to: u64) -> ExitCode {
                 if seed >= to {
                     return (failed, virtual_ms, attempts, faults);
                 }
-                let outcome = run(seed);
+                let outcome = run_with(options(seed));
                 failed += u64::from(!outcome.violations.is_empty());
                 virtual_ms += outcome.stats.virtual_ms;
                 attempts += outcome.stats.attempts;

@@ -2,6 +2,7 @@
 //! it; old sessions may still speak when a new one is open, so messages come twice and out of order across sessions.
 
 use crate::event::{Event, Up};
+use crate::invariants;
 use crate::options::{MEMBERS, Options};
 use crate::replicas::Origin;
 use crate::rng::Rng;
@@ -46,6 +47,7 @@ pub struct Network {
     slow_permille: u64,
     pub loss_permille: u64,
     pub duplicate_permille: u64,
+    pub late_permille: u64,
 }
 
 impl Network {
@@ -60,6 +62,7 @@ impl Network {
             slow_permille: options.slow_permille,
             loss_permille: options.loss_permille,
             duplicate_permille: options.duplicate_permille,
+            late_permille: options.late_permille,
         }
     }
 
@@ -92,15 +95,27 @@ impl World {
             return;
         }
         let doubled = self.network.rng.chance(self.network.duplicate_permille);
-        let session = self.new_session(w, agent, via, register.clone());
+        let session = self.new_session(w, agent, via, register.clone(), 0);
         self.machines[w].session = Some(session);
         self.at(SILENCE_MS, Event::Silence { session });
         if doubled {
             // The call is made again through another member, and nobody listens to the answer.
             let other = (via + 1) % MEMBERS;
-            let twin = self.new_session(w, agent, other, register);
+            let twin = self.new_session(w, agent, other, register.clone(), 0);
             let delay = self.network.rng.below(5_000);
             self.at(delay, Event::ClosedAtWorker { session: twin });
+        }
+        self.late_register(w, agent);
+    }
+
+    /// Another try of the same agent, given up long ago, is held back: what it says of the worker may be false when it arrives.
+    pub(crate) fn late_register(&mut self, w: usize, agent: u32) {
+        if self.network.rng.chance(self.network.late_permille) {
+            let (late, via) = (self.network.rng.range(500, 30_000), self.network.rng.index(MEMBERS));
+            let machine = &self.machines[w];
+            let register = (machine.spec.clone(), machine.incarnation(), machine.held());
+            let twin = self.new_session(w, agent, via, register, late);
+            self.at(late + 5_000, Event::ClosedAtWorker { session: twin });
         }
     }
 
@@ -110,6 +125,7 @@ impl World {
         agent: u32,
         via: usize,
         register: (WorkerSpec, Incarnation, Vec<Token>),
+        late: u64,
     ) -> u64 {
         self.network.opened += 1;
         let number = self.network.opened;
@@ -128,7 +144,7 @@ impl World {
             renewed: self.now,
         };
         self.network.sessions.insert(number, session);
-        let delay = self.network.delay();
+        let delay = self.network.delay() + late;
         self.at(delay, Event::Register { session: number, via });
         number
     }
@@ -255,6 +271,9 @@ impl World {
             session.renewed = now;
         }
         for instruction in instructions {
+            if let Instruction::Settled { tokens } = &instruction {
+                invariants::i2_results::on_settled(self, w, tokens);
+            }
             self.step_agent(w, muster_agent::Input::Instruction(instruction));
         }
     }
@@ -314,13 +333,16 @@ impl World {
     pub(crate) fn closed_at_leader(&mut self, number: u64) {
         let Some(session) = self.network.sessions.get_mut(&number) else { return };
         session.closed_at_leader = true;
-        let leader = session.leader;
-        self.forget_session(number);
-        let Some(m) = leader else { return };
+        let Some(m) = session.leader else {
+            self.forget_session(number);
+            return;
+        };
         let open = self.members[m].led.as_mut().is_some_and(|l| l.sessions.remove(&number));
         if open {
+            self.plant_at_close(m, SessionId(number));
             self.lead(m, Input::SessionClosed { session: SessionId(number) });
         }
+        self.forget_session(number);
     }
 
     pub(crate) fn closed_at_worker(&mut self, number: u64) {

@@ -1,13 +1,16 @@
 //! What kind of run a seed is: how long, how large, how hostile.
 
+use crate::plants::Plant;
 use crate::rng::Rng;
 
 /// Members of the modelled cluster.
 pub const MEMBERS: usize = 3;
 /// After the heal, everything has to be finished this long, ms of virtual time.
 pub const LIVENESS_MS: u64 = 20 * 60 * 1000;
-/// After the last job, workers get this long to let go of everything, ms.
+/// After the last job, workers get this long to let go of everything, ms …
 pub const QUIET_MS: u64 = 60_000;
+/// … and now and then nothing happens for this long: a cluster over lunch.
+pub const IDLE_MS: u64 = 15 * 60 * 1000;
 
 /// The dimensions of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +32,18 @@ pub struct Options {
     pub slow_permille: u64,
     /// Calls and registrations in 1,000 that are made twice, through different members.
     pub duplicate_permille: u64,
+    /// Registrations in 1,000 of which a copy is held back somewhere and arrives up to 30 s later.
+    pub late_permille: u64,
     /// Attempts in 1,000 that fail by themselves.
     pub failure_permille: u64,
+    /// Attempts in 1,000 that run for as long as a few leases.
+    pub long_permille: u64,
+    /// Quiet at the end, ms.
+    pub quiet_ms: u64,
+    /// Made by [`Options::hostile`].
+    pub hostile: bool,
+    /// A bug to make.
+    pub plant: Option<Plant>,
 }
 
 impl Options {
@@ -51,6 +64,37 @@ impl Options {
             slow_permille: rng.pick(&[0, 10, 50]),
             duplicate_permille: rng.pick(&[0, 20, 100]),
             failure_permille: rng.pick(&[0, 50, 150, 300]),
+            late_permille: if calm { 0 } else { rng.pick(&[0, 100, 300]) },
+            long_permille: 40,
+            quiet_ms: if seed.is_multiple_of(10) { IDLE_MS } else { QUIET_MS },
+            hostile: false,
+            plant: None,
         }
+    }
+
+    /// A run of this seed in which much breaks and much runs long, so that leases matter in most of them.
+    #[must_use]
+    pub fn hostile(seed: u64) -> Self {
+        let plain = Self::new(seed);
+        Self {
+            safety_ms: plain.safety_ms.max(75_000),
+            workers: plain.workers.max(3),
+            jobs: plain.jobs.max(8),
+            // Many overlap, or one at a time has all the time it needs: an election starts every lease anew.
+            fault_every_ms: [1_500, 4_000, 9_000][seed as usize % 3],
+            loss_permille: plain.loss_permille.max(2),
+            duplicate_permille: plain.duplicate_permille.max(50),
+            late_permille: 300,
+            failure_permille: plain.failure_permille.max(50),
+            long_permille: 300,
+            hostile: true,
+            ..plain
+        }
+    }
+
+    /// A hostile run of this seed with this bug in it.
+    #[must_use]
+    pub fn planted(seed: u64, plant: Plant) -> Self {
+        Self { plant: Some(plant), ..Self::hostile(seed) }
     }
 }

@@ -2,10 +2,11 @@
 //! decided, written from the events of the first member that applies an entry.
 
 use crate::invariants;
+use crate::reference::Reference;
 use crate::world::World;
 use muster_core::command::{Command, Target};
 use muster_core::event::Event;
-use muster_core::model::attempt::Cause;
+use muster_core::model::attempt::{Cause, Outcome};
 use muster_core::model::ids::{IndexRef, JobId, Token, WorkerId};
 use muster_core::model::job::IndexState;
 use muster_core::reply::Reply;
@@ -21,9 +22,20 @@ pub struct Oracle {
     pub running: BTreeMap<IndexRef, BTreeSet<(usize, Token)>>,
     /// Submissions whose client was answered: job → request id.
     pub acknowledged: BTreeMap<JobId, String>,
+    pub by_request: BTreeMap<String, JobId>,
+    /// Kinds of commands that took effect and of causes that attempts ended with: what the workload reaches.
+    pub seen: BTreeSet<String>,
     /// Calls that use a request id again for another payload, not made yet.
     pub reuses: Vec<(u64, Command)>,
+    /// The jobs as their clients wrote them, and what may run of them.
+    pub reference: Reference,
     pub last_token: Token,
+    /// Every grant there ever was.
+    pub granted: BTreeMap<Token, (IndexRef, WorkerId)>,
+    /// When each process started in truth.
+    pub started: BTreeMap<Token, u64>,
+    /// How each process ended in truth.
+    pub outcomes: BTreeMap<Token, Outcome>,
     /// Granted and not ended.
     pub live: BTreeMap<Token, (IndexRef, WorkerId, Vec<u16>)>,
     pub ended: BTreeSet<Token>,
@@ -34,6 +46,29 @@ pub struct Oracle {
     pub charged: BTreeMap<IndexRef, u32>,
     /// A cancel of it was applied and nothing has undone that.
     pub cancelled: BTreeSet<IndexRef>,
+}
+
+impl Oracle {
+    /// Notes the first word of what was seen: the name of its kind.
+    fn saw(&mut self, what: &impl std::fmt::Debug) {
+        let mut name = Word::default();
+        let _ = std::fmt::Write::write_fmt(&mut name, format_args!("{what:?}"));
+        if !self.seen.contains(&name.0) {
+            self.seen.insert(name.0);
+        }
+    }
+}
+
+/// Takes letters up to the first that is none, and then wants no more.
+#[derive(Default)]
+struct Word(String);
+
+impl std::fmt::Write for Word {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = text.find(|c: char| !c.is_ascii_alphabetic());
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        if end.is_some() { Err(std::fmt::Error) } else { Ok(()) }
+    }
 }
 
 /// A process is gone.
@@ -50,26 +85,37 @@ impl World {
     /// The first member to apply a command writes the books; each property is looked at on the way.
     pub(crate) fn learn(&mut self, m: usize, index: u64, command: &Command, applied: &Applied) {
         let detail = || format!("{command:?} -> {:?} {:?}", applied.reply, applied.events);
+        if !matches!(applied.reply, Reply::Rejected(_) | Reply::Changed { indices: 0 }) {
+            self.oracle.saw(command);
+        }
         self.trace.note(self.now, "apply", index, applied.events.len() as u64, detail);
         for event in &applied.events {
             match event {
-                Event::JobSubmitted { .. } => self.stats.jobs += 1,
+                Event::JobSubmitted { job } => {
+                    self.stats.jobs += 1;
+                    invariants::i1_submissions::on_submitted(self, m, *job);
+                }
                 Event::AttemptPlaced { at, token, worker, .. } => {
                     self.stats.attempts += 1;
                     let Some(attempt) = self.members[m].state.attempt(*token) else { continue };
                     let devices = attempt.devices.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
                     invariants::i4_devices::on_granted(self, *worker, *token, &devices);
-                    invariants::i5_parents::on_placed(self, m, *at);
+                    invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
+                    self.oracle.reference.placed(*at);
+                    self.oracle.granted.insert(*token, (*at, *worker));
                     self.oracle.last_token = *token;
                     self.oracle.live.insert(*token, (*at, *worker, devices));
                 }
                 Event::AttemptEnded { at, token, cause, retried, .. } => {
+                    self.oracle.saw(cause);
                     self.stats.lost += u64::from(*cause == Cause::Lost);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);
-                    invariants::i11_liveness::on_ended(self, m, *at, cause);
+                    invariants::i20_clock::on_ended(self, *at, *token, cause);
+                    invariants::i11_liveness::on_ended(self, *at, cause);
+                    self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);
                     let held = self.members[m]
@@ -83,6 +129,12 @@ impl World {
                 _ => {}
             }
         }
+        if let Command::Rerun { request, .. } = command
+            && !self.was_asked(request, command)
+        {
+            return;
+        }
+        self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })
                 if !applied.events.is_empty() || !applied.changes.reread.is_empty() =>

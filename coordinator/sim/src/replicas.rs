@@ -2,6 +2,7 @@
 //! had begun to send, so a proposal may be lost, or be committed after its caller gave up. Real: `State`, its rows and restore, `Leader`.
 
 use crate::event::Event;
+use crate::invariants;
 use crate::options::MEMBERS;
 use crate::rng::Rng;
 use crate::world::World;
@@ -108,8 +109,23 @@ impl Member {
         }
     }
 
-    fn flush(&mut self) {
-        for key in std::mem::take(&mut self.dirty) {
+    /// A row that would be another after a flush and a restart now: its change was not named by an entry.
+    fn unsaid(&self) -> Option<Key> {
+        let mut rows = self.disk.clone();
+        for key in &self.dirty {
+            match self.state.row(key) {
+                Some(row) => rows.insert(key.clone(), row),
+                None => rows.remove(key),
+            };
+        }
+        let again = State::restore(rows.into_iter()).unwrap_or_default();
+        let mut keys = self.state.keys();
+        keys.extend(again.keys());
+        keys.into_iter().find(|k| again.row(k) != self.state.row(k))
+    }
+
+    fn flush(&mut self, but: impl Fn(&Key) -> bool) {
+        for key in std::mem::take(&mut self.dirty).into_iter().filter(|k| !but(k)) {
             match self.state.row(&key) {
                 Some(row) => self.disk.insert(key, row),
                 None => self.disk.remove(&key),
@@ -268,6 +284,7 @@ impl World {
             .any(|o| o != m && self.members[o].up && !self.members[o].paused && !self.network.is_cut(m, o));
         let ready = self.now + self.cluster.rng.range(1, 12);
         let now = self.now;
+        let commands = self.plant_in_log(commands);
         let Some(led) = self.members[m].led.as_mut() else { return };
         let tick = led.clock.0.plus(now - led.clock.1);
         let batch = Arc::new(Batch { stamp: Stamp { wall: Wall(now as i64), tick }, commands });
@@ -355,22 +372,31 @@ impl World {
 
     fn apply(&mut self, m: usize, index: u64) -> (Replies, Changes) {
         let batch = self.cluster.log[index as usize - 1].clone();
+        invariants::i20_clock::on_entry(self, batch.stamp.tick.0);
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {
-            let applied = self.members[m].state.apply(Entry { index, stamp: batch.stamp, command });
+            let (stamp, command) = self.plant_in_entry(m, batch.stamp, command);
+            let entry = Entry { index, stamp, command: &command };
+            self.plant_before_apply(m, entry);
+            let applied = self.members[m].state.apply(entry);
             if index > self.oracle.applied {
-                self.learn(m, index, command, &applied);
+                self.learn(m, index, &command, &applied);
+                self.plant_after_learning(m, &applied);
             }
+            self.plant_after_apply(m, &applied);
             replies.push(applied.reply);
             changes.merge(applied.changes);
         }
+        changes.merge(std::mem::take(&mut self.planted_changes));
         self.oracle.applied = self.oracle.applied.max(index);
         let member = &mut self.members[m];
         member.applied = index;
         member.dirty.extend(changes.keys.iter().cloned());
         if index % FLUSH_EVERY == m as u64 {
-            member.flush();
+            let left_out: BTreeSet<Key> =
+                self.members[m].dirty.iter().filter(|k| self.plant_in_flush(k)).cloned().collect();
+            self.members[m].flush(|key| left_out.contains(key));
         }
         if index.is_multiple_of(DIGEST_EVERY) {
             self.compare_digest(m, index);
@@ -383,6 +409,7 @@ impl World {
     /// Gives the leader an input, and lets it decide at the end of the burst.
     pub(crate) fn lead(&mut self, m: usize, input: Input) {
         let now = self.members[m].boot + self.now;
+        let input = self.plant_in_input(m, input);
         let outputs = self.members[m].leader.step(now, input);
         self.perform(m, outputs);
         let Some(led) = self.members[m].led.as_mut() else { return };
@@ -410,7 +437,7 @@ impl World {
 
     fn perform(&mut self, m: usize, outputs: Vec<Output>) {
         let Some(term) = self.members[m].led.as_ref().map(|l| l.term) else { return };
-        for output in outputs {
+        for output in self.plant_in_outputs(m, outputs) {
             match output {
                 Output::Propose { id, commands } => self.propose(m, commands, Origin::Leader(id)),
                 Output::Confirm { batch } => {
@@ -449,6 +476,11 @@ impl World {
         let first = *self.cluster.digests.entry(index).or_insert(digest);
         if first != digest {
             self.violate(format!("I15: members differ at index {index} (seen on member {m})"));
+        }
+        if let Some(key) = self.members[m].unsaid() {
+            self.violate(format!(
+                "I15: row {key:?} of member {m} changed by index {index} and no entry said so"
+            ));
         }
         if let Err(what) = self.members[m].state.check() {
             self.violate(format!("I15: state of member {m} at index {index}: {what}"));

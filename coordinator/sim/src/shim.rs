@@ -51,10 +51,10 @@ impl Fate {
             (true, 3) => Outcome::Launch("no such program".to_owned()),
             (true, n) => Outcome::Exit(n as i32 - 3),
         };
-        let long = rng.chance(40);
+        let long = rng.chance(options.long_permille);
         Self {
             prepare_ms: if rng.chance(30) { rng.range(1_000, 20_000) } else { rng.range(1, 50) },
-            run_ms: if long { rng.range(5_000, 40_000) } else { rng.range(5, 4_000) },
+            run_ms: if long { rng.range(5_000, 60_000) } else { rng.range(5, 4_000) },
             outcome,
             obeys: rng.chance(800),
         }
@@ -72,13 +72,14 @@ impl World {
             Some(fate.outcome.clone()).filter(|o| matches!(o, Outcome::Launch(_)))
         };
         if let Some(outcome) = refused {
+            self.oracle.outcomes.insert(token, outcome.clone());
             self.machines[w].exits.insert(token, (outcome, 0));
             self.notice(w, token, Notice::Ended, 1);
             return;
         }
         invariants::i3_one_process::on_start(self, w, token, order.at);
         invariants::i4_devices::on_start(self, w, token, &order.devices);
-        invariants::i5_parents::on_start(self, order.at);
+        invariants::i5_parents::on_start(self, w, token, order.at);
         let process = Process {
             at: order.at,
             devices: order.devices.clone(),
@@ -89,6 +90,7 @@ impl World {
             stopping: false,
             outcome: fate.outcome,
         };
+        self.oracle.started.entry(token).or_insert(self.now);
         self.oracle.running.entry(order.at).or_default().insert((w, token));
         self.machines[w].processes.insert(token, process);
         let boot = self.machines[w].boot;
@@ -100,8 +102,9 @@ impl World {
 
     /// The deadline timer of one process: looks at the deadline as it is now.
     pub(crate) fn fence(&mut self, w: usize, boot: u32, token: Token) {
+        let deaf = self.plant_is_deaf();
         let machine = &mut self.machines[w];
-        if machine.boot != boot {
+        if machine.boot != boot || deaf {
             return;
         }
         let local = machine.local(self.now);
@@ -150,6 +153,7 @@ impl World {
         };
         self.stats.fenced += u64::from(outcome == Outcome::Fenced);
         let ran = self.now - process.started;
+        self.oracle.outcomes.insert(token, outcome.clone());
         self.machines[w].exits.insert(token, (outcome, ran));
         self.remove_process(w, token);
         // Outputs are stored before the agent hears of the end.

@@ -25,8 +25,9 @@ pub struct Machine {
     pub paused: bool,
     pub stalled: Vec<Event>,
     pub session: Option<u64>,
-    journal: BTreeMap<Token, Journaled>,
-    highest: Token,
+    pub journal: BTreeMap<Token, Journaled>,
+    /// The highest token that was ever in the journal.
+    pub highest: Token,
     term: u64,
     wake_at: u64,
     /// Being prepared by this agent: the order and the deadline it came with.
@@ -113,13 +114,14 @@ impl Machine {
 impl World {
     /// One input for the agent, and what it asks for.
     pub(crate) fn step_agent(&mut self, w: usize, input: Input) {
-        let local = self.machines[w].local(self.now);
         let machine = &mut self.machines[w];
+        let local = machine.local(self.now);
         let Some(agent) = machine.agent.as_mut() else { return };
         let actions = agent.step(local, input);
         machine.term = agent.term();
         let wake = agent.next_wake();
         for action in actions {
+            let action = self.plant_in_action(w, action);
             self.act(w, local, action);
         }
         let machine = &mut self.machines[w];
@@ -201,7 +203,9 @@ impl World {
         }
         let Some((order, deadline)) = machine.preparing.remove(&token) else { return };
         let deadline = deadline.max(machine.renewed);
-        self.launch(w, local, &order, deadline);
+        for _ in 0..self.plant_launches() {
+            self.launch(w, local, &order, deadline);
+        }
     }
 
     pub(crate) fn notice(&mut self, w: usize, token: Token, notice: Notice, delay: u64) {
@@ -248,6 +252,8 @@ impl World {
         if machine.agent.is_some() || !machine.is_on {
             return;
         }
+        self.plant_at_restart(w);
+        let machine = &mut self.machines[w];
         machine.agent_number += 1;
         let agent = machine.agent_number;
         machine.agent =
@@ -271,6 +277,8 @@ impl World {
 
     /// Power off: processes, shim, journal and what it said are gone.
     pub(crate) fn crash_machine(&mut self, w: usize) {
+        let agent = self.machines[w].agent_number;
+        self.late_register(w, agent);
         self.kill_agent(w);
         let tokens: Vec<Token> = self.machines[w].processes.keys().copied().collect();
         tokens.into_iter().for_each(|token| self.remove_process(w, token));

@@ -2,14 +2,14 @@
 
 use crate::rng::Rng;
 use crate::world::World;
-use muster_core::command::{Command, Target};
+use muster_core::command::{Command, Request, Target};
 use muster_core::model::ids::{JobId, TaskNo, WorkerId};
 use muster_core::model::job_spec::{
     ArraySpec, IndexRange, Indices, InputSpec, JobSpec, Need, NeedWhen, OutputSpec, Run, StopSpec,
     TaskCommon, TaskExtra, TaskSpec, TriggerRule,
 };
 use muster_core::model::resources::{GpuRequest, Resources};
-use muster_core::model::retry::{Backoff, RetryPolicy};
+use muster_core::model::retry::{Backoff, RetryOn, RetryPolicy};
 use muster_core::spec::SpecBytes;
 use std::collections::BTreeMap;
 
@@ -19,9 +19,15 @@ impl World {
         let span = self.options.safety_ms;
         let mut rng = Rng::new(self.options.seed, "workload");
         for number in 0..self.options.jobs {
-            let spec = SpecBytes::encode(&job(&mut rng, number));
+            let job_spec = job(&mut rng, number);
+            let spec = SpecBytes::encode(&job_spec);
             let request = self.clients.request();
+            self.oracle.reference.written(&request.id, &job_spec);
             let delay = rng.below(span * 3 / 4);
+            if rng.chance(150) {
+                self.plan_parts(delay, request, &spec, rng.range(1, 3) as u32);
+                continue;
+            }
             self.plan_op(delay, Command::Submit { request: request.clone(), spec, parts: 0 }, false);
             if rng.chance(50) {
                 // Somebody uses the id again for another job, after the first is surely in.
@@ -43,6 +49,17 @@ impl World {
                 let request = self.clients.request();
                 self.plan_op(delay + rng.range(1_000, 20_000), Command::Undrain { request, worker }, false);
             }
+        }
+    }
+
+    /// A submission in parts. Calls of one client may overtake each other; one that came before its parts is made again.
+    fn plan_parts(&mut self, delay: u64, request: Request, spec: &SpecBytes, parts: u32) {
+        let whole = Command::Submit { request: request.clone(), spec: SpecBytes(Vec::new()), parts };
+        self.plan_op(delay + 20, whole, false);
+        let size = spec.0.len().div_ceil(parts as usize);
+        for part in 0..parts {
+            let bytes = spec.0.chunks(size).nth(part as usize).unwrap_or_default().to_vec();
+            self.plan_op(delay, Command::SubmitPart { request: request.clone(), part, bytes }, false);
         }
     }
 
@@ -148,9 +165,14 @@ fn common(rng: &mut Rng) -> TaskCommon {
         retry: RetryPolicy {
             attempts: rng.range(1, 4) as u32,
             backoff: Backoff { initial_ms: rng.pick(&[1, 100, 2_000]), max_ms: 8_000, ..Backoff::default() },
+            on: RetryOn {
+                exit_codes: rng.chance(200).then(|| vec![1, 2, 139]),
+                oom: rng.chance(700),
+                timeout: rng.chance(700),
+            },
             ..RetryPolicy::default()
         },
-        timeout_ms: rng.chance(200).then(|| rng.range(200, 6_000)),
+        timeout_ms: rng.chance(200).then(|| if rng.chance(700) { rng.range(200, 6_000) } else { 25_000 }),
         stop: StopSpec { signal: 15, grace_ms: rng.pick(&[0, 500, 4_000]) },
         ..TaskCommon::default()
     }
@@ -180,7 +202,14 @@ fn task(rng: &mut Rng, no: u32) -> TaskSpec {
             max_running: rng.chance(300).then(|| rng.range(1, 3) as u32),
         }
     });
-    let when = rng.chance(80).then(|| rng.pick(&["1 < 2", "job.name == 'job-1'"]).into());
+    let conditions = [
+        "1 < 2",
+        "job.name == 'job-1'",
+        "tasks.t0.succeeded_count > 0",
+        "tasks.t0.failed_count == 0",
+        "tasks.nobody.total > 0",
+    ];
+    let when = rng.chance(150).then(|| rng.pick(&conditions).into());
     let outputs = vec![OutputSpec { name: "out".into(), path: "out".into() }];
     TaskSpec {
         name: format!("t{no}").into(),

@@ -6,11 +6,13 @@ use crate::event::{Event, Who};
 use crate::faults::Faults;
 use crate::invariants;
 use crate::network::Network;
-use crate::options::{LIVENESS_MS, MEMBERS, Options, QUIET_MS};
+use crate::options::{LIVENESS_MS, MEMBERS, Options};
 use crate::oracle::Oracle;
+use crate::plants::Planted;
 use crate::replicas::{Cluster, Member};
 use crate::trace::Trace;
 use crate::workers::Machine;
+use muster_core::state::Changes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -46,6 +48,9 @@ pub struct World {
     pub(crate) clients: Clients,
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
+    pub(crate) planted: Planted,
+    /// What a plant touched while an entry was applied.
+    pub(crate) planted_changes: Changes,
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
     pub(crate) violations: Vec<String>,
@@ -68,6 +73,8 @@ impl World {
             clients: Clients::new(&options),
             faults: Faults::new(&options),
             oracle: Oracle::default(),
+            planted: Planted::new(options.plant),
+            planted_changes: Changes::default(),
             trace: Trace::new(options.keep_trace),
             stats: Stats::default(),
             violations: Vec::new(),
@@ -94,7 +101,7 @@ impl World {
         self.run_until(healed + LIVENESS_MS, Self::is_finished);
         invariants::i11_liveness::check(self);
         // 4. Quiet: workers let go of what ended.
-        self.run_until(self.now + QUIET_MS, |_| false);
+        self.run_until(self.now + self.options.quiet_ms, |_| false);
         (0..MEMBERS).for_each(|m| self.catch_up(m));
         invariants::at_the_end(self);
         self.stats.virtual_ms = self.now;
@@ -139,7 +146,7 @@ impl World {
             }
         }
         if self.violations.is_empty() {
-            self.now = self.now.max(end.min(self.now + QUIET_MS));
+            self.now = self.now.max(end.min(self.now + self.options.quiet_ms));
         }
     }
 

@@ -1,44 +1,182 @@
-//! What the leader proposes, and proposes again.
+//! The leader beside a real state: what it proposes is applied at once, what it tells workers is looked at.
 
-use super::{Input, Leader, Output};
-use crate::command::{Command, Report, ReportKind};
-use crate::model::attempt::StopReason;
+use super::instruction::Instruction;
+use super::{Input, Leader, Output, SessionId};
+use crate::command::{Command, ReportKind};
+use crate::model::attempt::Outcome;
 use crate::model::ids::{Token, WorkerId};
+use crate::model::lease::LEADER_LEASE_MS;
+use crate::model::time::Tick;
 use crate::model::worker::Incarnation;
-use crate::state::test_state::{TestJob, TestState, at};
+use crate::state::test_state::{TestJob, TestState, at, worker_spec};
 
-/// A tick: the proposal that asks attempts to stop, and the attempts.
-fn stops(leader: &mut Leader, now: u64) -> Option<(u64, Vec<Token>)> {
-    leader.step(now, Input::Tick).into_iter().find_map(|output| {
-        let Output::Propose { id, commands } = output else { return None };
-        commands.into_iter().find_map(|command| match command {
-            Command::Stop { tokens, reason: StopReason::Timeout } => Some((id, tokens)),
+struct Rig {
+    test: TestState,
+    leader: Leader,
+    now: u64,
+    /// What workers were told, and streams that ended.
+    told: Vec<(u64, Instruction)>,
+    closed: Vec<u64>,
+    proposed: Vec<Command>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let test = TestState::with_worker(0);
+        let mut leader = Leader::new();
+        leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
+        Self { test, leader, now: 0, told: Vec::new(), closed: Vec::new(), proposed: Vec::new() }
+    }
+
+    fn apply(&mut self, command: Command) {
+        let applied = self.test.apply(command);
+        let delta = Box::new(self.test.state.delta(&applied.changes));
+        self.step(Input::Delta(delta));
+    }
+
+    fn register(&mut self, incarnation: &str) {
+        let incarnation = Incarnation(incarnation.to_owned());
+        self.apply(Command::Register { spec: worker_spec("w1", 8, 0), incarnation, held: Vec::new() });
+    }
+
+    fn open(&mut self, session: u64, incarnation: &str) {
+        let incarnation = Incarnation(incarnation.to_owned());
+        let session = SessionId(session);
+        self.step(Input::SessionOpened { session, worker: WorkerId(1), incarnation, held: Vec::new() });
+    }
+
+    fn beat(&mut self, session: u64, held: &[u64]) {
+        let held = held.iter().map(|t| Token(*t)).collect();
+        self.step(Input::Heartbeat { session: SessionId(session), seq: self.now, held });
+    }
+
+    fn step(&mut self, input: Input) {
+        self.leader.step(self.now, input);
+        let outputs = self.leader.step(self.now, Input::Tick);
+        for output in outputs {
+            match output {
+                Output::Propose { id, commands } => {
+                    for command in commands {
+                        self.proposed.push(command.clone());
+                        self.apply(command);
+                    }
+                    self.step(Input::Proposed { id, replies: Some(Vec::new()) });
+                }
+                Output::Instruct { session, instructions } => {
+                    self.told.extend(instructions.into_iter().map(|i| (session.0, i)));
+                }
+                Output::Close { session } => self.closed.push(session.0),
+                Output::Confirm { batch } => self.step(Input::Confirmed { batch, ok: true }),
+            }
+        }
+    }
+
+    /// Tokens that this stream was told to start.
+    fn started(&self, session: u64) -> Vec<u64> {
+        let start = |(to, i): &(u64, Instruction)| match i {
+            Instruction::Start(order) if *to == session => Some(order.token.0),
             _ => None,
-        })
-    })
+        };
+        self.told.iter().filter_map(start).collect()
+    }
+
+    /// Tokens whose end the leader said itself.
+    fn given_up(&self) -> Vec<u64> {
+        let reports = self.proposed.iter().filter_map(|c| match c {
+            Command::Reports { reports, .. } => Some(reports),
+            _ => None,
+        });
+        let fenced = reports
+            .flatten()
+            .filter(|r| matches!(&r.kind, ReportKind::Ended { outcome, .. } if *outcome == Outcome::Fenced));
+        fenced.map(|r| r.token.0).collect()
+    }
 }
 
 #[test]
-fn a_timeout_is_asked_for_again_when_the_proposal_was_lost() {
-    let mut test = TestState::with_worker(0);
-    let job = test.submit(&TestJob::new().task(&[]).timeout(1_000));
-    let token = Token(test.place(at(job, 0, 0), &[]).expect("placed"));
-    test.apply(Command::Reports {
-        worker: WorkerId(1),
-        incarnation: Incarnation("a".to_owned()),
-        reports: vec![Report { token, at: at(job, 0, 0), kind: ReportKind::Running }],
-    });
-    let mut leader = Leader::new();
-    leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
+fn an_hour_in_which_nothing_happens_is_an_hour() {
+    let mut rig = Rig::new();
+    for _ in 0..36_000 {
+        rig.now += 100;
+        rig.step(Input::Tick);
+    }
+    assert_eq!(rig.leader.tick(rig.now), Tick(3_600_000));
+    let early = rig.proposed.iter().find(|c| matches!(c, Command::Retire { before } if *before > Tick(0)));
+    assert_eq!(early, None);
+}
 
-    assert_eq!(stops(&mut leader, 999), None);
-    let (id, tokens) = stops(&mut leader, 1_000).expect("its time is up");
-    assert_eq!(tokens, [token]);
-    leader.step(1_001, Input::Proposed { id, replies: None });
-    assert_eq!(stops(&mut leader, 1_100), None);
-    assert_eq!(stops(&mut leader, 3_000).expect("again").1, [token]);
+/// What was proposed before a term began may carry a later tick than what follows it; the log's stands still until it is overtaken.
+#[test]
+fn a_leader_reckons_from_the_tick_that_the_log_shows() {
+    let mut rig = Rig::new();
+    rig.test.tick = 5_000;
+    rig.register("b");
+    rig.now = 3_000;
+    rig.step(Input::Tick);
+    assert_eq!(rig.leader.tick(rig.now), Tick(8_000));
 
-    let stopped = test.apply(Command::Stop { tokens, reason: StopReason::Timeout });
-    leader.step(3_001, Input::Delta(Box::new(test.state.delta(&stopped.changes))));
-    assert_eq!(stops(&mut leader, 9_000), None);
+    rig.register("c");
+
+    assert_eq!(rig.leader.tick(rig.now + 100), Tick(5_100));
+}
+
+#[test]
+fn what_an_older_incarnation_had_is_not_started_again_and_ends_with_its_lease() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.now = 1_000;
+    rig.beat(1, &[]);
+    rig.test.submit(&TestJob::new().task(&[]));
+    let job = at(1, 0, 0);
+    rig.leader.step(1_000, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(1, &[]);
+    let token = rig.test.state.attempt_of(job).expect("placed").token.0;
+    assert_eq!(rig.started(1), [token]);
+
+    // The machine is another one before the worker has answered.
+    rig.now = 2_000;
+    rig.register("b");
+    rig.open(2, "b");
+    while rig.now < 1_000 + LEADER_LEASE_MS {
+        rig.beat(2, &[]);
+        assert_eq!(rig.given_up(), [0_u64; 0], "at {}", rig.now);
+        rig.now += 400;
+    }
+    rig.now = 1_001 + LEADER_LEASE_MS;
+    rig.beat(2, &[]);
+
+    assert_eq!(rig.closed, [1]);
+    assert_eq!(rig.given_up(), [token]);
+    // The next attempt is its own.
+    let next = rig.test.state.attempt_of(job).expect("placed again").token.0;
+    assert_eq!(rig.started(2), [next]);
+}
+
+#[test]
+fn a_registration_that_comes_late_costs_the_living_incarnation_a_stream_and_nothing_else() {
+    let mut rig = Rig::new();
+    rig.register("b");
+    rig.open(2, "b");
+    rig.test.submit(&TestJob::new().task(&[]));
+    rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(2, &[]);
+    let token = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token.0;
+    rig.beat(2, &[token]);
+
+    // What the dead incarnation had sent arrives, and so does its stream.
+    rig.register("a");
+    rig.open(3, "a");
+    rig.register("b");
+    // A stream of the dead one that takes even longer displaces nobody.
+    rig.open(5, "b");
+    rig.open(4, "a");
+    for _ in 0..20 {
+        rig.now += 2_000;
+        rig.beat(5, &[token]);
+    }
+
+    assert_eq!(rig.closed, [2, 3, 4]);
+    assert_eq!(rig.given_up(), [0_u64; 0]);
+    assert_eq!(rig.test.state.attempt_of(at(1, 0, 0)).map(|a| a.token), Some(Token(token)));
+    assert!(matches!(rig.told.last(), Some((5, Instruction::Renewed { .. }))));
 }

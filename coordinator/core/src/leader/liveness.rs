@@ -32,11 +32,32 @@ impl Leader {
         incarnation: Incarnation,
         _held: Vec<Token>,
     ) {
+        if self.term.is_some() && !self.is_current(worker, &incarnation) {
+            // Another incarnation has registered since: this stream is an old one's, and takes nobody's place.
+            self.closing.insert(session);
+            return;
+        }
         if let Some(old) = self.by_worker.insert(worker, session) {
             self.sessions.remove(&old);
         }
         self.sessions.insert(session, Session { worker, incarnation, acked: None });
         self.view.set_connected(worker, false);
+    }
+
+    fn is_current(&self, worker: WorkerId, incarnation: &Incarnation) -> bool {
+        self.view.workers.get(&worker).is_some_and(|w| w.worker.incarnation == *incarnation)
+    }
+
+    /// The worker's row changed: a stream of an incarnation that is not the registered one ends at once, and nothing more is placed on
+    /// it. Whoever lives registers again.
+    pub(super) fn worker_changed(&mut self, worker: WorkerId) {
+        let open = self.by_worker.get(&worker).and_then(|id| Some((*id, self.sessions.get(id)?)));
+        let (current, acked) =
+            open.map_or((true, false), |(_, s)| (self.is_current(worker, &s.incarnation), s.acked.is_some()));
+        if let Some((id, _)) = open.filter(|_| !current) {
+            self.closing.insert(id);
+        }
+        self.view.set_connected(worker, current && acked);
     }
 
     pub(super) fn session_closed(&mut self, session: SessionId) {
@@ -106,10 +127,9 @@ impl Leader {
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.push(Command::Retire { before });
         }
-        if self.view.wake(tick) {
-            self.tick_at = now;
-            self.must_plan = true;
-        }
+        // The view's tick is now this one, so time counts on from here; else every call would add all that passed since the last delta.
+        self.tick_at = now;
+        self.must_plan |= self.view.wake(tick);
         commands
     }
 

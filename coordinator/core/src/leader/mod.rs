@@ -11,6 +11,8 @@ mod orders;
 mod proposals;
 mod reconcile;
 mod step;
+#[cfg(test)]
+mod timeout_test;
 
 pub use io::{Input, Output, SessionId};
 pub use step::Leader;

@@ -22,7 +22,9 @@ impl Leader {
                     self.tell(*token);
                 }
             } else if !self.ending.contains(token) {
-                self.missing.entry(*token).or_insert(now);
+                // An older incarnation's: that one, if it lives, has kept its lease since it was heard last and no longer.
+                let since = self.former.get(&worker).copied().filter(|_| self.is_former(*token));
+                self.missing.entry(*token).or_insert(since.unwrap_or(now));
                 self.tell(*token);
             }
         }
@@ -34,6 +36,12 @@ impl Leader {
         }
     }
 
+    /// Whether it was granted to an older incarnation of its worker.
+    fn is_former(&self, token: Token) -> bool {
+        let worker = self.view.live.get(&token).map(|l| l.attempt.worker);
+        worker.and_then(|w| self.view.workers.get(&w)).is_some_and(|w| token <= w.worker.former)
+    }
+
     /// Tells the worker of a live attempt what the state wants of it now.
     pub(super) fn tell(&mut self, token: Token) {
         let Some(live) = self.view.live.get(&token) else { return };
@@ -41,6 +49,7 @@ impl Leader {
         let Some(session) = self.by_worker.get(&attempt.worker).copied() else { return };
         let Some(acked) = self.sessions.get(&session).and_then(|s| s.acked) else { return };
         let instruction = match attempt.state {
+            AttemptState::Starting if self.is_former(token) => return,
             AttemptState::Starting => match self.order(token, acked) {
                 Ok(order) => Instruction::Start(Box::new(order)),
                 Err(reason) => {
@@ -64,12 +73,17 @@ impl Leader {
         self.outbox.entry(session).or_default().push(instruction);
     }
 
-    /// Attempts that ran, or were to stop, and that their worker denies for as long as a lease: it will never report their end, so
-    /// the end is said here. A starting one is different: it is ordered again with every heartbeat, and the worker answers.
+    /// Attempts that ran, or were to stop, or were an older incarnation's, and that their worker denies for as long as a lease: it will
+    /// never report their end, so the end is said here. A starting one of its own is different: it is ordered again with every
+    /// heartbeat, and the worker answers.
     pub(super) fn orphans(&mut self, now: u64) {
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.retain(|token, _| {
+            let state = self.view.live.get(token).map(|l| l.attempt.state);
+            state.is_some_and(|s| s != AttemptState::Starting || self.is_former(*token))
+        });
+        self.missing = missing;
         let live = &self.view.live;
-        self.missing
-            .retain(|token, _| live.get(token).is_some_and(|l| l.attempt.state != AttemptState::Starting));
         let due = self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS);
         let gone: Vec<(WorkerId, Report)> = due
             .map(|(token, _)| {

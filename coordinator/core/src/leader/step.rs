@@ -26,6 +26,8 @@ pub struct Leader {
     pub(super) by_worker: BTreeMap<WorkerId, SessionId>,
     /// Receipt of the last acknowledged heartbeat, or the election.
     pub(super) heard: BTreeMap<WorkerId, u64>,
+    /// When the incarnation before the registered one was heard last, or the election: its attempts' leases count from there.
+    pub(super) former: BTreeMap<WorkerId, u64>,
     /// Heartbeats that wait for a confirmation, and those of the one under way.
     pub(super) unconfirmed: Vec<Heard>,
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
@@ -97,15 +99,15 @@ impl Leader {
         self.learn(now, state);
         // All leases start anew: nobody is lost for what an older leader did not hear.
         self.heard = self.view.workers.keys().map(|id| (*id, now)).collect();
+        self.former = self.heard.clone();
     }
 
     pub(super) fn learn(&mut self, now: u64, mut delta: Delta) {
         if self.term.is_none() {
             return;
         }
-        if delta.tick >= self.view.tick {
-            self.tick_at = now;
-        }
+        // The log's tick is the true one, and it may stand still for a while after an election: what was reckoned ahead of it is void.
+        self.tick_at = now;
         for when in delta.whens.drain(..) {
             self.whens.insert((when.job, when.task), when.facts);
         }
@@ -118,13 +120,17 @@ impl Leader {
         ended.iter().for_each(|(token, _)| self.forget_deadline(*token));
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
+        for (id, worker) in &delta.workers {
+            let old = self.view.workers.get(id).map(|w| &w.worker.incarnation);
+            if old.is_some() && old != worker.as_ref().map(|w| &w.incarnation) {
+                self.former.insert(*id, self.heard.get(id).copied().unwrap_or(now));
+            }
+        }
         self.view.learn(delta);
         self.must_plan = true;
         for id in joined {
             self.heard.entry(id).or_insert(now);
-            let connected =
-                self.by_worker.get(&id).and_then(|s| self.sessions.get(s)).is_some_and(|s| s.acked.is_some());
-            self.view.set_connected(id, connected);
+            self.worker_changed(id);
         }
         for (token, worker) in ended {
             self.ended(token, worker);

@@ -1,6 +1,6 @@
 //! A worker: a machine and its agent, as the coordinator knows it.
 
-use super::ids::WorkerId;
+use super::ids::{Token, WorkerId};
 use super::time::{Stamp, Tick};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,7 +60,8 @@ pub struct WorkerSpec {
     pub host: String,
 }
 
-/// boot id + journal id: another incarnation of the same worker knows nothing of the attempts of this one.
+/// boot id + journal id: another incarnation of the same worker knows nothing of the attempts of this one. Incarnations have no order:
+/// nothing that survives a wiped machine could give them one. So the coming of one ends nothing, see `state/apply/worker.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Incarnation(pub String);
 
@@ -78,6 +79,8 @@ pub struct Worker {
     pub id: WorkerId,
     pub spec: WorkerSpec,
     pub incarnation: Incarnation,
+    /// Tokens up to this one were granted to an older incarnation: this one is never told to start them.
+    pub former: Token,
     pub state: WorkerState,
     pub drain: Option<Drain>,
     pub joined: Stamp,

@@ -103,7 +103,9 @@ type Score = (bool, usize, u64, WorkerId);
 fn score(view: &View, id: WorkerId, used: &Used, common: &TaskCommon) -> Option<Score> {
     let spec = &view.workers[&id].worker.spec;
     let devices = fit(&common.resources, spec, used)?;
-    let gpus_left = spec.devices.len() - used.devices.len() - devices.len();
+    // What an older incarnation still takes may have numbers that this one does not have.
+    let taken = used.devices.range(..spec.devices.len() as u16).count();
+    let gpus_left = spec.devices.len() - taken - devices.len();
     let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
     let wasted = devices.is_empty() && !spec.devices.is_empty();
     Some((wasted, gpus_left, cpu_left, id))

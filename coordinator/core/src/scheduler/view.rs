@@ -63,7 +63,7 @@ pub struct View {
 impl View {
     /// Learns a delta; a full one on an empty view makes it whole.
     pub fn learn(&mut self, delta: Delta) {
-        self.tick = self.tick.max(delta.tick);
+        self.tick = delta.tick;
         for (id, worker) in delta.workers {
             self.learn_worker(id, worker);
         }

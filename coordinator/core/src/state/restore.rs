@@ -152,10 +152,10 @@ impl State {
             }
         }
         for (id, worker) in &self.workers {
-            let used = self.used(*id);
+            let (used, own) = (self.used(*id), self.used_after(*id, worker.former));
             let spec = &worker.spec;
-            if used.cpu_milli > spec.cpu_milli || used.memory > spec.memory || used.disk > spec.disk {
-                return Err(format!("worker {id} gives more than it has: {used:?}"));
+            if own.cpu_milli > spec.cpu_milli || own.memory > spec.memory || own.disk > spec.disk {
+                return Err(format!("worker {id} gives more than it has: {own:?}"));
             }
             let granted: usize = self.tokens_of(*id).iter().map(|t| self.live[t].devices.len()).sum();
             if granted != used.devices.len() {

@@ -1,7 +1,7 @@
 //! What commands do to the state, one promise a test. Every command is followed by `State::check`: the rows say the same.
 
-use super::State;
 use super::test_state::{TestJob, TestState, at, whole};
+use super::{Key, State};
 use crate::command::{Command, Target};
 use crate::model::attempt::{Cause, Outcome, StopReason};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
@@ -32,6 +32,7 @@ fn a_stale_token_changes_nothing_and_is_settled() {
     let mut test = TestState::with_worker(0);
     let job = test.submit(&TestJob::new().task(&[]));
     let old = test.place(at(job, 0, 0), &[]).unwrap();
+    test.lose("a");
     test.register("w1", 0, "b", &[]);
     let new = test.place(at(job, 0, 0), &[]).unwrap();
     let before = test.state.clone();
@@ -67,6 +68,7 @@ fn a_cancelled_index_whose_worker_comes_back_as_another_stays_cancelled() {
     test.apply(Command::Cancel { request, target });
 
     test.register("w1", 0, "b", &[]);
+    test.lose("b");
 
     assert_eq!(test.index_state(at(job, 0, 0)), Cancelled);
 }
@@ -127,10 +129,11 @@ fn three_launches_in_vain_fail_the_index() {
 fn three_workers_lost_in_a_row_hold_the_index_until_it_is_released() {
     let mut test = TestState::with_worker(0);
     let job = test.submit(&TestJob::new().task(&[]));
-    for incarnation in ["b", "c", "d"] {
+    for (old, new) in [("a", "b"), ("b", "c"), ("c", "d")] {
         assert_eq!(test.index_state(at(job, 0, 0)), Pending);
         test.place(at(job, 0, 0), &[]).unwrap();
-        test.register("w1", 0, incarnation, &[]);
+        test.lose(old);
+        test.register("w1", 0, new, &[]);
     }
     assert_eq!(test.index_state(at(job, 0, 0)), Held);
     assert_eq!(test.job_state(job), "held");
@@ -140,6 +143,42 @@ fn three_workers_lost_in_a_row_hold_the_index_until_it_is_released() {
 
     assert_eq!(reply, Reply::Changed { indices: 1 });
     assert!(test.place(at(job, 0, 0), &[]).is_some());
+}
+
+/// A restarted member reads the rows that changed, so every change has to be named.
+#[test]
+fn the_reason_why_an_index_of_an_array_is_held_is_a_change_of_its_tasks_row() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(&TestJob::new().task(&[]).array(2, None));
+    for _ in 0..2 {
+        test.place(at(job, 0, 0), &[]).unwrap();
+        test.lose("a");
+        test.register("w1", 0, "a", &[]);
+    }
+    test.place(at(job, 0, 0), &[]).unwrap();
+
+    let lost = Command::LoseWorker { worker: WorkerId(1), incarnation: Incarnation("a".to_owned()) };
+    let applied = test.apply(lost);
+
+    assert!(test.state.job(JobId(job)).unwrap().task(TaskNo(0)).reason.is_some());
+    assert!(applied.changes.keys.contains(&Key::Task(JobId(job), TaskNo(0))));
+}
+
+#[test]
+fn a_registration_of_another_incarnation_ends_nothing_and_marks_what_is_not_its_own() {
+    let mut test = TestState::with_worker(2);
+    let job = test.submit(&TestJob::new().task(&[]).gpus(1).array(2, None));
+    let old = test.place(at(job, 0, 0), &[1]).unwrap();
+
+    // The machine comes back smaller, then a registration of before its reboot is committed after all.
+    test.register("w1", 1, "b", &[]);
+    let new = test.place(at(job, 0, 1), &[0]).unwrap();
+    let worker = test.state.worker(WorkerId(1)).unwrap().clone();
+    test.register("w1", 2, "a", &[old]);
+
+    assert_eq!((worker.former, worker.spec.devices.len()), (Token(old), 1));
+    assert_eq!(test.state.worker(WorkerId(1)).unwrap().former, Token(new));
+    assert_eq!([0, 1].map(|i| test.index_state(at(job, 0, i))), [Live, Live]);
 }
 
 #[test]
@@ -219,6 +258,42 @@ fn an_attempt_that_outlives_the_rerun_of_its_parent_does_not_leave_its_task_wait
     assert_eq!(test.job_state(job), "succeeded");
 }
 
+/// Some indices succeeded under the first verdict, the rest was skipped under the second: no success for children that ask for one (I5),
+/// and no failure for those that ask for none.
+#[test]
+fn a_task_that_is_partly_succeeded_and_partly_skipped_is_skipped() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(
+        &TestJob::new()
+            .task(&[])
+            .task(&[0])
+            .rule(TriggerRule::OneFailed)
+            .array(2, None)
+            .task(&[1])
+            .task(&[1])
+            .rule(TriggerRule::NoneFailed)
+            .task(&[1])
+            .rule(TriggerRule::OneSuccess),
+    );
+    let rerun = |test: &mut TestState, target| {
+        let request = test.request();
+        test.apply(Command::Rerun { request, target })
+    };
+    test.run(at(job, 0, 0), Outcome::Exit(1));
+    test.run(at(job, 1, 0), Outcome::Exit(0));
+    test.run(at(job, 1, 1), Outcome::Exit(1));
+    rerun(&mut test, whole(job));
+    // The parent succeeds now, and what is left of the task that waited for its failure never runs.
+    test.run(at(job, 0, 0), Outcome::Exit(0));
+
+    assert_eq!([0, 1].map(|i| test.index_state(at(job, 1, i))), [Succeeded, Skipped]);
+    assert_eq!(test.state.job(JobId(job)).unwrap().task_state(TaskNo(1)), "skipped");
+    assert_eq!(test.index_state(at(job, 2, 0)), Skipped, "all_success");
+    assert_eq!(test.index_state(at(job, 4, 0)), Skipped, "one_success");
+    test.run(at(job, 3, 0), Outcome::Exit(0));
+    assert_eq!(test.job_state(job), "succeeded");
+}
+
 #[test]
 fn a_held_job_goes_on_running_and_starts_nothing() {
     let mut test = TestState::with_worker(0);
@@ -295,7 +370,13 @@ fn a_restored_state_goes_on_like_the_one_it_was_stored_from() {
             2 => drop(test.apply(Command::Hold { request, target })),
             3 => drop(test.apply(Command::Release { request, target })),
             4 => drop(test.apply(Command::Rerun { request, target })),
-            5 => drop(test.register("w1", 4, if below(3) == 0 { "a" } else { "b" }, &[])),
+            5 => {
+                let (old, new) = if below(3) == 0 { ("b", "a") } else { ("a", "b") };
+                if below(2) == 0 {
+                    test.lose(old);
+                }
+                test.register("w1", 4, new, &[]);
+            }
             6..=8
                 if test
                     .state

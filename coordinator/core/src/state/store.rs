@@ -92,6 +92,22 @@ impl State {
         self.loads.get(&id).map(|load| load.used.clone()).unwrap_or_default()
     }
 
+    /// What the worker's live attempts with tokens above `after` take.
+    pub(super) fn used_after(&self, id: WorkerId, after: Token) -> Used {
+        let mut used = Used::default();
+        for token in self.tokens_of(id).into_iter().filter(|t| *t > after) {
+            let attempt = &self.live[&token];
+            if let Some(job) = self.jobs.get(&attempt.at.job) {
+                let resources = &job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).resources;
+                used.cpu_milli += resources.cpu_milli;
+                used.memory += resources.memory;
+                used.disk += resources.disk;
+            }
+            used.devices.extend(&attempt.devices);
+        }
+        used
+    }
+
     /// Live attempts by token.
     pub fn live(&self) -> impl Iterator<Item = &Attempt> {
         self.live.values()

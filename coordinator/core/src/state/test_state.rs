@@ -163,6 +163,12 @@ impl TestState {
         .reply
     }
 
+    /// The lease of worker 1 ran out.
+    pub(crate) fn lose(&mut self, incarnation: &str) -> Reply {
+        let incarnation = Incarnation(incarnation.to_owned());
+        self.apply(Command::LoseWorker { worker: WorkerId(1), incarnation }).reply
+    }
+
     pub(crate) fn apply(&mut self, command: Command) -> Applied {
         self.index += 1;
         let stamp = Stamp { wall: Wall(0), tick: Tick(self.tick) };

@@ -4,15 +4,15 @@ use crate::world::World;
 use muster_core::model::attempt::Cause;
 use muster_core::model::ids::IndexRef;
 
-pub(crate) fn on_ended(world: &mut World, m: usize, at: IndexRef, cause: &Cause) {
+pub(crate) fn on_ended(world: &mut World, at: IndexRef, cause: &Cause) {
     if !cause.is_charged() {
         return;
     }
     let charged = world.oracle.charged.entry(at).or_default();
     *charged += 1;
     let charged = *charged;
-    let Some(job) = world.members[m].state.job(at.job) else { return };
-    let limit = job.spec.common(&job.spec.tasks[at.task.0 as usize]).retry.attempts;
+    let Some(spec) = world.oracle.reference.spec(at.job) else { return };
+    let limit = spec.common(&spec.tasks[at.task.0 as usize]).retry.attempts;
     if charged > limit {
         world.violate(format!("I11: {at:?} was charged {charged} failures of {limit}"));
     }

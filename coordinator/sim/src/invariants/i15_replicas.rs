@@ -1,5 +1,5 @@
 //! I15: members that applied the same entries are equal, and a state restored from its rows is the state. (Digests along the way are
-//! compared as entries are applied; a restart restores from rows that were written a while ago.)
+//! compared as entries are applied, and that each entry names the rows it changed; a restart restores from rows that were written a while ago.)
 
 use crate::options::MEMBERS;
 use crate::world::World;

@@ -2,7 +2,16 @@
 //! the client hears it.)
 
 use crate::world::World;
+use muster_core::model::ids::JobId;
 use std::collections::BTreeSet;
+
+/// A new job: of a request that some client made, and the first of it.
+pub(crate) fn on_submitted(world: &mut World, m: usize, job: JobId) {
+    let Some(request) = world.members[m].state.job(job).map(|j| j.request.clone()) else { return };
+    if let Some(first) = world.oracle.by_request.insert(request.clone(), job) {
+        world.violate(format!("I1: request {request} made job {first} and then job {job}"));
+    }
+}
 
 /// At the end: every acknowledged job is there, under one id, as submitted.
 pub(crate) fn check(world: &mut World) {

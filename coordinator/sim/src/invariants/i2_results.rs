@@ -1,7 +1,8 @@
-//! I2: tokens only grow, an attempt ends once and from its own token, and an index succeeds once.
+//! I2: tokens only grow, an attempt ends once and from its own token, with what its own process did; an index succeeds once; and no worker
+//! is told that an end is durable before it is.
 
 use crate::world::World;
-use muster_core::model::attempt::Cause;
+use muster_core::model::attempt::{Cause, Outcome};
 use muster_core::model::ids::{IndexRef, Token};
 
 pub(crate) fn on_placed(world: &mut World, at: IndexRef, token: Token, index: u64) {
@@ -20,9 +21,29 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, token: Token, cause: &Ca
     if world.oracle.live.get(&token).is_none_or(|live| live.0 != at) {
         world.violate(format!("I2: token {token} of {at:?} ended {cause} and did not live"));
     }
+    let truth = world.oracle.outcomes.get(&token);
+    let told = match cause {
+        Cause::Exit(code) => Some(Outcome::Exit(*code)),
+        Cause::Signal(n) => Some(Outcome::Signal(*n)),
+        Cause::Oom => Some(Outcome::Oom),
+        Cause::Contract(name) => Some(Outcome::ContractOutput(name.clone())),
+        _ => None,
+    };
+    if told.is_some() && told.as_ref() != truth {
+        let truth = format!("{truth:?}");
+        world
+            .violate(format!("I2: {cause} was accepted for token {token} of {at:?}, whose process: {truth}"));
+    }
     if *cause == Cause::Exit(0)
         && let Some(first) = world.oracle.succeeded.insert(at, token)
     {
         world.violate(format!("I2: {at:?} succeeded under token {first} and again under {token}"));
+    }
+}
+
+/// A worker hears that it may forget these.
+pub(crate) fn on_settled(world: &mut World, w: usize, tokens: &[Token]) {
+    for token in tokens.iter().filter(|t| !world.oracle.ended.contains(t)).copied().collect::<Vec<_>>() {
+        world.violate(format!("I2: w{w} may forget the end of token {token}, which is not in the log"));
     }
 }

@@ -4,6 +4,7 @@ pub mod i10_final;
 pub mod i11_liveness;
 pub mod i15_replicas;
 pub mod i1_submissions;
+pub mod i20_clock;
 pub mod i2_results;
 pub mod i3_one_process;
 pub mod i4_devices;
@@ -15,6 +16,7 @@ use crate::world::World;
 pub(crate) fn at_the_end(world: &mut World) {
     if world.violations.is_empty() {
         i1_submissions::check(world);
+        i5_parents::check(world);
         i3_one_process::at_the_end(world);
         i15_replicas::check(world);
     }

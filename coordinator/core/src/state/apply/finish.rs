@@ -46,6 +46,7 @@ impl Apply<'_> {
         run.indices.set(at.index, next.state);
         if let Some(reason) = &next.reason {
             run.reason = Some(reason.as_str().into());
+            self.touched.add(Key::Task(at.job, at.task));
         }
         match next.state {
             IndexState::Succeeded => {

@@ -65,6 +65,10 @@ impl Apply<'_> {
         let run = job.task_mut(no);
         run.indices.set_all(IndexState::Skipped, |s| matches!(s, IndexState::Pending | IndexState::Held));
         run.reason = reason.map(Into::into);
+        if run.indices.count(IndexState::Live) > 0 {
+            // Something of it outlived a rerun. Should it be tried again, it is asked again: nobody listens to an answer twice.
+            run.phase = Phase::Waiting;
+        }
         self.touch_all(id, no);
         self.close_if_done(id, no);
     }
@@ -155,7 +159,8 @@ fn outcome_of(run: &crate::state::job::TaskRun) -> TaskOutcome {
     } else if count(IndexState::Cancelled) > 0 {
         TaskOutcome::Cancelled
     } else if count(IndexState::Skipped) > 0 {
-        // After a rerun some indices may have succeeded before the rest was skipped: it did not succeed as a whole (I5).
+        // After a rerun some indices may have succeeded before the rest was skipped. SPEC section 3: `all_success` and `one_success` speak
+        // of tasks, and a task of which a part never ran did not succeed; nothing of it failed either. Its counts say the rest.
         TaskOutcome::Skipped
     } else {
         TaskOutcome::Succeeded

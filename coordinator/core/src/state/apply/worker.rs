@@ -9,13 +9,18 @@ use crate::reply::{Rejection, Reply};
 use crate::state::rows::Key;
 
 impl Apply<'_> {
-    /// A worker keeps its id by its name. A new incarnation knows nothing of the old one's attempts: those it does not hold end
-    /// `lost` and are never started again.
+    /// A worker keeps its id by its name.
+    ///
+    /// A new incarnation knows nothing of the old one's attempts, and is never told to start them. But its coming ends none of them: a
+    /// registration can be committed long after it was made (a stopped member held it, a new leader inherited it), and then the
+    /// incarnation in it is dead and the one before it lives, with its processes. Giving their indices away here would start a second
+    /// process beside a first that has a valid lease (I3). What the living incarnation does not hold ends `lost` by the leader's lease
+    /// timer, as after any silence; a machine that comes back from a reboot is seldom faster than that.
     pub(super) fn register(
         &mut self,
         spec: &WorkerSpec,
         incarnation: &Incarnation,
-        held: &[Token],
+        _held: &[Token],
     ) -> Answer {
         let id = match self.state.names.get(&spec.name) {
             Some(id) => *id,
@@ -26,13 +31,7 @@ impl Apply<'_> {
         };
         let old = self.state.workers.get(&id).cloned();
         let same = old.as_ref().is_some_and(|w| w.incarnation == *incarnation);
-        if !same {
-            for token in self.state.tokens_of(id) {
-                if !held.contains(&token) {
-                    self.lose(token);
-                }
-            }
-        }
+        let former = old.as_ref().filter(|_| same).map_or(self.state.last_token(), |w| w.former);
         let drain = old.as_ref().and_then(|w| w.drain.clone());
         let empty = self.state.tokens_of(id).is_empty();
         let state = match (&drain, empty) {
@@ -42,20 +41,23 @@ impl Apply<'_> {
         };
         let unchanged = old.as_ref().is_some_and(|w| same && w.spec == *spec && w.state == state);
         if !unchanged {
-            let joined = old.map_or(self.stamp, |w| w.joined);
+            let joined = old.as_ref().map_or(self.stamp, |w| w.joined);
             let changed = self.stamp;
-            let (spec, incarnation) = (self.keep_devices(id, spec), incarnation.clone());
+            let spec = if same { self.keep_devices(id, former, spec) } else { spec.clone() };
+            let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
-            self.state.workers.insert(id, Worker { id, spec, incarnation, state, drain, joined, changed });
+            let worker = Worker { id, spec, incarnation, former, state, drain, joined, changed };
+            self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
         }
         self.touch(Key::Worker(id));
         Ok(Reply::Registered { worker: id })
     }
 
-    /// While attempts live on it, a worker does not shrink in the books below what they take: else the sums would go negative.
-    fn keep_devices(&self, id: WorkerId, spec: &WorkerSpec) -> WorkerSpec {
-        let used = self.state.used(id);
+    /// While its own attempts live on it, an incarnation does not shrink in the books below what they take: else it would give more
+    /// than it has. An older incarnation's are not its own; they only take room until they end.
+    fn keep_devices(&self, id: WorkerId, former: Token, spec: &WorkerSpec) -> WorkerSpec {
+        let used = self.state.used_after(id, former);
         let mut spec = spec.clone();
         spec.cpu_milli = spec.cpu_milli.max(used.cpu_milli);
         spec.memory = spec.memory.max(used.memory);

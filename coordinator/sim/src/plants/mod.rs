@@ -1,0 +1,155 @@
+//! Planted bugs: mistakes that somebody could make, made on purpose. A simulator that passes proves little unless it fails when it should.
+//!
+//! The code under test stays as it is; every mistake sits at a seam of the simulator, between the core and what the core is told, asks
+//! for, or remembers. `state.rs` perverts what the log and the rows say, `leader.rs` what the leader hears and says, `worker.rs` the
+//! agent, its journal and the shim.
+
+mod leader;
+mod state;
+mod worker;
+
+use muster_core::model::attempt::Attempt;
+use muster_core::model::ids::Token;
+use std::collections::BTreeMap;
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plant {
+    AnswersEarly,
+    ForgetsRequests,
+    EndsTwice,
+    MixesTokens,
+    SettlesEarly,
+    ReusesTokens,
+    HeedsOldTokens,
+    DeafShim,
+    LongLease,
+    LaunchesTwice,
+    ForgetsJournal,
+    RenewsAlone,
+    LosesEarly,
+    EndsAtRegistration,
+    SharesDevices,
+    ForgetsDevices,
+    DropsNeeds,
+    StartsEarly,
+    CancelLoses,
+    RerunsByItself,
+    RetriesMore,
+    ForgetsReturned,
+    OneDiffers,
+    OwnClock,
+    LosesRows,
+    HastyLeader,
+}
+
+/// Plant, name, the invariant that has to catch it, what it does.
+const TABLE: &[(Plant, &str, &str, &str)] = &[
+    (Plant::AnswersEarly, "answers-early", "I1", "a member answers a submission before it is committed"),
+    (Plant::ForgetsRequests, "forgets-requests", "I1", "the state forgets which request ids it has seen"),
+    (Plant::EndsTwice, "ends-twice", "I2", "the state accepts the same end twice"),
+    (Plant::MixesTokens, "mixes-tokens", "I2", "an agent reports an end again under another of its tokens"),
+    (Plant::SettlesEarly, "settles-early", "I2", "the leader settles a report before it is durable"),
+    (Plant::ReusesTokens, "reuses-tokens", "I2", "the state forgets the last token it granted"),
+    (
+        Plant::HeedsOldTokens,
+        "heeds-old-tokens",
+        "I2",
+        "the end that an old token reports is taken for the current one's",
+    ),
+    (Plant::DeafShim, "deaf-shim", "I3", "the shim does not kill at its deadline"),
+    (Plant::LongLease, "long-lease", "I3", "the agent hands the shim a deadline 20 s too late"),
+    (Plant::LaunchesTwice, "launches-twice", "I3", "the agent launches each start order twice"),
+    (Plant::ForgetsJournal, "forgets-journal", "I3", "a restarted agent does not read its journal"),
+    (Plant::RenewsAlone, "renews-alone", "I3", "a leader renews leases without asking a quorum"),
+    (Plant::LosesEarly, "loses-early", "I3", "a leader gives a worker up when its stream breaks"),
+    (
+        Plant::EndsAtRegistration,
+        "ends-at-registration",
+        "I3",
+        "a registration of another incarnation ends at once what the one before it ran",
+    ),
+    (Plant::SharesDevices, "shares-devices", "I4", "every start order names a worker's first devices"),
+    (Plant::ForgetsDevices, "forgets-devices", "I4", "the state forgets the devices of what it grants"),
+    (Plant::DropsNeeds, "drops-needs", "I5", "the log holds a job without the needs of its last task"),
+    (Plant::StartsEarly, "starts-early", "I5", "the leader orders a waiting task to start beside its parent"),
+    (Plant::CancelLoses, "cancel-loses", "I10", "a success that comes after a cancel is accepted"),
+    (Plant::RerunsByItself, "reruns-by-itself", "I10", "a member reruns jobs that nobody asked to rerun"),
+    (
+        Plant::RetriesMore,
+        "retries-more",
+        "I11",
+        "the log holds a job with three more attempts than submitted",
+    ),
+    (Plant::ForgetsReturned, "forgets-returned", "I11", "the leader does not hear what may be placed again"),
+    (Plant::OneDiffers, "one-differs", "I15", "one member applies submissions with another priority"),
+    (Plant::OwnClock, "own-clock", "I15", "one member applies entries at its own clock"),
+    (Plant::LosesRows, "loses-rows", "I15", "members do not write the rows of requests to disk"),
+    (Plant::HastyLeader, "hasty-leader", "I20", "the leader's clock is a minute ahead of the log's"),
+];
+
+impl Plant {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The plant of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The invariant that has to catch it.
+    #[must_use]
+    pub fn invariant(self) -> &'static str {
+        self.row().2
+    }
+
+    /// What it does.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.row().3
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str, &'static str) {
+        &TABLE[self as usize]
+    }
+}
+
+/// The plant of a run, and what it has to remember for its mischief.
+#[derive(Default)]
+pub struct Planted {
+    which: Option<Plant>,
+    attempts: BTreeMap<Token, Attempt>,
+    made_up: u64,
+}
+
+impl Planted {
+    pub(crate) fn new(which: Option<Plant>) -> Self {
+        Self { which, ..Self::default() }
+    }
+
+    pub(crate) fn is(&self, plant: Plant) -> bool {
+        self.which == Some(plant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_plants_and_names_are_unique() {
+        for (n, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.0 as usize, n, "{}", row.1);
+            assert_eq!(Plant::named(row.1), Some(row.0));
+        }
+    }
+}

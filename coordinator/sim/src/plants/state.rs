@@ -1,0 +1,207 @@
+//! Mistakes in what the log holds, what members apply and what they keep.
+
+use super::Plant;
+use crate::replicas::Origin;
+use crate::world::World;
+use muster_core::command::{Command, ReportKind, Request, Target};
+use muster_core::event::Event;
+use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
+use muster_core::model::ids::Token;
+use muster_core::model::time::{Stamp, Tick};
+use muster_core::reply::Reply;
+use muster_core::spec::SpecBytes;
+use muster_core::state::{Applied, Entry, Key, Row, State};
+use std::collections::BTreeMap;
+
+impl World {
+    /// What enters the log instead of these commands.
+    pub(crate) fn plant_in_log(&self, commands: Vec<Command>) -> Vec<Command> {
+        let mut changed = Vec::with_capacity(commands.len());
+        for command in commands {
+            match command {
+                Command::Submit { request, spec, parts }
+                    if parts == 0 && self.planted.is(Plant::DropsNeeds) =>
+                {
+                    changed.push(Command::Submit { request, spec: without_needs(&spec), parts });
+                }
+                Command::Submit { request, spec, parts }
+                    if parts == 0 && self.planted.is(Plant::RetriesMore) =>
+                {
+                    changed.push(Command::Submit { request, spec: with_retries(&spec), parts });
+                }
+                Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
+                    changed.extend([command.clone(), command]);
+                }
+                other => changed.push(other),
+            }
+        }
+        changed
+    }
+
+    /// What this member applies instead of the command, and at what stamp.
+    pub(crate) fn plant_in_entry(&self, m: usize, stamp: Stamp, command: &Command) -> (Stamp, Command) {
+        match command {
+            Command::Submit { request, spec, parts }
+                if *parts == 0 && m == 2 && self.planted.is(Plant::OneDiffers) =>
+            {
+                let mut job = spec.decode().expect("the workload's own");
+                job.priority ^= 1;
+                let spec = SpecBytes::encode(&job);
+                (stamp, Command::Submit { request: request.clone(), spec, parts: *parts })
+            }
+            _ if m == 1 && self.planted.is(Plant::OwnClock) => {
+                (Stamp { tick: Tick(stamp.tick.0 + 3), ..stamp }, command.clone())
+            }
+            _ => (stamp, command.clone()),
+        }
+    }
+
+    /// What this member's state becomes before it applies the command.
+    pub(crate) fn plant_before_apply(&mut self, m: usize, entry: Entry<'_>) {
+        match entry.command {
+            Command::Reports { reports, .. } if self.planted.is(Plant::EndsTwice) => {
+                for report in reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. })) {
+                    let Some(attempt) = self.planted.attempts.get(&report.token).cloned() else { continue };
+                    let state = &self.members[m].state;
+                    let gone = state.attempt(report.token).is_none() && state.attempt_of(report.at).is_none();
+                    if gone && state.job(report.at.job).is_some() {
+                        let row = Row::Live(Box::new(attempt));
+                        self.members[m].state = rebuilt(state, Some((Key::Live(report.token), row)), |_| {});
+                    }
+                }
+            }
+            Command::Reports { reports, .. } if self.planted.is(Plant::CancelLoses) => {
+                let success =
+                    |k: &ReportKind| matches!(k, ReportKind::Ended { outcome: Outcome::Exit(0), .. });
+                let tokens: Vec<Token> =
+                    reports.iter().filter(|r| success(&r.kind)).map(|r| r.token).collect();
+                let state = &self.members[m].state;
+                let cancelled =
+                    |t: &Token| state.attempt(*t).is_some_and(|a| a.stop == Some(StopReason::Cancel));
+                if tokens.iter().any(cancelled) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Live(attempt) = row
+                            && tokens.contains(&attempt.token)
+                        {
+                            attempt.stop = None;
+                            attempt.state = AttemptState::Running;
+                        }
+                    });
+                }
+            }
+            Command::Register { spec, incarnation, held } if self.planted.is(Plant::EndsAtRegistration) => {
+                let state = &self.members[m].state;
+                let other = state.worker_named(&spec.name).filter(|w| w.incarnation != *incarnation);
+                let Some(worker) = other.map(|w| w.id) else { return };
+                let reports =
+                    state.tokens_of(worker).into_iter().filter(|t| !held.contains(t)).map(|token| {
+                        let kind =
+                            ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
+                        let at = state.attempt(token).expect("its own token").at;
+                        muster_core::command::Report { token, at, kind }
+                    });
+                let reports = reports.collect();
+                let command = Command::Reports { worker, incarnation: incarnation.clone(), reports };
+                let applied = self.members[m].state.apply(Entry { command: &command, ..entry });
+                if entry.index > self.oracle.applied {
+                    self.learn(m, entry.index, &command, &applied);
+                }
+                self.planted_changes.merge(applied.changes);
+            }
+            _ => {}
+        }
+    }
+
+    /// What this member's state becomes after it.
+    pub(crate) fn plant_after_apply(&mut self, m: usize, applied: &Applied) {
+        for event in &applied.events {
+            if let Event::AttemptPlaced { token, .. } = event
+                && self.planted.is(Plant::EndsTwice)
+                && let Some(attempt) = self.members[m].state.attempt(*token)
+            {
+                self.planted.attempts.insert(*token, attempt.clone());
+            }
+        }
+        let placed = applied.events.iter().any(|e| matches!(e, Event::AttemptPlaced { .. }));
+        let state = &self.members[m].state;
+        if placed && self.planted.is(Plant::ForgetsDevices) {
+            self.members[m].state = rebuilt(state, None, |row| {
+                if let Row::Live(attempt) = row {
+                    attempt.devices.clear();
+                }
+            });
+        } else if placed && self.planted.is(Plant::ReusesTokens) {
+            self.members[m].state = rebuilt(state, None, |row| {
+                if let Row::Meta(meta) = row {
+                    meta.last_token = 0;
+                }
+            });
+        } else if self.planted.is(Plant::ForgetsRequests) && matches!(applied.reply, Reply::Submitted { .. })
+        {
+            let rows = rows_of(state).into_iter().filter(|(k, _)| !matches!(k, Key::Request(_)));
+            self.members[m].state = State::restore(rows).expect("its own rows");
+        }
+    }
+
+    /// A member thinks of something by itself.
+    pub(crate) fn plant_after_learning(&mut self, m: usize, applied: &Applied) {
+        if !self.planted.is(Plant::RerunsByItself) {
+            return;
+        }
+        for event in &applied.events {
+            if let Event::JobFinished { job } = event {
+                self.planted.made_up += 1;
+                let request =
+                    Request { id: format!("ghost{}", self.planted.made_up), user: "sim".to_owned() };
+                let target = Target { job: *job, task: None, index: None };
+                self.propose(m, vec![Command::Rerun { request, target }], Origin::Nobody);
+            }
+        }
+    }
+
+    /// The answer to a submission that is not in the log yet.
+    pub(crate) fn plant_answer(&mut self, leader: usize, op: usize, via: usize) {
+        let command = self.clients.ops[op].command.clone();
+        if !self.planted.is(Plant::AnswersEarly) || !matches!(command, Command::Submit { .. }) {
+            return;
+        }
+        let mut state = self.members[leader].state.clone();
+        let entry = Entry { index: u64::MAX >> 1, stamp: Stamp::default(), command: &command };
+        let reply = state.apply(entry).reply;
+        self.reply_to_client(op, leader, via, Some(reply));
+    }
+
+    /// Whether the flush of a member leaves this row out.
+    pub(crate) fn plant_in_flush(&self, key: &Key) -> bool {
+        self.planted.is(Plant::LosesRows) && matches!(key, Key::Request(_))
+    }
+}
+
+fn rows_of(state: &State) -> BTreeMap<Key, Row> {
+    state.keys().into_iter().filter_map(|k| state.row(&k).map(|r| (k, r))).collect()
+}
+
+/// The state whose rows are these, changed.
+fn rebuilt(state: &State, more: Option<(Key, Row)>, change: impl Fn(&mut Row)) -> State {
+    let mut rows = rows_of(state);
+    rows.values_mut().for_each(change);
+    rows.extend(more);
+    State::restore(rows.into_iter()).expect("its own rows")
+}
+
+fn without_needs(spec: &SpecBytes) -> SpecBytes {
+    let mut job = spec.decode().expect("the workload's own");
+    if let Some(task) = job.tasks.iter_mut().rev().find(|t| !t.needs.is_empty()) {
+        task.needs = Box::default();
+        if let Some(extra) = &mut task.extra {
+            extra.inputs.clear();
+        }
+    }
+    SpecBytes::encode(&job)
+}
+
+fn with_retries(spec: &SpecBytes) -> SpecBytes {
+    let mut job = spec.decode().expect("the workload's own");
+    job.commons.iter_mut().for_each(|common| common.retry.attempts += 3);
+    SpecBytes::encode(&job)
+}

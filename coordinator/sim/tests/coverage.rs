@@ -1,0 +1,29 @@
+//! What is never asked for is never tested: the workload reaches every command and every cause.
+
+use muster_sim::{Options, run_with};
+use std::collections::BTreeSet;
+
+#[test]
+fn forty_seeds_reach_every_command_and_every_cause() {
+    let seen: BTreeSet<String> = (0..40).flat_map(|seed| run_with(Options::hostile(seed)).seen).collect();
+    let commands = [
+        "SubmitPart",
+        "Submit",
+        "Cancel",
+        "Hold",
+        "Release",
+        "Rerun",
+        "ResolveWhen",
+        "ApplyPlan",
+        "Reports",
+        "Register",
+        "LoseWorker",
+        "Stop",
+        "Drain",
+        "Undrain",
+    ];
+    let causes = ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled"];
+    for name in commands.into_iter().chain(causes) {
+        assert!(seen.contains(name), "{name} never happens; seen: {seen:?}");
+    }
+}
