@@ -281,7 +281,8 @@ fn open_with(dir: &Path, kind: Kind, recovery: DBRecoveryMode) -> Result<DB, roc
     let family = |name: &str, buffer: usize| {
         let mut options = Options::default();
         options.set_write_buffer_size(buffer);
-        options.set_max_write_buffer_number(3);
+        // Two: one fills while the other is written out. A member is measured by its memory too.
+        options.set_max_write_buffer_number(2);
         options.set_compression_type(match kind {
             // Entries are compressed by who makes them, and live for minutes.
             Kind::Log => DBCompressionType::None,
@@ -290,8 +291,7 @@ fn open_with(dir: &Path, kind: Kind, recovery: DBRecoveryMode) -> Result<DB, roc
         ColumnFamilyDescriptor::new(name, options)
     };
     let buffer = match kind {
-        Kind::Log => 16 << 20,
-        Kind::State => 8 << 20,
+        Kind::Log | Kind::State => 8 << 20,
     };
     DB::open_cf_descriptors(&options, dir, [family("default", buffer), family(META, 1 << 20)])
 }
