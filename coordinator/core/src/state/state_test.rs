@@ -2,7 +2,7 @@
 
 use super::test_state::{TestJob, TestState, at, whole};
 use super::{Key, State};
-use crate::command::{Command, Target};
+use crate::command::{Command, Report, ReportKind, Target};
 use crate::model::attempt::{Cause, Outcome, StopReason};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState::{Cancelled, Failed, Held, Live, Pending, Skipped, Succeeded};
@@ -292,6 +292,37 @@ fn a_task_that_is_partly_succeeded_and_partly_skipped_is_skipped() {
     assert_eq!(test.index_state(at(job, 4, 0)), Skipped, "one_success");
     test.run(at(job, 3, 0), Outcome::Exit(0));
     assert_eq!(test.job_state(job), "succeeded");
+}
+
+#[test]
+fn a_condition_that_turned_false_while_an_index_still_ran_is_asked_again_when_that_index_waits_again() {
+    let mut test = TestState::with_worker(0);
+    let child =
+        TestJob::new().task(&[]).task(&[0]).rule(TriggerRule::OneFailed).retry(5, 0).array(2, None).when("w");
+    let job = test.submit(&child);
+    let resolve = |test: &mut TestState, run| {
+        let reason = String::new();
+        test.apply(Command::ResolveWhen { job: JobId(job), task: TaskNo(1), run, reason });
+    };
+    test.run(at(job, 0, 0), Outcome::Exit(1));
+    resolve(&mut test, true);
+    let token = test.place(at(job, 1, 0), &[]).unwrap();
+    let request = test.request();
+    test.apply(Command::Rerun { request, target: whole(job) });
+    test.run(at(job, 0, 0), Outcome::Exit(1));
+    resolve(&mut test, false);
+    assert_eq!([0, 1].map(|i| test.index_state(at(job, 1, i))), [Live, Skipped]);
+
+    // The leader evaluates what it is told to read again.
+    let kind = ReportKind::Ended { outcome: Outcome::Exit(1), artifacts: Vec::new(), ran_ms: 5 };
+    let reports = vec![Report { token: Token(token), at: at(job, 1, 0), kind }];
+    let incarnation = Incarnation("a".to_owned());
+    let applied = test.apply(Command::Reports { worker: WorkerId(1), incarnation, reports });
+    assert!(applied.changes.reread.contains(&(JobId(job), TaskNo(1))));
+    resolve(&mut test, false);
+
+    assert_eq!(test.index_state(at(job, 1, 0)), Skipped);
+    assert_eq!(test.job_state(job), "failed");
 }
 
 #[test]

@@ -108,6 +108,13 @@ impl TestJob {
         self
     }
 
+    /// A condition; call it after `array`.
+    pub(crate) fn when(mut self, text: &str) -> Self {
+        let task = self.0.tasks.last_mut().expect("a task first");
+        task.extra.get_or_insert_default().when = Some(text.into());
+        self
+    }
+
     pub(crate) fn bytes(&self) -> SpecBytes {
         SpecBytes::encode(&self.0)
     }
