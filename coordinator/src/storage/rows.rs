@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that this binary writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The bytes of a value.
 ///
