@@ -57,6 +57,7 @@ impl TlsArgs {
 /// # Errors
 /// The daemon's own; a machine without threads.
 pub fn block_on(daemon: impl Future<Output = Done>) -> Done {
+    return_memory();
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Databases and connections want more files than the usual 1,024.
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
@@ -72,6 +73,22 @@ pub fn block_on(daemon: impl Future<Output = Done>) -> Done {
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
 }
+
+/// Makes glibc give back what a large submission took. By default it grows the size from which a block is its own mapping, and
+/// keeps an arena a thread: `muster bench submit --running` held 72 MiB instead of 55.
+/// Source: mallopt(3).
+#[cfg(target_env = "gnu")]
+fn return_memory() {
+    for (parameter, value) in
+        [(libc::M_MMAP_THRESHOLD, 128 << 10), (libc::M_TRIM_THRESHOLD, 1 << 20), (libc::M_ARENA_MAX, 2)]
+    {
+        // SAFETY: called before the daemon's first thread; mallopt takes plain numbers and cannot fail harmfully.
+        let _ = unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn return_memory() {}
 
 /// Says what is odd about settings.
 pub fn warn(warnings: &[String]) {
