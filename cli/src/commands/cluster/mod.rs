@@ -9,6 +9,7 @@ use crate::failure::Done;
 
 /// The members of the Raft group.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  muster cluster status")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

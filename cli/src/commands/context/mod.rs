@@ -8,6 +8,7 @@ use crate::failure::Done;
 
 /// Contexts: which cluster the other verbs talk to.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  muster context use dev")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

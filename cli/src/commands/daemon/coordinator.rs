@@ -40,7 +40,8 @@ pub struct Args {
     /// The file with the join token.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<String>,
-    /// Where blobs, artifacts and logs lie, reachable by all members and workers: file:///path.
+    /// Where blobs, artifacts and logs lie, reachable by all members and workers: file:///path [default: what the
+    /// cluster says; of a new one DIR/store, for one machine only].
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
     #[command(flatten)]

@@ -1,14 +1,14 @@
-//! `muster rerun ID --failed`: runs again what failed, and what was skipped because of it.
+//! `muster rerun ID --failed`: runs again what failed, was skipped or was cancelled.
 
 use crate::args::Global;
 use crate::client::mutate::{MutateArgs, mutate};
 use crate::failure::Done;
 
-/// Runs the failed indices of a job or task again, and what was skipped because of them; what succeeded stays.
+/// Runs what failed, was skipped or was cancelled in a job or task again; what succeeded stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  muster rerun 42 --failed")]
 pub struct Args {
-    /// Only what failed (the one choice there is: said, so that nobody reruns a whole job by mistake).
+    /// Only what did not succeed (the one choice there is: said, so that nobody reruns a whole job by mistake).
     #[arg(long, required = true)]
     failed: bool,
     #[command(flatten)]

@@ -7,6 +7,7 @@ use crate::failure::Done;
 
 /// Queues: where jobs wait.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  muster queue list")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
