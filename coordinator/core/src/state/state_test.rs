@@ -318,7 +318,7 @@ fn a_condition_that_turned_false_while_an_index_still_ran_is_asked_again_when_th
     let reports = vec![Report { token: Token(token), at: at(job, 1, 0), kind }];
     let incarnation = Incarnation("a".to_owned());
     let applied = test.apply(Command::Reports { worker: WorkerId(1), incarnation, reports });
-    assert!(applied.changes.reread.contains(&(JobId(job), TaskNo(1))));
+    assert_eq!(applied.changes.reread[&JobId(job)].iter().collect::<Vec<_>>(), [1]);
     resolve(&mut test, false);
 
     assert_eq!(test.index_state(at(job, 1, 0)), Skipped);
