@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build demo test sim check fix bench docs clean
+.PHONY: help setup build demo test sim model check fix bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,6 +26,10 @@ test: build ## every test: pure, simulator, Raft, real processes
 SEEDS ?= 10000
 sim: setup ## the whole cluster in virtual time, SEEDS=10000 seeds; one that fails prints the command that repeats it
 	@source scripts/env.sh && cargo run --release --quiet -p muster-sim -- --seeds 0..$(SEEDS)
+
+model: setup ## the lease protocol in every order of events within the larger bounds, then each mistake that it has to find
+	@source scripts/env.sh && cargo run --release --quiet -p muster-lease-model -- --large
+	@source scripts/env.sh && cargo run --release --quiet -p muster-lease-model -- --plants
 
 check: setup ## every gate that edits nothing: format, lints, rustdoc, licences, spelling, house rules
 	@scripts/check.sh
