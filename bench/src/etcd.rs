@@ -19,10 +19,9 @@ use tonic_prost::ProstCodec;
 const VALUE_BYTES: usize = 128;
 const KEY_BYTES: usize = 16;
 
-/// As in `muster_proto::caller`.
+/// As in `muster_proto::caller`, but for its growing pause: a member of ours holds a call until there is a leader, one of etcd refuses it.
 const RETRY_FOR: Duration = Duration::from_secs(20);
-const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_LAST: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// A member of etcd without a leader holds a put for 7 s; one of ours is asked again by itself. So that this is not what is compared:
 const TRY_FOR: Duration = Duration::from_secs(2);
 
@@ -198,7 +197,6 @@ impl EtcdClient {
     /// No member acknowledged it for 20 s.
     pub async fn put(&self, number: usize) -> Result<()> {
         let until = Instant::now() + RETRY_FOR;
-        let mut pause = RETRY_FIRST;
         loop {
             for at in 0..self.channels.len() {
                 let channel = self.channels[(number + at) % self.channels.len()].clone();
@@ -209,8 +207,7 @@ impl EtcdClient {
                     Ok(Err(_)) | Err(_) => {}
                 }
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_LAST);
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }

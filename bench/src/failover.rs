@@ -1,6 +1,6 @@
 //! `muster bench failover`: how long nothing is acknowledged when the leader is killed, beside etcd in the same harness.
 //!
-//! A write every 5 ms through each of the members in turn, by the client that the command line uses. SIGKILL to the leader; the gap runs from
+//! A write every 5 ms by users whose clients are the command line's and who are spread over the members. SIGKILL to the leader; the gap runs from
 //! the last acknowledgement before to the first after. The member is started again and has caught up before the next round.
 
 use crate::cli::Env;
@@ -8,15 +8,16 @@ use crate::client;
 use crate::cluster::Cluster;
 use crate::etcd::Etcd;
 use crate::jobs;
-use crate::pace::Pace;
+use crate::pace::{Pace, USERS};
 use crate::report::{Recorder, percentile, say};
 use anyhow::{Context, Result};
 use muster_proto::api::Mutation;
-use muster_proto::caller::Caller;
+use muster_proto::caller::{Api, Caller};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tonic::{Response, Status};
 
 const MEMBERS: usize = 3;
 
@@ -80,42 +81,40 @@ fn figures(record: &mut Recorder, name: &str, gaps: &[f64]) -> (f64, f64) {
     (p50, p99)
 }
 
-/// The clients of one round: one a member, each of which turns to another when its own is gone.
+/// The users: each has a client with a connection of its own, and turns to another member when its own does not serve.
 #[derive(Clone)]
 pub(crate) struct Clients(Arc<Mutex<Vec<Caller>>>);
 
 impl Clients {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        Self(Arc::new(Mutex::new((1..=MEMBERS).map(|number| cluster.caller(number)).collect())))
+        Self(Arc::new(Mutex::new((0..USERS).map(|user| cluster.caller(user % MEMBERS + 1)).collect())))
     }
 
-    /// Back to a client a member.
-    pub(crate) fn anew(&self, cluster: &Cluster) {
-        *self.0.lock() = (1..=MEMBERS).map(|number| cluster.caller(number)).collect();
-    }
-
-    pub(crate) fn take(&self, number: usize) -> Caller {
-        self.0.lock()[number % MEMBERS].clone()
-    }
-
-    /// Its connection works: the next write begins with it.
-    pub(crate) fn keep(&self, number: usize, caller: Caller) {
-        self.0.lock()[number % MEMBERS] = caller;
+    /// A write by one of them.
+    ///
+    /// # Errors
+    /// What its client would have said.
+    pub(crate) async fn call<T>(
+        &self,
+        ask: impl AsyncFnMut(&mut Api) -> Result<Response<T>, Status>,
+    ) -> Result<T> {
+        let mut user = self.0.lock().pop().context("more writes at once than users")?;
+        let answer = user.call(ask).await;
+        // To the end of the queue, so that all take their turns.
+        self.0.lock().insert(0, user);
+        Ok(answer?)
     }
 }
 
 /// Small acknowledged commands: `hold` of one job, as in `bench raft`.
 pub(crate) fn writes(clients: &Clients, job: &str, every: Duration) -> Pace {
     let (clients, job) = (clients.clone(), job.to_owned());
-    Pace::start(every, None, move |number| {
+    Pace::start(every, None, move |_| {
         let (clients, job) = (clients.clone(), job.clone());
         async move {
-            let mut caller = clients.take(number);
             let request =
                 Mutation { request_id: client::request_id(), target: job, user: "bench".to_owned() };
-            caller.call(async |api| api.hold(request.clone()).await).await?;
-            clients.keep(number, caller);
-            Ok(())
+            clients.call(async |api| api.hold(request.clone()).await).await.map(drop)
         }
     })
 }
@@ -136,7 +135,6 @@ async fn killed(args: &FailoverArgs, env: &Env<'_>) -> Result<Gaps> {
     let pace = writes(&clients, &job, Duration::from_millis(args.every));
     let mut found = Gaps { gaps: Vec::new(), elections: Vec::new() };
     for round in 1..=args.count {
-        clients.anew(&cluster);
         pace.until_flowing(Instant::now()).await?;
         let leader = cluster.leader().await?;
         let left = (1..=MEMBERS).filter(|number| *number != leader);
@@ -187,7 +185,6 @@ async fn planned(args: &FailoverArgs, env: &Env<'_>) -> Result<Vec<f64>> {
     let pace = writes(&clients, &job, Duration::from_millis(args.every));
     let mut gaps = Vec::new();
     for round in 1..=args.count {
-        clients.anew(&cluster);
         pace.until_flowing(Instant::now()).await?;
         let leader = cluster.leader().await?;
         let asked = Instant::now();

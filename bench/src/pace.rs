@@ -1,5 +1,6 @@
-//! Open-loop writes: one is begun every few milliseconds whether or not the ones before are answered, as many users would. A closed
-//! loop would measure one caller's bad luck: a write that hangs in a member without a leader hides that the next would have been served.
+//! Writes of many users: one is begun every few milliseconds whether or not the ones before are answered, up to [`USERS`] at once. One
+//! caller in a closed loop would measure its own bad luck: a write that hangs in a member without a leader hides that the next would
+//! have been served. Without a limit a cluster that stands still would be buried under connections, which no real set of users does.
 
 use anyhow::{Result, bail};
 use parking_lot::Mutex;
@@ -7,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
+/// Writes at once. When so many wait, the next begins when one of them has ended.
+pub const USERS: usize = 32;
 /// Acknowledged writes after which a gap counts as over.
 const FLOWING: usize = 20;
 /// What does not come within this time will not come.
@@ -50,13 +53,17 @@ impl Pace {
         let shared = log.clone();
         let clock = tokio::task::spawn_local(async move {
             let mut beat = tokio::time::interval(every);
+            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let users = Arc::new(tokio::sync::Semaphore::new(USERS));
             for number in 0..count.unwrap_or(usize::MAX) {
                 beat.tick().await;
+                let Ok(user) = users.clone().acquire_owned().await else { return };
                 shared.lock().begun += 1;
                 let (one, log) = (write(number), shared.clone());
                 tokio::task::spawn_local(async move {
                     let began = Instant::now();
                     let outcome = one.await;
+                    drop(user);
                     let mut log = log.lock();
                     match outcome {
                         Ok(()) => log.acknowledged.push(Write { began, ended: Instant::now() }),

@@ -46,7 +46,6 @@ pub async fn run(args: RollingArgs, env: &Env<'_>, record: &mut Recorder) -> Res
         cluster.until_serving(number).await?;
         restarts.push(from.elapsed().as_secs_f64() * 1000.0);
         say(&format!("member {number} was away for {:.0} ms", restarts[number - 1]));
-        clients.anew(&cluster);
     }
     reached(count, || pace.ended()).await;
     let failed = pace.failed();
@@ -86,7 +85,7 @@ pub(crate) fn submissions(
     every: Duration,
 ) -> Pace {
     let (clients, ids, job) = (clients.clone(), ids.clone(), jobs::single());
-    Pace::start(every, count, move |number| {
+    Pace::start(every, count, move |_| {
         let (clients, ids) = (clients.clone(), ids.clone());
         let part = SubmitPart {
             job: job.clone().into_bytes().into(),
@@ -95,9 +94,8 @@ pub(crate) fn submissions(
             ..SubmitPart::default()
         };
         async move {
-            let mut caller = clients.take(number);
-            let reply = caller.call(async |api| api.submit(tokio_stream::iter([part.clone()])).await).await?;
-            clients.keep(number, caller);
+            let reply =
+                clients.call(async |api| api.submit(tokio_stream::iter([part.clone()])).await).await?;
             ids.lock().push(reply.job);
             Ok(())
         }
