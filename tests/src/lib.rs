@@ -4,9 +4,11 @@
 //! a state and fails with what it saw when the state does not come.
 
 pub mod cluster;
+pub mod members;
 pub mod process;
 pub mod wait;
 
-pub use cluster::{Cluster, voters};
+pub use cluster::{Cluster, free_port, voters};
+pub use members::{Submissions, job_ids};
 pub use process::{Cli, Ran};
 pub use wait::until;
