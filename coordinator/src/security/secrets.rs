@@ -137,10 +137,9 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), SecretError> {
         writeln!(file, "{text}")?;
         file.sync_all()?;
         fs::rename(&partial, path)?;
-        match path.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        // A bare name lies in the current directory.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error| SecretError::Io { path: path.to_owned(), error })
 }
