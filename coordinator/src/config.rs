@@ -22,6 +22,8 @@ pub struct CoordinatorConfig {
     pub join: Vec<String>,
     /// The file with the join token, for `join`.
     pub join_token_file: Option<PathBuf>,
+    /// With `join`: the member whose place this one takes once it has caught up; that one is removed in the same change.
+    pub replace: Option<u64>,
     pub store: StoreConfig,
     /// Certificates; without them `listen` must be loopback.
     pub tls: Option<Tls>,
@@ -45,6 +47,7 @@ impl Default for CoordinatorConfig {
             bootstrap: false,
             join: Vec::new(),
             join_token_file: None,
+            replace: None,
             store: StoreConfig::default(),
             tls: None,
         }
@@ -62,6 +65,8 @@ pub enum ConfigError {
     BootstrapAndJoin,
     #[error("join is given without join_token_file")]
     JoinWithoutToken,
+    #[error("replace is given without join: only a member that joins takes another's place")]
+    ReplaceWithoutJoin,
     #[error(
         "store.url is required when listening on {0}: workers and members elsewhere must reach the store"
     )]
@@ -84,7 +89,8 @@ impl ConfigError {
                 "set advertise to an address of this machine that the others can reach"
             }
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
-            Self::JoinWithoutToken => "the first member wrote DATA_DIR/join-token; name a copy of it",
+            Self::JoinWithoutToken => "`muster cluster add ADDRESS` makes a token; name its file",
+            Self::ReplaceWithoutJoin => "name the members to join: --join HOST:PORT",
             Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
             Self::ClearText(_) => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
         }
@@ -113,6 +119,9 @@ impl CoordinatorConfig {
         }
         if self.bootstrap && !self.join.is_empty() {
             return Err(ConfigError::BootstrapAndJoin);
+        }
+        if self.replace.is_some() && self.join.is_empty() {
+            return Err(ConfigError::ReplaceWithoutJoin);
         }
         if !self.join.is_empty() && self.join_token_file.is_none() {
             return Err(ConfigError::JoinWithoutToken);
@@ -153,6 +162,7 @@ mod tests {
                 CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() },
                 ConfigError::JoinWithoutToken,
             ),
+            (CoordinatorConfig { replace: Some(2), ..good.clone() }, ConfigError::ReplaceWithoutJoin),
             (
                 CoordinatorConfig {
                     bootstrap: false,

@@ -6,6 +6,7 @@
 //! called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod history;
@@ -17,6 +18,7 @@ pub mod proposer;
 pub mod raft;
 pub mod security;
 pub mod sessions;
+pub mod standing;
 mod start;
 #[cfg(test)]
 mod start_test;

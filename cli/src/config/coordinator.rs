@@ -35,16 +35,19 @@ pub struct CoordinatorSection {
     pub join: Vec<String>,
     /// The file with the join token.
     pub join_token_file: Option<PathBuf>,
+    /// The member whose place this one takes.
+    pub replace: Option<u64>,
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 12] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
     Key::new("coordinator", "bootstrap", Kind::Switch),
     Key::new("coordinator", "join", Kind::List),
     Key::new("coordinator", "join_token_file", Kind::Text),
+    Key::new("coordinator", "replace", Kind::Number),
     Key::new("store", "url", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
@@ -69,6 +72,7 @@ impl CoordinatorFile {
             bootstrap: section.bootstrap,
             join: section.join.clone(),
             join_token_file: section.join_token_file.clone(),
+            replace: section.replace,
             store: self.store.clone(),
             tls: self.tls.clone(),
             ..CoordinatorConfig::default()
