@@ -1,5 +1,7 @@
 //! Tests of the store, of three members under faults on the deterministic runtime, and of real members over loopback.
 
+mod crash;
+mod crash_child;
 mod ledger;
 mod loopback;
 mod refusals;
