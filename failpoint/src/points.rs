@@ -53,6 +53,7 @@ pub enum Place {
 points! {
     FirstStart: {
         PromisedCreate = "promised.create",
+        PromisedCreated = "promised.created",
         MemberWrite = "member.write",
         MemberWritten = "member.written",
         MemberRenamed = "member.renamed",

@@ -35,6 +35,8 @@ pub enum ApiError {
     WrongBlob(String),
     #[error("the job's working directory is not in the store")]
     NoWorkdir,
+    #[error("{0}")]
+    DiskFull(String),
     #[error("no leader answered within 5 s: {0}")]
     NoLeader(String),
     #[error("{0}")]
@@ -72,6 +74,7 @@ impl ApiError {
             Self::TooLarge(_) => "TOO_LARGE",
             Self::WrongBlob(_) => "WRONG_BLOB",
             Self::NoWorkdir => "WORKDIR_MISSING",
+            Self::DiskFull(_) => "DISK_FULL",
             Self::NoLeader(_) => "NO_LEADER",
             Self::Stopped(_) => "UNAVAILABLE",
             Self::Store(_) => "STORE_FAILED",
@@ -90,6 +93,9 @@ impl ApiError {
             Self::NoWorker(_) | Self::Rejected(Rejection::NoWorker(_)) => "muster workers lists the workers",
             Self::Rejected(Rejection::RequestIdReused { .. }) => "use a new request id for another payload",
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
+            Self::DiskFull(_) => {
+                "free space where that member's data directory is, or grow its disk; jobs are taken again by themselves, cancel and drain work meanwhile"
+            }
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
             _ => return None,
@@ -118,6 +124,7 @@ impl ApiError {
             | Self::Bytes(_)
             | Self::TooLarge(_)
             | Self::WrongBlob(_) => Code::InvalidArgument,
+            Self::DiskFull(_) => Code::ResourceExhausted,
             Self::NoLeader(_) | Self::Stopped(_) => Code::Unavailable,
             Self::Store(_) | Self::History(_) => Code::Internal,
         }

@@ -14,7 +14,7 @@ use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     CommandReplies, Commands, JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest,
-    RelayDown, RelayUp, WorkerLogChunk, WorkerLogRequest,
+    RelayDown, RelayUp, ReportReply, ReportRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +112,7 @@ impl MemberApi for Members {
     async fn propose(&self, call: Request<Commands>) -> Result<Response<CommandReplies>, Status> {
         self.gate.member(&call)?;
         let commands: Vec<Command> = unpack(&call.into_inner().commands).map_err(ApiError::from)?;
+        self.forward.admit(&commands)?;
         match self.forward.propose_here(commands).await {
             Ok(replies) => {
                 let applied = *self.forward.node().applied().borrow();
@@ -128,6 +129,13 @@ impl MemberApi for Members {
         self.gate.member(&call)?;
         let index = self.forward.node().confirm_leadership().await.map_err(ApiError::from)?;
         Ok(Response::new(ReadIndexReply { index }))
+    }
+
+    async fn report(&self, call: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        self.gate.member(&call)?;
+        let ReportRequest { member, disk_full } = call.into_inner();
+        self.forward.room().told(member, disk_full);
+        Ok(Response::new(ReportReply {}))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;

@@ -108,6 +108,12 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
         self.0.syncer.clone()
     }
 
+    /// The store below it.
+    #[must_use]
+    pub fn disk(&self) -> Arc<D> {
+        self.0.disk.clone()
+    }
+
     /// The end of the log.
     #[must_use]
     pub fn last(&self) -> Option<Promise> {

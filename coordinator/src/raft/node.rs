@@ -394,6 +394,12 @@ impl<M: Machine> Node<M> {
         Arc::new(DiskRows(self.0.state.clone()))
     }
 
+    /// The databases of state and log: to watch their failure, and to look through them.
+    #[must_use]
+    pub fn disks(&self) -> [Arc<RocksDisk>; 2] {
+        [self.0.state.clone(), self.0.log.disk()]
+    }
+
     /// Adds a member that receives the log and does not vote yet; returns once it has caught up.
     ///
     /// # Errors

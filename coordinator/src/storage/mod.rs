@@ -13,6 +13,7 @@ pub mod memory;
 pub mod promised;
 pub mod rocks;
 pub mod rows;
+pub mod scrub;
 pub mod wal;
 
 pub use digest::Digest;

@@ -140,12 +140,20 @@ impl FileMark {
     /// The disk's; a file that exists already.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
         let io = |error| StorageError::Io { path: path.to_owned(), error };
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(io)?;
+        if path.exists() {
+            return Err(io(io::ErrorKind::AlreadyExists.into()));
+        }
+        // It has its name only once it is whole: a start that is cut off in between is begun again.
+        let partial = path.with_extension("partial");
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&partial).map_err(io)?;
         file.write_all_at(&vec![0u8; 2 * SLOT_BYTES as usize], 0).map_err(io)?;
-        hit(Point::PromisedCreate).map_err(io)?;
         file.write_all_at(&encode(1, Promised::default()), 0).map_err(io)?;
         file.write_all_at(&encode(2, Promised::default()), SLOT_BYTES).map_err(io)?;
         file.sync_all().map_err(io)?;
+        hit(Point::PromisedCreate).map_err(io)?;
+        std::fs::rename(&partial, path).map_err(io)?;
+        hit(Point::PromisedCreated).map_err(io)?;
         if let Some(parent) = path.parent() {
             File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
         }

@@ -14,7 +14,7 @@ use super::crash_child::{Orders, Process, copy, free};
 /// Writes before a crash, and after it.
 const WRITES: u64 = 120;
 
-pub fn hits() -> u64 {
+pub(super) fn hits() -> u64 {
     if std::env::var("MUSTER_SCALE").is_ok_and(|scale| scale == "full") { 25 } else { 1 }
 }
 

@@ -89,7 +89,7 @@ async fn live(orders: Orders) {
     }
     say("ready");
     let mut status = node.status();
-    tokio::spawn(async move {
+    let watch = tokio::spawn(async move {
         let _ = status.wait_for(|status| status.role == Role::Stopped).await;
         end("stopped raft ended".to_owned());
     });
@@ -106,6 +106,7 @@ async fn live(orders: Orders) {
         }
     });
     answers.await.expect("no panic");
+    watch.abort();
     node.shutdown().await;
 }
 

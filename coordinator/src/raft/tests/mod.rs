@@ -2,6 +2,7 @@
 
 mod crash;
 mod crash_child;
+mod damage;
 mod ledger;
 mod loopback;
 mod refusals;
