@@ -16,6 +16,8 @@ pub mod machine;
 pub mod peers;
 pub mod proposer;
 pub mod raft;
+pub mod reports;
+pub mod room;
 pub mod security;
 pub mod sessions;
 pub mod standing;

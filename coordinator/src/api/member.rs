@@ -15,7 +15,7 @@ use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
-    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, StandingReply,
+    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply, ReportRequest, StandingReply,
     StandingRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
@@ -97,6 +97,7 @@ impl MemberApi for Members {
     async fn propose(&self, call: Request<Commands>) -> Result<Response<CommandReplies>, Status> {
         self.gate.member(&call)?;
         let commands: Vec<Command> = unpack(&call.into_inner().commands).map_err(ApiError::from)?;
+        self.forward.check_room(&commands)?;
         match self.forward.propose_here(commands).await {
             Ok(replies) => {
                 let applied = *self.forward.node().applied().borrow();
@@ -153,6 +154,13 @@ impl MemberApi for Members {
             .await
             .map(Response::new)
             .map_err(|error| ApiError::from(error).into())
+    }
+
+    async fn report(&self, call: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        self.gate.member(&call)?;
+        let ReportRequest { member, disk_full } = call.into_inner();
+        self.forward.room().told(member, disk_full);
+        Ok(Response::new(ReportReply {}))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;
