@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
-use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// While anything is due soon the core is asked this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -62,9 +62,11 @@ pub enum ToLeader {
     },
     Deposed,
     Delta(Box<Delta>),
+    /// `taken` is answered when this member leads, dropped when not.
     LineOpened {
         line: u64,
         down: async_mpsc::UnboundedSender<ToSession>,
+        taken: oneshot::Sender<()>,
     },
     LineClosed {
         line: u64,
@@ -105,13 +107,14 @@ impl LeaderHandle {
         let _ = self.sender.send(message);
     }
 
-    /// Opens a line for the sessions of one member. Its receiver ends when this member does not lead, or not any more.
-    #[must_use]
-    pub fn line(&self) -> (Line, async_mpsc::UnboundedReceiver<ToSession>) {
+    /// Opens a line for the sessions of one member; none when this member does not lead. The receiver ends when it does not any more.
+    pub async fn line(&self) -> Option<(Line, async_mpsc::UnboundedReceiver<ToSession>)> {
         let (down, downs) = async_mpsc::unbounded_channel();
+        let (taken, answer) = oneshot::channel();
         let line = self.lines.fetch_add(1, Ordering::Relaxed);
-        self.send(ToLeader::LineOpened { line, down });
-        (Line { leader: self.clone(), line }, downs)
+        self.send(ToLeader::LineOpened { line, down, taken });
+        let line = Line { leader: self.clone(), line };
+        answer.await.is_ok().then_some((line, downs))
     }
 }
 
@@ -215,8 +218,9 @@ impl<H: Hands> Thread<H> {
             // Not leading: a line that comes too late ends with its dropped channel, and the rest is old.
             _ if !self.elected => return 1,
             ToLeader::Delta(delta) => Input::Delta(delta),
-            ToLeader::LineOpened { line, down } => {
+            ToLeader::LineOpened { line, down, taken } => {
                 self.lines.open(line, down);
+                let _ = taken.send(());
                 return 1;
             }
             ToLeader::LineClosed { line } => {

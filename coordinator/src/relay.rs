@@ -15,10 +15,10 @@ use tonic::{Status, Streaming};
 const PART_BYTES: usize = 1 << 20;
 /// Of what waits for a follower, so much is taken at once.
 const BATCH: usize = 4096;
-/// A leader answers the call within this time, or is asked again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// A member that the follower takes for the leader is ready to lead within this time, or is not.
 const READY_WITHIN: Duration = Duration::from_secs(5);
+/// And it says so within this time, or is asked again.
+const TAKEN_WITHIN: Duration = Duration::from_secs(6);
 
 /// The follower's end.
 pub struct Relay {
@@ -27,16 +27,22 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Calls the member at `address`.
+    /// Calls the member at `address`, and waits until it has taken the line.
     ///
     /// # Errors
-    /// It does not answer, or does not take the line.
+    /// It does not answer, or does not lead.
     pub async fn open(peers: &Peers, address: &str) -> Result<Self, Status> {
         let mut peer = peers.at(address).map_err(|error| Status::unavailable(error.to_string()))?;
         let (ups, outgoing) = mpsc::unbounded_channel();
-        let call = peer.relay(UnboundedReceiverStream::new(outgoing));
-        match tokio::time::timeout(ANSWER_WITHIN, call).await {
-            Ok(downs) => Ok(Self { ups, downs: downs?.into_inner() }),
+        let taken = async {
+            let mut downs = peer.relay(UnboundedReceiverStream::new(outgoing)).await?.into_inner();
+            match downs.message().await? {
+                Some(_) => Ok(downs),
+                None => Err(Status::unavailable("it does not lead")),
+            }
+        };
+        match tokio::time::timeout(TAKEN_WITHIN, taken).await {
+            Ok(downs) => Ok(Self { ups, downs: downs? }),
             Err(_) => Err(Status::deadline_exceeded("it does not answer")),
         }
     }
@@ -83,7 +89,11 @@ pub async fn serve(
     if !is_ready {
         return Err(Status::unavailable("this member does not lead"));
     }
-    let (line, mut downs) = leader.line();
+    let Some((line, mut downs)) = leader.line().await else {
+        return Err(Status::unavailable("this member does not lead"));
+    };
+    // The first message, and an empty one: the line is taken.
+    let _ = send.send(Ok(RelayDown::default()));
     let mut waiting = Vec::new();
     loop {
         tokio::select! {

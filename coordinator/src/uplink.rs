@@ -182,7 +182,10 @@ impl Route {
             if !known.is_ready {
                 return pending().await;
             }
-            let (line, downs) = leader.line();
+            let Some((line, downs)) = leader.line().await else {
+                tokio::time::sleep(RETRY).await;
+                return None;
+            };
             return Some(Self::Here { line, downs });
         }
         match Relay::open(forward.peers(), address).await {

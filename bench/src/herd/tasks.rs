@@ -3,7 +3,7 @@
 
 use muster_agent::{Input, StartOrder};
 use muster_core::model::attempt::Outcome;
-use muster_core::model::ids::{IndexRef, JobId, Token};
+use muster_core::model::ids::{IndexRef, Token};
 use muster_core::model::lease::KILL_BEFORE_MS;
 use std::collections::BTreeMap;
 
@@ -20,14 +20,8 @@ pub struct Tasks {
 impl Tasks {
     /// How many hold a slot.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.holding.len()
-    }
-
-    /// Whether one of this job holds a slot.
-    #[must_use]
-    pub fn has(&self, job: JobId) -> bool {
-        self.holding.values().any(|at| at.job == job)
     }
 
     /// What the shim would say of a start. True: it holds its slot.
@@ -80,7 +74,7 @@ fn ended(token: Token, outcome: Outcome) -> Input {
 mod tests {
     use super::*;
     use muster_core::leader::instruction::LaunchOrder;
-    use muster_core::model::ids::TaskNo;
+    use muster_core::model::ids::{JobId, TaskNo};
 
     fn order(token: u64, argv: &[&str]) -> StartOrder {
         StartOrder {
@@ -113,7 +107,7 @@ mod tests {
         tasks.renew(11_000);
         assert_eq!(tasks.fence_at(), Some(11_000 - KILL_BEFORE_MS));
         inputs.clear();
-        assert_eq!((tasks.fence(&mut inputs), tasks.len()), (1, 0));
+        assert_eq!((tasks.fence(&mut inputs), tasks.count()), (1, 0));
         assert_eq!(inputs, [ended(Token(2), Outcome::Fenced)]);
         assert!(!tasks.end(Token(2), 9, &mut inputs));
     }

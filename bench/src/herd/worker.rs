@@ -220,7 +220,7 @@ impl<'a> Machine<'a> {
             }
             inputs = self.perform(actions);
         }
-        self.config.seen.holds.store(self.tasks.len() as u64, Relaxed);
+        self.config.seen.holds.store(self.tasks.count() as u64, Relaxed);
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> Vec<Input> {
