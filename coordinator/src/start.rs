@@ -20,6 +20,7 @@ use crate::sessions::Sessions;
 use crate::standing::{Standing, was_removed};
 use crate::storage::{MemberFile, RocksDisk, StorageError, scrub};
 use crate::store::{Store, StoreError};
+use crate::uplink::Uplink;
 use crate::watch::Hub;
 use muster_core::command::Command;
 use muster_proto::channel::{Bearer, ChannelError, dial, listen};
@@ -296,7 +297,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let workers = Workers {
         forward: forward.clone(),
         sessions: sessions.clone(),
-        leader: leader.clone(),
+        uplink: Uplink::start(forward.clone(), leader.clone()),
         gate: gate.clone(),
         cluster_id: secrets.cluster_id.clone(),
         store_url: store_url.clone(),
