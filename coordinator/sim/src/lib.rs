@@ -10,11 +10,15 @@ mod clients;
 mod event;
 mod faults;
 mod invariants;
+pub mod linearize;
+#[cfg(test)]
+mod linearize_test;
 mod network;
 mod options;
 mod oracle;
 mod plants;
 mod reference;
+pub mod register;
 mod replicas;
 mod rng;
 mod shim;
