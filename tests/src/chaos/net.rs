@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 pub const PORT: u16 = 7070;
 
 /// Addresses of the node with this number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub u8);
 
 impl Address {

@@ -53,17 +53,21 @@ pub fn obstacle() -> Option<String> {
     probe.err().map(|error| format!("the kernel gives no namespaces: {error:#}"))
 }
 
-/// The outer process: makes the directory of the run and the namespaces, waits, cleans up. Returns the exit code.
+/// The outer process: makes the directory of the run and the namespaces, waits, cleans up. Returns the exit code. The seed was drawn
+/// here, and the others are told.
 ///
 /// # Errors
 /// The namespaces cannot be made.
-pub fn outer() -> Result<i32> {
+pub fn outer(seed: u64) -> Result<i32> {
     sweep::sweep();
     let dir = sweep::run_dir(std::process::id());
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET)
         .context("cannot make namespaces")?;
     let mut command = again("init", &dir)?;
+    if !std::env::args().any(|word| word == "--seed" || word.starts_with("--seed=")) {
+        command.args(["--seed", &seed.to_string()]);
+    }
     // SAFETY: prctl is async-signal-safe and takes plain numbers.
     unsafe {
         command.pre_exec(|| {
