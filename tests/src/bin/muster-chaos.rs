@@ -30,7 +30,11 @@ fn main() {
                 eprintln!("skipped: muster-chaos cannot run here: {why}");
                 exit(i32::from(options.require));
             }
-            None => sandbox::outer(seed),
+            None => {
+                // Says here, and not in three daemons, that it is not built.
+                let _ = muster_tests::process::binary();
+                sandbox::outer(seed)
+            }
         },
         Stage::Init => sandbox::init(),
         Stage::Driver(dir) => run::drive(&dir, &options, seed),
