@@ -17,6 +17,7 @@ mod network;
 mod options;
 mod oracle;
 mod plants;
+mod reads;
 mod reference;
 pub mod register;
 mod replicas;
@@ -30,7 +31,7 @@ mod world;
 use std::collections::BTreeSet;
 
 pub use options::Options;
-pub use plants::Plant;
+pub use plants::{Caught, Plant};
 pub use rng::Rng;
 pub use world::Stats;
 

@@ -34,6 +34,10 @@ pub trait Model {
     /// The state after `op` answered `output`; `None` if it cannot have. Without an output nobody heard it: the state after the call
     /// took effect, if it can have.
     fn step(state: &Self::State, op: &Self::Op, output: Option<&Self::Output>) -> Option<Self::State>;
+
+    /// Whether the call only looks: whatever is possible after it is possible without it. (It may make the state more certain, never
+    /// another one.)
+    fn is_read(op: &Self::Op) -> bool;
 }
 
 /// One call of one client.
@@ -146,10 +150,10 @@ pub fn check_key<M: Model>(operations: &[&Operation<M::Op, M::Output>], steps_ma
 /// Which candidates are tried first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// An answer that leaves the state as it is. If it fits now, taking it now costs nothing, whatever comes later: no other candidate
-    /// need be tried in its place. Concurrent reads would else be tried in every order.
+    /// A read whose answer leaves the state as it is. If it fits now, taking it now costs nothing, whatever comes later: no other
+    /// candidate need be tried in its place. Concurrent reads would else be tried in every order.
     Still,
-    /// An answer that changes the state.
+    /// Any other answer.
     Known,
     /// A call whose client heard nothing, if it changes the state: else it may as well never have happened.
     Unknown,
@@ -247,7 +251,9 @@ impl<'a, M: Model> Search<'a, M> {
                 self.steps += 1;
                 let output = answered.map(|a| &a.output);
                 let Some(next) = M::step(&self.state, &self.calls[call].op, output) else { continue };
-                if (next == self.state) != (pass == Pass::Still) {
+                let is_same = next == self.state;
+                let is_still = is_same && M::is_read(&self.calls[call].op);
+                if is_still != (pass == Pass::Still) || (is_same && pass == Pass::Unknown) {
                     continue;
                 }
                 self.done.set(call, true);

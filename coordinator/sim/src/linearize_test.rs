@@ -43,6 +43,10 @@ impl Model for Number {
             On::Swap(..) => told(*state, 0),
         }
     }
+
+    fn is_read(op: &On) -> bool {
+        *op == On::Read
+    }
 }
 
 fn is_linearizable<M: Model>(history: &[Call<M::Op, M::Output>]) -> bool
@@ -94,7 +98,7 @@ fn a_register_by_the_book() {
 fn a_job_by_the_book() {
     use JobAnswer::{Absent, Accepted, Job, Refused, Seen};
     use JobCall::{Cancel, Rerun, Status, Submit};
-    use JobState::{Cancelled, Pending, Running, Succeeded};
+    use JobState::{Cancelled, Failed, Pending, Running, Succeeded};
     let told = |op, from, to, answer| call(1, op, from, Some((to, answer)));
     let sees = |state, from, to| told(Status, from, to, Seen { job: 42, state });
     let cases = [
@@ -118,10 +122,18 @@ fn a_job_by_the_book() {
             vec![told(Submit, 0, 5, Job(42)), sees(Running, 6, 7), sees(Pending, 8, 9)],
             false,
         ),
+        ("ends twice", vec![told(Submit, 0, 5, Job(42)), sees(Succeeded, 6, 7), sees(Failed, 8, 9)], false),
+        ("cancelled, and nobody asked", vec![told(Submit, 0, 5, Job(42)), sees(Cancelled, 6, 7)], false),
         (
-            "ends twice",
-            vec![told(Submit, 0, 5, Job(42)), sees(Succeeded, 6, 7), sees(Cancelled, 8, 9)],
-            false,
+            "a cancel that was refused comes again, late",
+            vec![
+                told(Submit, 0, 5, Job(42)),
+                told(Cancel, 6, 7, Refused),
+                call(1, Cancel, 6, None),
+                told(Rerun, 8, 9, Accepted),
+                sees(Cancelled, 10, 11),
+            ],
+            true,
         ),
         (
             "a cancel wins",

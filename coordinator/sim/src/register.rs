@@ -5,29 +5,32 @@
 //! shows when somebody looks. The model therefore knows how far the job is *at least*, and every answer must fit something that may have
 //! happened since.
 //!
-//! pending → running → ended, held in between; ended → running by a rerun alone. Job ids are counted by the log, so they also say
-//! who came first: [`out_of_order`].
+//! pending → running → ended, held in between; ended → running by a rerun alone; cancelled by a cancel alone. Job ids are counted by the
+//! log, so they also say who came first: [`out_of_order`].
+//!
+//! A refusal is not remembered under its request id (the caller may mend what was wrong and ask again), so a call that was made more
+//! than once and refused may still take effect by a try that comes late. A history therefore holds a refused mutation twice: as it was
+//! answered, and once more without an answer ([`refused_may_come_again`]).
 
 use crate::linearize::{Model, Operation};
 use muster_core::model::job::JobState;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A call. Cancel, rerun, hold and release of a part of the job are [`JobCall::Part`].
+/// A call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobCall {
     /// A submission under the request id that is the key.
     Submit,
-    /// Cancel of the whole job.
+    /// A cancel of the whole job.
     Cancel,
-    /// Rerun of the whole job or of a part.
+    /// A cancel of one task or index.
+    CancelPart,
+    /// A rerun, hold or release of the whole job or of a part.
     Rerun,
-    /// Hold or release of the whole job.
     Hold,
     Release,
-    /// A cancel, hold or release of one task or index.
-    Part,
     /// What state is it in?
     Status,
 }
@@ -58,23 +61,39 @@ pub struct JobRegister;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobFacts {
     Absent,
-    Present {
-        /// None: nobody has heard it yet.
-        id: Option<u64>,
-        reached: Reached,
-        /// A cancel of all of it was accepted and nothing has undone it.
-        cancelled: bool,
-    },
+    Present(Facts),
 }
 
-/// How far a job is at least.
+/// What is certain of a job that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reached {
-    Submitted,
+pub struct Facts {
+    /// None: nobody has heard it yet.
+    id: Option<u64>,
     /// Something of it has run: it is never pending again.
-    Started,
-    /// It ended, in this state if anybody saw it.
-    Ended(Option<JobState>),
+    started: bool,
+    ended: Ended,
+    cancel: Cancel,
+}
+
+/// Whether it has ended. Only a rerun goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Perhaps.
+    Unsaid,
+    /// In a state that nobody saw.
+    Somehow,
+    In(JobState),
+}
+
+/// What cancels were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cancel {
+    /// None: it cannot end cancelled.
+    Never,
+    /// Of a part, or of all of it and then rerun: it may.
+    Partly,
+    /// Of all of it: it must.
+    Wholly,
 }
 
 impl Model for JobRegister {
@@ -87,47 +106,48 @@ impl Model for JobRegister {
     }
 
     fn step(facts: &JobFacts, call: &JobCall, answer: Option<&JobAnswer>) -> Option<JobFacts> {
-        let JobFacts::Present { id, reached, cancelled } = *facts else { return step_absent(*call, answer) };
-        let present = |reached, cancelled| Some(JobFacts::Present { id, reached, cancelled });
-        let has_ended = matches!(reached, Reached::Ended(_));
-        match (call, answer) {
-            (JobCall::Submit, None) => Some(*facts),
-            (JobCall::Submit, Some(JobAnswer::Job(said))) => named(id, *said, reached, cancelled),
-            (JobCall::Status, None) => Some(*facts),
-            (JobCall::Status, Some(JobAnswer::Seen { job, state })) => {
-                let (reached, cancelled) = seen(reached, cancelled, *state)?;
-                named(id, *job, reached, cancelled)
+        use JobAnswer::{Accepted, Job, Refused, Seen};
+        let JobFacts::Present(facts) = *facts else { return step_absent(*call, answer) };
+        let has_ended = facts.ended != Ended::Unsaid;
+        let after = match (call, answer) {
+            (JobCall::Submit | JobCall::Status, None) => facts,
+            (JobCall::Submit, Some(Job(said))) => named(facts, *said)?,
+            (JobCall::Status, Some(Seen { job, state })) => named(seen(facts, *state)?, *job)?,
+            (JobCall::Rerun, Some(Accepted) | None) => {
+                let cancel = if facts.cancel == Cancel::Wholly { Cancel::Partly } else { facts.cancel };
+                Facts { ended: Ended::Unsaid, cancel, ..facts }
             }
-            // A refused rerun says that nothing failed, which may be so of a job in any state.
-            (JobCall::Rerun, Some(JobAnswer::Refused)) => Some(*facts),
-            // At once it may skip all its tasks again, but what it was before is no longer certain.
-            (JobCall::Rerun, Some(JobAnswer::Accepted) | None) => {
-                let before = if has_ended { Reached::Submitted } else { reached };
-                present(before, false)
+            // Nothing in it failed, which may be so of a job in any state.
+            (JobCall::Rerun, Some(Refused)) => facts,
+            (JobCall::Cancel, Some(Accepted) | None) if !has_ended => {
+                Facts { cancel: Cancel::Wholly, ..facts }
             }
-            (JobCall::Cancel, Some(JobAnswer::Accepted) | None) if !has_ended => present(reached, true),
-            (JobCall::Hold | JobCall::Release | JobCall::Part, Some(JobAnswer::Accepted) | None)
-                if !has_ended =>
-            {
-                Some(*facts)
+            (JobCall::CancelPart, Some(Accepted) | None) if !has_ended => {
+                let cancel = if facts.cancel == Cancel::Never { Cancel::Partly } else { facts.cancel };
+                Facts { cancel, ..facts }
             }
-            (
-                JobCall::Cancel | JobCall::Hold | JobCall::Release | JobCall::Part,
-                Some(JobAnswer::Refused),
-            ) => present(if has_ended { reached } else { Reached::Ended(None) }, cancelled),
-            _ => None,
-        }
+            (JobCall::Hold | JobCall::Release, Some(Accepted) | None) if !has_ended => facts,
+            (JobCall::Cancel | JobCall::CancelPart | JobCall::Hold | JobCall::Release, Some(Refused)) => {
+                Facts { ended: if has_ended { facts.ended } else { Ended::Somehow }, ..facts }
+            }
+            _ => return None,
+        };
+        Some(JobFacts::Present(after))
+    }
+
+    fn is_read(call: &JobCall) -> bool {
+        *call == JobCall::Status
     }
 }
 
 fn step_absent(call: JobCall, answer: Option<&JobAnswer>) -> Option<JobFacts> {
+    let new = |id| {
+        let facts = Facts { id, started: false, ended: Ended::Unsaid, cancel: Cancel::Never };
+        Some(JobFacts::Present(facts))
+    };
     match (call, answer) {
-        (JobCall::Submit, None) => {
-            Some(JobFacts::Present { id: None, reached: Reached::Submitted, cancelled: false })
-        }
-        (JobCall::Submit, Some(JobAnswer::Job(id))) => {
-            Some(JobFacts::Present { id: Some(*id), reached: Reached::Submitted, cancelled: false })
-        }
+        (JobCall::Submit, None) => new(None),
+        (JobCall::Submit, Some(JobAnswer::Job(id))) => new(Some(*id)),
         (JobCall::Submit, _) => None,
         (_, Some(JobAnswer::Absent) | None) => Some(JobFacts::Absent),
         _ => None,
@@ -135,28 +155,40 @@ fn step_absent(call: JobCall, answer: Option<&JobAnswer>) -> Option<JobFacts> {
 }
 
 /// A job has one id.
-fn named(known: Option<u64>, said: u64, reached: Reached, cancelled: bool) -> Option<JobFacts> {
-    let agrees = known.is_none_or(|id| id == said);
-    agrees.then_some(JobFacts::Present { id: Some(said), reached, cancelled })
+fn named(facts: Facts, said: u64) -> Option<Facts> {
+    facts.id.is_none_or(|id| id == said).then_some(Facts { id: Some(said), ..facts })
 }
 
 /// What is certain after somebody saw this state, if it can have been seen.
-fn seen(reached: Reached, cancelled: bool, state: JobState) -> Option<(Reached, bool)> {
-    let after = match (reached, state) {
-        (Reached::Ended(Some(before)), now) if before == now => Reached::Ended(Some(now)),
-        (Reached::Ended(Some(_)), _) => return None,
-        (Reached::Ended(None), now) if now.is_terminal() => Reached::Ended(Some(now)),
-        (Reached::Ended(None), _) => return None,
-        (_, JobState::Cancelled) => Reached::Ended(Some(JobState::Cancelled)),
+fn seen(facts: Facts, state: JobState) -> Option<Facts> {
+    let is_possible = match (facts.ended, state) {
+        (Ended::In(before), now) if before != now => false,
+        (Ended::In(_) | Ended::Somehow, now) if !now.is_terminal() => false,
+        (_, JobState::Pending) if facts.started => false,
+        (_, JobState::Cancelled) => facts.cancel != Cancel::Never,
         // All that waited of it ended with the cancel, and what runs is stopped: it runs until it is cancelled.
-        (_, JobState::Running) if cancelled => Reached::Started,
-        _ if cancelled => return None,
-        (_, JobState::Succeeded | JobState::Failed) => Reached::Ended(Some(state)),
-        (Reached::Started, JobState::Pending) => return None,
-        (_, JobState::Pending | JobState::Held) => reached,
-        (_, JobState::Running) => Reached::Started,
+        (_, JobState::Succeeded | JobState::Failed | JobState::Pending | JobState::Held) => {
+            facts.cancel != Cancel::Wholly
+        }
+        (_, JobState::Running) => true,
     };
-    Some((after, cancelled))
+    is_possible.then_some(match state {
+        JobState::Running => Facts { started: true, ..facts },
+        JobState::Pending | JobState::Held => facts,
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled => {
+            Facts { ended: Ended::In(state), ..facts }
+        }
+    })
+}
+
+/// The second operation of a refused mutation: the same call, unanswered. None for any other operation.
+#[must_use]
+pub fn refused_may_come_again(
+    operation: &Operation<JobCall, JobAnswer>,
+) -> Option<Operation<JobCall, JobAnswer>> {
+    let answer = operation.answered.as_ref().map(|a| a.output);
+    let is_refusal = matches!(answer, Some(JobAnswer::Refused | JobAnswer::Absent));
+    (is_refusal && operation.op != JobCall::Status).then(|| Operation { answered: None, ..operation.clone() })
 }
 
 /// Two submissions of which the first was answered before the second was made, and whose ids say the opposite (positions in the
@@ -190,8 +222,7 @@ pub fn out_of_order(history: &[Operation<JobCall, JobAnswer>]) -> Option<(usize,
     // The highest id that was answered before each moment.
     let (mut highest, mut next) = (None::<(u64, usize)>, 0);
     for (invoked, id, i) in begun {
-        while let Some((at, earlier, j)) = answered.get(next).copied().filter(|a| a.0 < invoked) {
-            let _ = at;
+        while let Some((_, earlier, j)) = answered.get(next).copied().filter(|a| a.0 < invoked) {
             if highest.is_none_or(|(h, _)| earlier > h) {
                 highest = Some((earlier, j));
             }

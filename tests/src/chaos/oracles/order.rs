@@ -18,6 +18,10 @@ impl Model for Latch {
         false
     }
 
+    fn is_read(call: &LatchCall) -> bool {
+        *call == LatchCall::Look
+    }
+
     fn step(held: &bool, call: &LatchCall, answer: Option<&LatchAnswer>) -> Option<bool> {
         match (call, answer) {
             (LatchCall::Hold, Some(LatchAnswer::Done) | None) => Some(true),
