@@ -4,7 +4,7 @@ use crate::client::Target;
 use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
-use crate::{apply, dag, dispatch, latency, raft, submit};
+use crate::{apply, dag, dispatch, herd, latency, raft, submit};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -64,6 +64,8 @@ enum Verb {
     Apply(apply::ApplyArgs),
     /// Acknowledged small commands a second through three members, beside etcd where it is installed.
     Raft(raft::RaftArgs),
+    /// Thousands of workers without programs: at rest, when members die, and when many of them are lost.
+    Herd(herd::HerdArgs),
 }
 
 /// What a benchmark printed, and whether it may end with success.
@@ -103,6 +105,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Submit(args) => runtime.block_on(submit::run(args, &env, &mut recorder)),
         Verb::Apply(args) => apply::run(args, &mut recorder),
         Verb::Raft(args) => runtime.block_on(raft::run(args, &env, &mut recorder)),
+        Verb::Herd(args) => runtime.block_on(herd::run(args, &env, &mut recorder)),
     }?;
     let ranges = Ranges::of(name)?;
     let report = Report::new(name, options.seed, machine, recorder, &ranges);
@@ -132,6 +135,7 @@ impl Verb {
             Self::Submit(_) => "submit",
             Self::Apply(_) => "apply",
             Self::Raft(_) => "raft",
+            Self::Herd(_) => "herd",
         }
     }
 

@@ -11,6 +11,7 @@ use muster_core::model::job_spec::JobSpec;
 use muster_core::reply::Reply;
 use muster_core::scheduler::could_ever_fit;
 use muster_core::spec::{self, Format, SpecBytes};
+use muster_failpoint::{Point, pass};
 use std::collections::BTreeMap;
 
 /// Staged in pieces of this size, bytes.
@@ -78,6 +79,7 @@ impl Service {
                 .one(Command::Hold { request, target: Target { job, task: None, index: None } })
                 .await?;
         }
+        pass(Point::SubmitReplyBefore);
         Ok(Submitted { job, tasks, indices, name: resolved.name })
     }
 

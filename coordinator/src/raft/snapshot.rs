@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
+use muster_failpoint::{Point, hit, tear};
 use muster_proto::raft::{SnapshotEnd, SnapshotFile};
 
 use crate::storage::Checkpoint;
@@ -52,6 +53,7 @@ pub fn read(snapshot: &Checkpoint, mut each: impl FnMut(Part) -> bool) -> io::Re
                 break;
             }
             let checksum = checksum(&name, offset, &data);
+            hit(Point::SnapshotSendPart)?;
             if !each(Part::File(SnapshotFile { name: name.clone(), offset, data: data.into(), checksum })) {
                 return Ok(());
             }
@@ -63,6 +65,7 @@ pub fn read(snapshot: &Checkpoint, mut each: impl FnMut(Part) -> bool) -> io::Re
         end.files += 1;
         end.size += offset;
     }
+    hit(Point::SnapshotSendEnd)?;
     each(Part::End(end));
     Ok(())
 }
@@ -129,6 +132,7 @@ impl Receiver {
         if *length != offset {
             return Err(ReceiveError::Gap { name, offset, expected: *length });
         }
+        tear(Point::SnapshotReceivePart, &data, |part| drop(file.write_all_at(part, offset)))?;
         file.write_all_at(&data, offset)?;
         *length += data.len() as u64;
         Ok(())
@@ -144,10 +148,12 @@ impl Receiver {
         if (files_here, size_here) != (end.files, end.size) {
             return Err(ReceiveError::Incomplete { files: end.files, size: end.size, files_here, size_here });
         }
+        hit(Point::SnapshotReceiveEnd)?;
         for (file, _) in self.files.values() {
             file.sync_all()?;
         }
         File::open(self.staging.path())?.sync_all()?;
+        hit(Point::SnapshotReceiveSynced)?;
         Ok(self.staging)
     }
 }
