@@ -4,7 +4,9 @@
 
 mod artifacts;
 mod bad_input;
+mod crash;
 mod dev;
+mod disk;
 mod failover;
 mod fencing;
 mod first_steps;

@@ -13,6 +13,8 @@ use super::crash_child::{Orders, Process, copy, free};
 
 /// Writes before a crash, and after it.
 const WRITES: u64 = 120;
+/// Writes in which a point must be passed.
+const LOAD: u64 = 2_000;
 
 pub(super) fn hits() -> u64 {
     if std::env::var("MUSTER_SCALE").is_ok_and(|scale| scale == "full") { 25 } else { 1 }
@@ -87,7 +89,7 @@ fn what_was_acknowledged_is_there_after_a_death_at_any_step() {
             let dir = top.path().join("now");
             copy(&origin, &dir);
             let mut all = acknowledged.clone();
-            all.extend(dies(point, &alone(&dir, 2 + round, WRITES), &failpoint));
+            all.extend(dies(point, &alone(&dir, 2 + round, LOAD), &failpoint));
             recovers(&failpoint, &dir, &all);
             std::fs::remove_dir_all(&dir).expect("remove");
         }
@@ -211,7 +213,7 @@ fn one_behind(dir: &Path) -> Trio {
     }
     for at in [0, 1] {
         // Whoever leads makes the writes of its own; the other's come when it leads.
-        let _ = trio.process(at).until("a purged log", |seen| seen.begins > 20);
+        trio.process(at).until("a purged log", |seen| seen.begins > 20).expect("it runs");
     }
     trio
 }
@@ -280,16 +282,16 @@ fn a_tail_that_was_never_committed_goes_even_if_the_member_dies_over_it() {
                 let leader = trio.leader(&[0, 1, 2]);
                 let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
                 assert!(trio.process(leader).acknowledges(20));
-                // Alone, it writes on and gets no majority.
+                // Alone, it writes on and gets no majority: each of its callers has one write on the way soon.
                 for at in &others {
-                    trio.process(*at).signal(libc::SIGSTOP);
+                    let acknowledged = trio.running[*at].take().expect("it runs").kill();
+                    trio.acknowledged.extend(acknowledged);
                 }
-                // Each of its callers has one write on the way by now.
-                let _ = trio.process(leader).state().expect("it runs");
+                trio.process(leader).until("the end of its leadership", |seen| !seen.leads).expect("it runs");
                 let acknowledged = trio.running[leader].take().expect("it runs").kill();
                 trio.acknowledged.extend(acknowledged);
                 for at in &others {
-                    trio.process(*at).signal(libc::SIGCONT);
+                    trio.start(*at, 100_000, "");
                 }
                 let second = trio.leader(&others);
                 let more = trio.process(second).acknowledged().len() + 20;

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -189,10 +190,6 @@ impl Process {
         Self { child, input, heard }
     }
 
-    pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
-    }
-
     /// Every write that it said was acknowledged.
     pub fn acknowledged(&self) -> BTreeSet<(u64, u64)> {
         let heard = self.heard.0.lock();
@@ -286,11 +283,6 @@ impl Process {
         self.child.kill().expect("kill");
         self.ended().2
     }
-
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: kill takes plain numbers; the child is ours and not reaped.
-        unsafe { libc::kill(self.pid(), signal) };
-    }
 }
 
 fn pair(text: &str, between: char) -> Option<(u64, u64)> {
@@ -298,9 +290,16 @@ fn pair(text: &str, between: char) -> Option<(u64, u64)> {
     Some((life.parse().ok()?, n.parse().ok()?))
 }
 
-/// A free port of loopback.
+/// A free port of loopback, below those that the kernel hands out for outgoing connections: one of these could take it meanwhile.
 pub fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 10_000) as u16;
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("an address");
+        }
+    }
 }
 
 /// Copies a directory tree.

@@ -13,7 +13,7 @@ use super::crash::hits;
 use super::crash_child::copy;
 use super::ledger::{Ledger, Writes};
 use crate::raft::node::{Config, Node, Role, StartError};
-use crate::storage::{Kind, RocksDisk};
+use crate::storage::{Kind, RocksDisk, StorageError};
 
 /// A small deterministic generator (SplitMix64).
 pub struct Dice(pub u64);
@@ -168,7 +168,13 @@ async fn start(dir: &Path, more: u64) -> Outcome {
     }
     // What the member looks through in the background, now.
     for (name, kind) in [("log", Kind::Log), ("state", Kind::State)] {
-        let opened = RocksDisk::open(&dir.join(name), kind);
+        let opened = loop {
+            match RocksDisk::open(&dir.join(name), kind) {
+                // Whoever still holds it lets go in a moment.
+                Err(StorageError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => break opened,
+            }
+        };
         let verified = opened
             .map_err(|error| error.to_string())
             .and_then(|disk| disk.verify().map_err(|e| e.to_string()));
