@@ -1,7 +1,8 @@
 //! A member in a process of its own, for tests that kill it: this test binary, started again. It talks in lines.
 //!
 //! It prints `ack LIFE N` once a write is acknowledged, `refused TEXT` when its directory is not used, `stopped TEXT` when it ends by
-//! itself; and answers `state` with `state APPLIED DIGEST ROLE BEGINS WRITE…`. The end of its input ends it.
+//! itself; and answers `state` with `state APPLIED DIGEST ROLE BEGINS LAST WRITE…`.
+//! `write` makes it propose one more write. The end of its input ends it.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -20,6 +21,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::ledger::{Ledger, Writes};
 use crate::raft::node::{Config, Node, Role, StartError};
+use crate::raft::record;
+use crate::storage::{Disk, Table};
 
 const VARIABLE: &str = "MUSTER_CRASH_CHILD";
 /// Callers that write at the same time.
@@ -97,11 +100,16 @@ async fn live(orders: Orders) {
     for caller in 0..CALLERS {
         tokio::spawn(write(node.clone(), orders.clone(), caller));
     }
-    let asked = node.clone();
+    let (asked, runtime) = (node.clone(), tokio::runtime::Handle::current());
     let answers = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
             match line.as_str() {
                 "state" => say(&state(&asked)),
+                "write" => {
+                    let (node, life) = (asked.clone(), orders.life);
+                    // Nobody waits for it, and nobody was told of it.
+                    runtime.spawn(async move { node.propose(&Writes(vec![(life, u64::MAX)])).await.is_ok() });
+                }
                 other => panic!("{other:?} is no order"),
             }
         }
@@ -125,7 +133,9 @@ fn state(node: &Node<Ledger>) -> String {
     let machine = node.machine().read();
     let digest: String = machine.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let (role, (_, begins)) = (node.status().borrow().role, node.log_bounds());
-    let mut line = format!("state {} {digest} {role:?} {begins}", machine.stored);
+    let last = node.disks()[1].last(Table::Data).expect("read").and_then(|(key, _)| record::index_of(&key));
+    let mut line =
+        format!("state {} {digest} {role:?} {begins} {}", machine.stored, last.unwrap_or_default());
     for (life, n) in machine.writes.keys() {
         line += &format!(" {life}:{n}");
     }
@@ -140,6 +150,8 @@ pub struct Seen {
     pub leads: bool,
     /// The first entry still in the log.
     pub begins: u64,
+    /// The last entry in the log, committed or not.
+    pub last: u64,
     pub writes: BTreeSet<(u64, u64)>,
 }
 
@@ -237,9 +249,15 @@ impl Process {
                 digest: words.next()?.to_owned(),
                 leads: words.next()? == "Leader",
                 begins: words.next()?.parse().ok()?,
+                last: words.next()?.parse().ok()?,
                 writes: words.filter_map(|word| pair(word, ':')).collect(),
             })
         })
+    }
+
+    /// Has it propose a write.
+    pub fn write(&mut self) {
+        let _ = self.input.as_mut().map(|input| writeln!(input, "write"));
     }
 
     /// Asks for its state until `enough` says so. None when it ends before.
