@@ -214,6 +214,21 @@ mod tests {
         file.checksum = checksum(&file.name, file.offset, &file.data);
         assert!(matches!(receive(&to, bent), Err(ReceiveError::Name { .. })));
         drop(copy);
+
+        // Damage on the sender's disk: the parts are as they were read, and what arrives is damaged all the same.
+        let snapshot = from.checkpoint().expect("checkpoint");
+        let table = fs::read_dir(snapshot.path()).expect("list").map(|entry| entry.expect("entry").path());
+        let table =
+            table.into_iter().find(|path| path.extension().is_some_and(|e| e == "sst")).expect("a table");
+        let mut bytes = fs::read(&table).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::remove_file(&table).expect("unlink from the store");
+        fs::write(&table, bytes).expect("write");
+        let copy = receive(&to, parts(&snapshot)).expect("arrives");
+        let error = RocksDisk::scan_snapshot(&copy, &[], &mut |_, _| {}).expect_err("damaged");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        drop(copy);
         let left: Vec<_> = fs::read_dir(dir.path().join("b"))
             .expect("list")
             .map(|entry| entry.expect("entry").file_name())

@@ -5,7 +5,9 @@
 mod artifacts;
 mod backups;
 mod bad_input;
+mod crash;
 mod dev;
+mod disk;
 mod failover;
 mod fencing;
 mod first_steps;

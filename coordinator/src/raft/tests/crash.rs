@@ -9,10 +9,12 @@ use std::path::Path;
 
 use muster_failpoint::{Place, Point};
 
-use super::crash_child::{Orders, Process, copy, free};
+use super::crash_child::{Orders, Process, Seen, copy, free};
 
 /// Writes before a crash, and after it.
 const WRITES: u64 = 120;
+/// Writes in which a point must be passed.
+const LOAD: u64 = 2_000;
 
 pub(super) fn hits() -> u64 {
     if std::env::var("MUSTER_SCALE").is_ok_and(|scale| scale == "full") { 25 } else { 1 }
@@ -87,7 +89,7 @@ fn what_was_acknowledged_is_there_after_a_death_at_any_step() {
             let dir = top.path().join("now");
             copy(&origin, &dir);
             let mut all = acknowledged.clone();
-            all.extend(dies(point, &alone(&dir, 2 + round, WRITES), &failpoint));
+            all.extend(dies(point, &alone(&dir, 2 + round, LOAD), &failpoint));
             recovers(&failpoint, &dir, &all);
             std::fs::remove_dir_all(&dir).expect("remove");
         }
@@ -211,7 +213,7 @@ fn one_behind(dir: &Path) -> Trio {
     }
     for at in [0, 1] {
         // Whoever leads makes the writes of its own; the other's come when it leads.
-        let _ = trio.process(at).until("a purged log", |seen| seen.begins > 20);
+        trio.process(at).until("a purged log", |seen| seen.begins > 20).expect("it runs");
     }
     trio
 }
@@ -280,16 +282,21 @@ fn a_tail_that_was_never_committed_goes_even_if_the_member_dies_over_it() {
                 let leader = trio.leader(&[0, 1, 2]);
                 let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
                 assert!(trio.process(leader).acknowledges(20));
-                // Alone, it writes on and gets no majority.
+                // Alone, it writes on and gets no majority: what it is told to write now nobody else has.
                 for at in &others {
-                    trio.process(*at).signal(libc::SIGSTOP);
+                    let acknowledged = trio.running[*at].take().expect("it runs").kill();
+                    trio.acknowledged.extend(acknowledged);
                 }
-                // Each of its callers has one write on the way by now.
-                let _ = trio.process(leader).state().expect("it runs");
+                let before = trio.process(leader).state().expect("it runs").last;
+                trio.process(leader).write();
+                let has_tail = |seen: Seen| seen.last > before && seen.last > seen.applied;
+                if !(0..100).any(|_| has_tail(trio.process(leader).state().expect("it runs"))) {
+                    return false;
+                }
                 let acknowledged = trio.running[leader].take().expect("it runs").kill();
                 trio.acknowledged.extend(acknowledged);
                 for at in &others {
-                    trio.process(*at).signal(libc::SIGCONT);
+                    trio.start(*at, 100_000, "");
                 }
                 let second = trio.leader(&others);
                 let more = trio.process(second).acknowledged().len() + 20;

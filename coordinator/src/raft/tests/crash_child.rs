@@ -1,7 +1,8 @@
 //! A member in a process of its own, for tests that kill it: this test binary, started again. It talks in lines.
 //!
 //! It prints `ack LIFE N` once a write is acknowledged, `refused TEXT` when its directory is not used, `stopped TEXT` when it ends by
-//! itself; and answers `state` with `state APPLIED DIGEST ROLE BEGINS WRITE…`. The end of its input ends it.
+//! itself; and answers `state` with `state APPLIED DIGEST ROLE BEGINS LAST WRITE…`.
+//! `write` makes it propose one more write. The end of its input ends it.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -10,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -19,6 +21,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::ledger::{Ledger, Writes};
 use crate::raft::node::{Config, Node, Role, StartError};
+use crate::raft::record;
+use crate::storage::{Disk, Table};
 
 const VARIABLE: &str = "MUSTER_CRASH_CHILD";
 /// Callers that write at the same time.
@@ -96,11 +100,16 @@ async fn live(orders: Orders) {
     for caller in 0..CALLERS {
         tokio::spawn(write(node.clone(), orders.clone(), caller));
     }
-    let asked = node.clone();
+    let (asked, runtime) = (node.clone(), tokio::runtime::Handle::current());
     let answers = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
             match line.as_str() {
                 "state" => say(&state(&asked)),
+                "write" => {
+                    let (node, life) = (asked.clone(), orders.life);
+                    // Nobody waits for it, and nobody was told of it.
+                    runtime.spawn(async move { node.propose(&Writes(vec![(life, u64::MAX)])).await.is_ok() });
+                }
                 other => panic!("{other:?} is no order"),
             }
         }
@@ -124,7 +133,9 @@ fn state(node: &Node<Ledger>) -> String {
     let machine = node.machine().read();
     let digest: String = machine.digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let (role, (_, begins)) = (node.status().borrow().role, node.log_bounds());
-    let mut line = format!("state {} {digest} {role:?} {begins}", machine.stored);
+    let last = node.disks()[1].last(Table::Data).expect("read").and_then(|(key, _)| record::index_of(&key));
+    let mut line =
+        format!("state {} {digest} {role:?} {begins} {}", machine.stored, last.unwrap_or_default());
     for (life, n) in machine.writes.keys() {
         line += &format!(" {life}:{n}");
     }
@@ -139,6 +150,8 @@ pub struct Seen {
     pub leads: bool,
     /// The first entry still in the log.
     pub begins: u64,
+    /// The last entry in the log, committed or not.
+    pub last: u64,
     pub writes: BTreeSet<(u64, u64)>,
 }
 
@@ -189,10 +202,6 @@ impl Process {
         Self { child, input, heard }
     }
 
-    pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
-    }
-
     /// Every write that it said was acknowledged.
     pub fn acknowledged(&self) -> BTreeSet<(u64, u64)> {
         let heard = self.heard.0.lock();
@@ -240,9 +249,15 @@ impl Process {
                 digest: words.next()?.to_owned(),
                 leads: words.next()? == "Leader",
                 begins: words.next()?.parse().ok()?,
+                last: words.next()?.parse().ok()?,
                 writes: words.filter_map(|word| pair(word, ':')).collect(),
             })
         })
+    }
+
+    /// Has it propose a write.
+    pub fn write(&mut self) {
+        let _ = self.input.as_mut().map(|input| writeln!(input, "write"));
     }
 
     /// Asks for its state until `enough` says so. None when it ends before.
@@ -286,11 +301,6 @@ impl Process {
         self.child.kill().expect("kill");
         self.ended().2
     }
-
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: kill takes plain numbers; the child is ours and not reaped.
-        unsafe { libc::kill(self.pid(), signal) };
-    }
 }
 
 fn pair(text: &str, between: char) -> Option<(u64, u64)> {
@@ -298,9 +308,16 @@ fn pair(text: &str, between: char) -> Option<(u64, u64)> {
     Some((life.parse().ok()?, n.parse().ok()?))
 }
 
-/// A free port of loopback.
+/// A free port of loopback, below those that the kernel hands out for outgoing connections: one of these could take it meanwhile.
 pub fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (std::process::id() % 10_000) as u16;
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("an address");
+        }
+    }
 }
 
 /// Copies a directory tree.
