@@ -240,3 +240,76 @@ fn a_worker_that_comes_back_has_a_lease_before_its_first_heartbeat() {
         rig.beat(1, &[]);
     }
 }
+
+/// A heartbeat that comes while the loss is on its way would start or renew something that outlives its grant by a lease. Found by the
+/// lease model (plant `renews-lost`).
+#[test]
+fn a_worker_whose_loss_is_on_its_way_is_renewed_by_nobody() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.beat(1, &[]);
+    rig.test.submit(&TestJob::new().task(&[]));
+    rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(1, &[]);
+    let first = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token.0;
+    rig.told.clear();
+
+    // It is silent for a lease; the proposal is made and not applied yet.
+    rig.now = 1 + LEADER_LEASE_MS;
+    let outputs = rig.leader.step(rig.now, Input::Tick);
+    let proposed = |o: &Output| match o {
+        Output::Propose { id, commands } if matches!(commands[..], [Command::LoseWorker { .. }]) => Some(*id),
+        _ => None,
+    };
+    let id = outputs.iter().find_map(proposed).expect("given up");
+    // Now it is heard again: it is not renewed, and what was granted to it is not started.
+    rig.beat(1, &[]);
+    assert!(rig.told.is_empty(), "{:?}", rig.told);
+
+    rig.apply(Command::LoseWorker { worker: WorkerId(1), incarnation: Incarnation("a".into()) });
+    rig.step(Input::Proposed { id, replies: Some(Vec::new()) });
+    rig.beat(1, &[]);
+
+    assert_eq!(rig.closed, [1]);
+    assert_eq!(rig.started(1), [0_u64; 0]);
+    assert_ne!(rig.test.state.attempt_of(at(1, 0, 0)).map(|a| a.token.0), Some(first));
+}
+
+#[test]
+fn a_loss_whose_fate_is_unknown_is_proposed_again_and_the_worker_waits_for_it() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.beat(1, &[]);
+    rig.now = 1 + LEADER_LEASE_MS;
+    let outputs = rig.leader.step(rig.now, Input::Tick);
+    let Some(Output::Propose { id, .. }) = outputs.first() else { panic!("{outputs:?}") };
+    rig.leader.step(rig.now, Input::Proposed { id: *id, replies: None });
+    rig.told.clear();
+    rig.beat(1, &[]);
+    assert!(rig.told.is_empty(), "{:?}", rig.told);
+
+    rig.now += 1 + LEADER_LEASE_MS;
+    rig.step(Input::Tick);
+
+    assert!(rig.proposed.iter().any(|c| matches!(c, Command::LoseWorker { .. })));
+}
+
+/// A confirmation of an earlier term says nothing about this one.
+#[test]
+fn an_answer_that_comes_a_term_late_confirms_nothing() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.leader.step(0, Input::Heartbeat { session: SessionId(1), seq: 1, held: Vec::new() });
+    let asked = rig.leader.step(0, Input::Tick);
+    let Some(Output::Confirm { batch }) = asked.first() else { panic!("{asked:?}") };
+
+    rig.leader.step(0, Input::Deposed);
+    rig.leader.step(0, Input::Elected { term: 3, state: Box::new(rig.test.state.full_delta()) });
+    rig.open(2, "a");
+    rig.leader.step(0, Input::Heartbeat { session: SessionId(2), seq: 2, held: Vec::new() });
+    rig.leader.step(0, Input::Tick);
+    rig.leader.step(0, Input::Confirmed { batch: *batch, ok: true });
+    let outputs = rig.leader.step(0, Input::Tick);
+
+    assert!(!outputs.iter().any(|o| matches!(o, Output::Instruct { .. })), "{outputs:?}");
+}

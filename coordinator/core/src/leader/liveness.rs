@@ -90,6 +90,10 @@ impl Leader {
         for (id, seq, received, held) in heartbeats {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let worker = session.worker;
+            if self.losing.contains(&worker) {
+                // Its attempts may end in the log at any moment: what is renewed or started now would run beside its successor.
+                continue;
+            }
             let lost = self.view.workers.get(&worker).is_none_or(|w| {
                 w.worker.state == WorkerState::Lost || w.worker.incarnation != session.incarnation
             });
@@ -155,6 +159,8 @@ impl Leader {
                 if now > *heard + LEADER_LEASE_MS {
                     let incarnation = worker.incarnation.clone();
                     commands.push(Command::LoseWorker { worker: *id, incarnation });
+                    self.losing.insert(*id);
+                    // Should the proposal be lost, it is made again a lease later.
                     *heard = now;
                 }
                 due = due.min(*heard + LEADER_LEASE_MS + 1);

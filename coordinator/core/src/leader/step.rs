@@ -34,6 +34,8 @@ pub struct Leader {
     pub(super) unconfirmed: Vec<Heard>,
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
     pub(super) confirms: u64,
+    /// Workers whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its grant.
+    pub(super) losing: BTreeSet<WorkerId>,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
@@ -77,7 +79,7 @@ impl Leader {
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
         match input {
             Input::Elected { term, state } => self.elected(now, term, *state),
-            Input::Deposed => *self = Self::new(),
+            Input::Deposed => *self = self.afresh(),
             Input::Delta(delta) => self.learn(now, *delta),
             Input::SessionOpened { session, worker, incarnation, held } => {
                 self.session_opened(session, worker, incarnation, held);
@@ -92,6 +94,11 @@ impl Leader {
         Vec::new()
     }
 
+    /// Nothing is left of a term but its numbers: an answer that comes late must not fit a question of another term.
+    fn afresh(&self) -> Self {
+        Self { confirms: self.confirms, proposals: self.proposals, ..Self::new() }
+    }
+
     /// The tick that the log would carry now.
     pub(super) fn tick(&self, now: u64) -> Tick {
         self.view.tick.plus(now.saturating_sub(self.tick_at))
@@ -100,7 +107,7 @@ impl Leader {
     fn elected(&mut self, now: u64, term: u64, state: Delta) {
         let sessions = std::mem::take(&mut self.sessions);
         let by_worker = std::mem::take(&mut self.by_worker);
-        *self = Self { term: Some(term), sessions, by_worker, ..Self::new() };
+        *self = Self { term: Some(term), sessions, by_worker, ..self.afresh() };
         self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
         self.learn(now, state);
         // All leases start anew: nobody is lost for what an older leader did not hear.
