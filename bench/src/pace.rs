@@ -40,14 +40,11 @@ impl Drop for Pace {
 }
 
 impl Pace {
-    /// Begins a write every `every`; `write` makes the one with this number. With `count`, it ends after so many.
-    pub fn start<F>(
-        every: Duration,
-        count: Option<usize>,
-        write: impl Fn(usize) -> F + Send + 'static,
-    ) -> Self
+    /// Begins a write every `every`; `write` makes the one with this number. With `count`, it ends after so many. To be called within a
+    /// `LocalSet`: all writes are made on one thread.
+    pub fn start<F>(every: Duration, count: Option<usize>, write: impl Fn(usize) -> F + 'static) -> Self
     where
-        F: Future<Output = Result<()>> + Send + 'static,
+        F: Future<Output = Result<()>> + 'static,
     {
         let log = Arc::new(Mutex::new(Log::default()));
         let shared = log.clone();
