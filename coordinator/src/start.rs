@@ -13,6 +13,7 @@ use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{self, MembershipError, Node};
+use crate::registrar::Registrar;
 use crate::reports;
 use crate::room::Room;
 use crate::security::{ClusterSecret, Gate, SecretError, Secrets, read_token, write_private};
@@ -297,6 +298,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let workers = Workers {
         forward: forward.clone(),
         sessions: sessions.clone(),
+        registrar: Registrar::start(forward.clone()),
         uplink: Uplink::start(forward.clone(), leader.clone()),
         gate: gate.clone(),
         cluster_id: secrets.cluster_id.clone(),

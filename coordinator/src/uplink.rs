@@ -292,6 +292,13 @@ impl Table {
     }
 }
 
+impl Drop for Table {
+    /// This member stops: its sessions end with it, whatever becomes of their connections.
+    fn drop(&mut self) {
+        self.sessions.values().for_each(|session| session.over.cancel());
+    }
+}
+
 impl Session {
     fn opened(&self) -> Up {
         Up::Opened { worker: self.worker, incarnation: self.incarnation.clone(), held: self.held.clone() }

@@ -7,6 +7,7 @@ use super::error::ApiError;
 use super::forward::Forward;
 use crate::leader::Up;
 use crate::leadership::Leadership;
+use crate::registrar::Registrar;
 use crate::security::Gate;
 use crate::sessions::Sessions;
 use crate::uplink::Uplink;
@@ -37,6 +38,7 @@ const NAME_MAX: usize = 63;
 pub struct Workers {
     pub forward: Forward,
     pub sessions: Sessions,
+    pub registrar: Registrar,
     pub uplink: Uplink,
     pub gate: Gate,
     pub cluster_id: String,
@@ -147,7 +149,7 @@ impl Workers {
         held: &[Token],
     ) -> Result<WorkerId, ApiError> {
         let command = Command::Register { spec, incarnation: incarnation.clone(), held: held.to_vec() };
-        match self.forward.one(command).await? {
+        match self.registrar.register(command).await? {
             Reply::Registered { worker } => Ok(worker),
             _ => Err(ApiError::Stopped("a Register was answered with something else".to_owned())),
         }
