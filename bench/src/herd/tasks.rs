@@ -100,10 +100,7 @@ mod tests {
 
         inputs.clear();
         assert!(tasks.launch(&order(2, &HOLD), 9_000, &mut inputs));
-        assert_eq!(
-            (inputs.as_slice(), tasks.count()),
-            (&[Input::Started { token: Token(2) }][..], 1)
-        );
+        assert_eq!((inputs.as_slice(), tasks.count()), (&[Input::Started { token: Token(2) }][..], 1));
         tasks.renew(11_000);
         assert_eq!(tasks.fence_at(), Some(11_000 - KILL_BEFORE_MS));
         inputs.clear();
