@@ -8,6 +8,7 @@ use crate::procfs;
 use crate::report::say;
 use anyhow::{Context, Result, bail};
 use muster_proto::caller::Caller;
+use muster_proto::channel::Tls;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -31,6 +32,8 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Its end was asked for.
+    killed: bool,
 }
 
 impl Daemon {
@@ -47,7 +50,7 @@ impl Daemon {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, killed: false })
     }
 
     #[must_use]
@@ -55,11 +58,25 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Ends it as a power cut does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(&mut self) -> Result<()> {
+        self.killed = true;
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Says it when the process ended.
     ///
     /// # Errors
     /// It did; the end of its log is in the message.
     pub fn check(&mut self) -> Result<()> {
+        if self.killed {
+            return Ok(());
+        }
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();
@@ -142,10 +159,23 @@ impl Cluster {
     /// # Errors
     /// One of them does not start.
     pub async fn start(parent: &Path, members: usize, keep: bool) -> Result<Self> {
+        Self::start_with(parent, members, keep, |_| Ok(None)).await
+    }
+
+    /// The same with mutual TLS: `certify` makes the certificates in the cluster's directory.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_with(
+        parent: &Path,
+        members: usize,
+        keep: bool,
+        certify: impl FnOnce(&Path) -> Result<Option<Tls>>,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-bench-").tempdir_in(parent)?;
         let mark = format!("{:016x}", rand::random::<u64>());
-        let mut cluster =
-            Self { mark, daemons: Vec::new(), members, target: Target::default(), keep, dir: Some(dir) };
+        let target = Target { tls: certify(dir.path())?, ..Target::default() };
+        let mut cluster = Self { mark, daemons: Vec::new(), members, target, keep, dir: Some(dir) };
         for number in 1..=members {
             cluster.start_member(number).await?;
         }
@@ -166,8 +196,7 @@ impl Cluster {
     /// Starts a member's process: the first time it makes or joins the cluster, later it finds that it has.
     fn member(&self, number: usize, address: &str) -> Result<Daemon> {
         let name = format!("c{number}");
-        let mut command = self.command();
-        command.arg("coordinator").arg("--data-dir").arg(self.path(&name)).args(["--listen", address]);
+        let mut command = self.member_command(&name, address);
         if number == 1 {
             command.arg("--bootstrap");
         } else {
@@ -200,6 +229,41 @@ impl Cluster {
         .await?;
         target.addresses.push(address);
         self.target = target;
+        Ok(())
+    }
+
+    fn member_command(&self, name: &str, address: &str) -> Command {
+        let mut command = self.command();
+        command.arg("coordinator").arg("--data-dir").arg(self.path(name)).args(["--listen", address]);
+        if let Some(tls) = &self.target.tls {
+            command.arg("--tls-ca").arg(&tls.ca).arg("--tls-certificate").arg(&tls.certificate);
+            command.arg("--tls-key").arg(&tls.key);
+        }
+        command
+    }
+
+    /// Kills a member, by its number from 1; [`Cluster::restart_member`] brings it back.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill_member(&mut self, number: usize) -> Result<()> {
+        self.daemons[number - 1].kill()
+    }
+
+    /// Starts a killed member again, on its data and its address, and waits until it reads what was acknowledged.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub async fn restart_member(&mut self, number: usize) -> Result<()> {
+        let (name, address) = (format!("c{number}"), self.target.addresses[number - 1].clone());
+        let command = self.member_command(&name, &address);
+        self.daemons[number - 1] = Daemon::start(&name, command, self.path(&format!("{name}.log")))?;
+        let target = self.target.clone();
+        until("a member that is back", &mut self.daemons, async || {
+            let mut api = client::connect_to(&target, &address).await.ok()?;
+            client::workers(&mut api).await.ok()
+        })
+        .await?;
         Ok(())
     }
 
@@ -363,6 +427,12 @@ impl Cluster {
     #[must_use]
     pub fn member_pid(&self) -> u32 {
         self.daemons[0].pid()
+    }
+
+    /// The members' processes, the first member's first.
+    #[must_use]
+    pub fn member_pids(&self) -> Vec<u32> {
+        self.daemons[..self.members].iter().map(Daemon::pid).collect()
     }
 
     /// CPU so far of all processes of the cluster, with their children that were waited for, ms.

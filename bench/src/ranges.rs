@@ -57,6 +57,7 @@ impl Ranges {
             "submit" => include_str!("../ranges/submit.toml"),
             "apply" => include_str!("../ranges/apply.toml"),
             "raft" => include_str!("../ranges/raft.toml"),
+            "herd" => include_str!("../ranges/herd.toml"),
             "failover" => include_str!("../ranges/failover.toml"),
             "rolling" => include_str!("../ranges/rolling.toml"),
             "recover" => include_str!("../ranges/recover.toml"),
@@ -81,7 +82,7 @@ mod tests {
     fn every_file_is_read() {
         for verb in [
             "dispatch", "latency", "dag", "submit", "apply", "raft", "failover", "rolling", "recover",
-            "readopt",
+            "readopt", "herd",
         ] {
             assert!(!Ranges::of(verb).expect(verb).0.is_empty(), "{verb}");
         }

@@ -1,6 +1,8 @@
 //! What one member is told: one TOML file, flags and environment over it (merged by the command line), checked before any port
 //! opens.
 
+use crate::room;
+use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -25,6 +27,10 @@ pub struct CoordinatorConfig {
     /// With `join`: the member whose place this one takes once it has caught up; that one is removed in the same change.
     pub replace: Option<u64>,
     pub store: StoreConfig,
+    /// Bytes kept back on the disk for what must go on when it is full; at most a sixteenth of the disk.
+    pub ballast: Size,
+    /// New jobs are refused when the disk is this full, per cent.
+    pub disk_full_at: u8,
     /// Certificates; without them `listen` must be loopback.
     pub tls: Option<Tls>,
 }
@@ -49,6 +55,8 @@ impl Default for CoordinatorConfig {
             join_token_file: None,
             replace: None,
             store: StoreConfig::default(),
+            ballast: Size(room::BALLAST),
+            disk_full_at: room::FULL_AT,
             tls: None,
         }
     }
@@ -61,6 +69,8 @@ pub enum ConfigError {
     BadAddress(String),
     #[error("advertise is {0}, which nobody can reach")]
     UnspecifiedAdvertise(String),
+    #[error("disk_full_at is {0}: a disk is at most 100 % full")]
+    BadFullAt(u8),
     #[error("bootstrap and join exclude each other: a member either makes a cluster or joins one")]
     BootstrapAndJoin,
     #[error("join is given without join_token_file")]
@@ -88,6 +98,7 @@ impl ConfigError {
             Self::UnspecifiedAdvertise(_) => {
                 "set advertise to an address of this machine that the others can reach"
             }
+            Self::BadFullAt(_) => "write a number from 1 to 100, for example 95",
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
             Self::JoinWithoutToken => "`muster cluster add ADDRESS` makes a token; name its file",
             Self::ReplaceWithoutJoin => "name the members to join: --join HOST:PORT",
@@ -116,6 +127,9 @@ impl CoordinatorConfig {
             if !sound {
                 return Err(ConfigError::BadAddress(address.clone()));
             }
+        }
+        if !(1..=100).contains(&self.disk_full_at) {
+            return Err(ConfigError::BadFullAt(self.disk_full_at));
         }
         if self.bootstrap && !self.join.is_empty() {
             return Err(ConfigError::BootstrapAndJoin);
@@ -158,6 +172,7 @@ mod tests {
         let token = Some(PathBuf::from("t"));
         for (config, error) in [
             (CoordinatorConfig { join: vec!["h:1".into()], ..good.clone() }, ConfigError::BootstrapAndJoin),
+            (CoordinatorConfig { disk_full_at: 101, ..good.clone() }, ConfigError::BadFullAt(101)),
             (
                 CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() },
                 ConfigError::JoinWithoutToken,

@@ -13,11 +13,15 @@ use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{self, MembershipError, Node};
+use crate::registrar::Registrar;
+use crate::reports;
+use crate::room::Room;
 use crate::security::{ClusterSecret, Gate, SecretError, Secrets, read_token, write_private};
 use crate::sessions::Sessions;
 use crate::standing::{Standing, was_removed};
-use crate::storage::{MemberFile, StorageError};
+use crate::storage::{MemberFile, RocksDisk, StorageError, scrub};
 use crate::store::{Store, StoreError};
+use crate::uplink::Uplink;
 use crate::watch::Hub;
 use muster_core::command::Command;
 use muster_proto::channel::{Bearer, ChannelError, dial, listen};
@@ -72,8 +76,12 @@ pub enum StartError {
     Raft(raft::StartError),
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    #[error("cannot ask the disk of {dir} for its room: {error}")]
+    Room { dir: PathBuf, error: std::io::Error },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
+    #[error("storage failed, nothing is acknowledged any more: {0}")]
+    StorageFailed(String),
     #[error("the listener failed: {0}")]
     Serve(String),
 }
@@ -106,6 +114,10 @@ impl StartError {
             Self::Removed { .. } => {
                 "to use this machine again join as a new member, with an empty data directory: `muster cluster add ADDRESS` says how"
             }
+            Self::StorageFailed(_) => {
+                "look at the disk; a start checks what is there: it serves again, or names what is damaged and what to do"
+            }
+            Self::Room { .. } => "check that the data directory exists and is readable",
             Self::Raft(_) | Self::Membership(_) | Self::Thread(_) | Self::Serve(_) => "see the log above",
         }
     }
@@ -168,7 +180,10 @@ impl Running {
                 Ok(Err(error)) => StartError::Serve(error.to_string()),
                 Err(error) => StartError::Serve(error.to_string()),
             },
-            _ = status.wait_for(|status| status.role == raft::Role::Stopped) => StartError::Serve("the log failed".to_owned()),
+            reason = storage_failed(self.node.disks()) => StartError::StorageFailed(reason),
+            _ = status.wait_for(|status| status.role == raft::Role::Stopped) => {
+                StartError::StorageFailed("raft ended; the reason is in the log above".to_owned())
+            }
             Ok(_) = self.removed.wait_for(|removed| *removed) => {
                 StartError::Removed { dir: self.dir.clone(), member: self.member, cluster: self.cluster_id.clone() }
             }
@@ -186,6 +201,16 @@ impl Running {
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+}
+
+/// Waits for the first failure of either database.
+async fn storage_failed(disks: [Arc<RocksDisk>; 2]) -> String {
+    let [mut state, mut log] = disks.map(|disk| disk.failure());
+    let reason = tokio::select! {
+        failure = state.wait_for(Option::is_some) => failure.ok().and_then(|failure| failure.clone()),
+        failure = log.wait_for(Option::is_some) => failure.ok().and_then(|failure| failure.clone()),
+    };
+    reason.unwrap_or_default()
 }
 
 /// Runs a member until `shutdown` ends.
@@ -230,6 +255,10 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let mut raft_config = raft::Config::new(&dir, &secrets.cluster_id, member, &member_token);
     raft_config.tls = config.tls.clone();
     let node = start_node(raft_config, machine).await?;
+    let room = Room::new(&dir, member, config.ballast.bytes(), config.disk_full_at)
+        .map_err(|error| StartError::Room { dir: dir.clone(), error })?;
+    tokio::spawn(room.clone().watch());
+    tokio::spawn(scrub::run(node.disks().to_vec()));
     if config.bootstrap && member == 1 {
         match node.bootstrap([(member, advertised.clone())]).await {
             Ok(()) => tracing::info!(cluster = secrets.cluster_id, "a new cluster"),
@@ -253,7 +282,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let removed = standing.removed();
     tokio::spawn(standing.clone().watch(node.clone(), peers.clone(), config.join.clone()));
     // 6. The services.
-    let forward = Forward::new(node.clone(), proposer, peers, leadership, member);
+    tokio::spawn(reports::run(member, room.clone(), peers.clone(), leadership.clone()));
+    let forward = Forward::new(node.clone(), proposer, peers, leadership, member, room);
     let gate = Gate::new(secrets.cluster.clone());
     let sessions = Sessions::default();
     let service = Service {
@@ -268,7 +298,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let workers = Workers {
         forward: forward.clone(),
         sessions: sessions.clone(),
-        leader: leader.clone(),
+        registrar: Registrar::start(forward.clone()),
+        uplink: Uplink::start(forward.clone(), leader.clone()),
         gate: gate.clone(),
         cluster_id: secrets.cluster_id.clone(),
         store_url: store_url.clone(),

@@ -35,6 +35,8 @@ pub enum ApiError {
     WrongBlob(String),
     #[error("the job's working directory is not in the store")]
     NoWorkdir,
+    #[error("{0}")]
+    DiskFull(String),
     #[error("no leader answered within 5 s: {0}")]
     NoLeader(String),
     #[error("{0}")]
@@ -83,6 +85,7 @@ impl ApiError {
             Self::TooLarge(_) => "TOO_LARGE",
             Self::WrongBlob(_) => "WRONG_BLOB",
             Self::NoWorkdir => "WORKDIR_MISSING",
+            Self::DiskFull(_) => "DISK_FULL",
             Self::NoLeader(_) => "NO_LEADER",
             Self::Stopped(_) => "UNAVAILABLE",
             Self::Store(_) => "STORE_FAILED",
@@ -105,6 +108,9 @@ impl ApiError {
             Self::NoWorker(_) | Self::Rejected(Rejection::NoWorker(_)) => "muster workers lists the workers",
             Self::Rejected(Rejection::RequestIdReused { .. }) => "use a new request id for another payload",
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
+            Self::DiskFull(_) => {
+                "free space where that member's data directory is, or grow its disk; jobs are taken again by themselves, cancel and drain work meanwhile"
+            }
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
             Self::Member(error) => return error.hint().map(str::to_owned),
@@ -161,6 +167,7 @@ impl ApiError {
             Self::Member(_) | Self::AddressTaken { .. } | Self::GroupFull { .. } => Code::FailedPrecondition,
             Self::Peer(status) => status.code(),
             Self::Store(_) | Self::History(_) | Self::Backup(_) => Code::Internal,
+            Self::DiskFull(_) => Code::ResourceExhausted,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{Node, ProposeError};
+use crate::room::Room;
 use muster_core::command::Command;
 use muster_core::reply::{Replies, Reply};
 use muster_core::state::State;
@@ -29,6 +30,7 @@ pub struct Forward {
     peers: Peers,
     leadership: watch::Receiver<Leadership>,
     member: u64,
+    room: Room,
 }
 
 impl Forward {
@@ -39,8 +41,9 @@ impl Forward {
         peers: Peers,
         leadership: watch::Receiver<Leadership>,
         member: u64,
+        room: Room,
     ) -> Self {
-        Self { node, proposer, peers, leadership, member }
+        Self { node, proposer, peers, leadership, member, room }
     }
 
     /// This member's part in the group.
@@ -72,6 +75,28 @@ impl Forward {
         look(self.node.machine().read().state())
     }
 
+    /// The room on this member's disk and what is known of the others'.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Whether there is room for these commands: without, new jobs are refused and all else goes on.
+    ///
+    /// # Errors
+    /// [`ApiError::DiskFull`].
+    pub fn check_room(&self, commands: &[Command]) -> Result<(), ApiError> {
+        let grows =
+            |command: &Command| matches!(command, Command::Submit { .. } | Command::SubmitPart { .. });
+        if !commands.iter().any(grows) {
+            return Ok(());
+        }
+        let status = self.node.status();
+        let voters: Vec<u64> =
+            status.borrow().members.iter().filter(|member| member.voter).map(|member| member.id).collect();
+        self.room.admit(&voters).map_err(|full| ApiError::DiskFull(full.to_string()))
+    }
+
     /// Proposes on this member only.
     ///
     /// # Errors
@@ -92,6 +117,7 @@ impl Forward {
             let known = leadership.borrow_and_update().clone();
             match known.leader {
                 Some((id, _)) if id == self.member => {
+                    self.check_room(&commands)?;
                     match timeout_at(deadline, self.proposer.propose(commands.clone())).await {
                         Ok(Ok(replies)) => return Ok(replies),
                         Ok(Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. }))) => {
@@ -117,6 +143,9 @@ impl Forward {
                             ) =>
                         {
                             return Err(ApiError::BadRequest(status.message().to_owned()));
+                        }
+                        Ok(Err(status)) if status.code() == tonic::Code::ResourceExhausted => {
+                            return Err(ApiError::DiskFull(status.message().to_owned()));
                         }
                         Ok(Err(status)) => last = format!("{address}: {}", status.message()),
                         Err(_) => last = format!("{address} does not answer"),

@@ -2,21 +2,21 @@
 
 use super::error::ApiError;
 use super::forward::Forward;
-use crate::leader::{LeaderHandle, Up};
+use crate::leader::LeaderHandle;
 use crate::raft::{ProposeError, Role};
+use crate::relay;
 use crate::security::Gate;
 use crate::sessions::{LogPart, Sessions};
 use crate::standing::Standing;
 use muster_core::command::Command;
-use muster_core::model::ids::{Token, WorkerId};
-use muster_core::model::worker::Incarnation;
+use muster_core::model::ids::WorkerId;
 use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, bearer_of};
 use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
-    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, StandingReply,
-    StandingRequest, WorkerLogChunk, WorkerLogRequest,
+    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply,
+    ReportRequest, StandingReply, StandingRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +97,7 @@ impl MemberApi for Members {
     async fn propose(&self, call: Request<Commands>) -> Result<Response<CommandReplies>, Status> {
         self.gate.member(&call)?;
         let commands: Vec<Command> = unpack(&call.into_inner().commands).map_err(ApiError::from)?;
+        self.forward.check_room(&commands)?;
         match self.forward.propose_here(commands).await {
             Ok(replies) => {
                 let applied = *self.forward.node().applied().borrow();
@@ -155,51 +156,23 @@ impl MemberApi for Members {
             .map_err(|error| ApiError::from(error).into())
     }
 
+    async fn report(&self, call: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
+        self.gate.member(&call)?;
+        let ReportRequest { member, disk_full } = call.into_inner();
+        self.forward.room().told(member, disk_full);
+        Ok(Response::new(ReportReply {}))
+    }
+
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;
 
-    /// One call a session: HTTP/2 multiplexes them over one connection, and the end of a call is the end of its session.
+    /// One call a follower: it carries all of its sessions, and its end is theirs here; the follower takes them to the next leader.
     async fn relay(&self, call: Request<Streaming<RelayUp>>) -> Result<Response<Self::RelayStream>, Status> {
         self.gate.member(&call)?;
-        let mut ups = call.into_inner();
+        let ups = call.into_inner();
         let (send, receive) = mpsc::unbounded_channel();
-        let mut leadership = self.forward.leadership();
-        let leader = self.leader.clone();
+        let (leader, leadership) = (self.leader.clone(), self.forward.leadership());
         tokio::spawn(async move {
-            let ended = async {
-                let opened = ups
-                    .message()
-                    .await?
-                    .filter(|up| up.opened)
-                    .ok_or_else(|| Status::invalid_argument("a relay begins with opened"))?;
-                let held: Vec<Token> = unpack(&opened.message).map_err(ApiError::from)?;
-                let ready =
-                    tokio::time::timeout(Duration::from_secs(5), leadership.wait_for(|known| known.is_ready));
-                let is_ready = matches!(ready.await, Ok(Ok(_)));
-                if !is_ready {
-                    return Err(Status::unavailable("this member does not lead"));
-                }
-                let (down, mut downs) = mpsc::unbounded_channel();
-                let session =
-                    leader.open(WorkerId(opened.worker), Incarnation(opened.incarnation), held, down);
-                loop {
-                    tokio::select! {
-                        up = ups.message() => match up? {
-                            Some(up) => session.up(unpack::<Up>(&up.message).map_err(ApiError::from)?),
-                            None => return Ok(()),
-                        },
-                        instructions = downs.recv() => match instructions {
-                            Some(instructions) => {
-                                if send.send(Ok(RelayDown { instructions, ..RelayDown::default() })).is_err() {
-                                    return Ok(());
-                                }
-                            }
-                            None => return Err(Status::unavailable("this member does not lead any more")),
-                        },
-                        () = send.closed() => return Ok(()),
-                    }
-                }
-            };
-            if let Err(status) = ended.await {
+            if let Err(status) = relay::serve(&leader, leadership, ups, &send).await {
                 let _ = send.send(Err(status));
             }
         });

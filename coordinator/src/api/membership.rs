@@ -155,7 +155,9 @@ impl Forward {
             };
         }
         // Before it goes, the state knows that its id is spent.
-        let greatest = node.status().borrow().members.iter().map(|member| member.id).max().unwrap_or(id);
+        let members = node.status().borrow().members.clone();
+        let greatest = members.iter().map(|member| member.id).max().unwrap_or(id);
+        let rest = members.iter().filter(|member| member.voter && member.id != id).count();
         let spent = Command::CloseAdmission { member: MemberId(id), floor: MemberId(greatest) };
         match node.may_remove(id, force) {
             Ok(()) => {
@@ -170,11 +172,10 @@ impl Forward {
         }
         let member = node.remove(id, force).await?;
         tracing::info!(member = id, address = member.address, "removed");
-        let rest: Vec<Member> = node.status().borrow().members.iter().filter(|m| m.voter).cloned().collect();
         let peers = self.peers().clone();
         let address = member.address.clone();
         tokio::spawn(async move { standing::dismiss(&peers, &member).await });
-        let warning = match rest.len() {
+        let warning = match rest {
             2 => "2 members vote now and none of them may fail: add one, or remove one more".to_owned(),
             n if n % 2 == 0 => format!("{n} members vote now; {} are as safe and faster", n - 1),
             _ => String::new(),

@@ -3,6 +3,8 @@
 //! [`format`] how the file lies, every byte under a chain of checksums · [`read`] checks and unpacks · [`restore`] makes a data directory.
 //! Left out, in the file as in the restore: the store (blobs, artifacts, logs), the cluster's secret and with it all tokens.
 
+#[cfg(test)]
+mod backup_test;
 mod error;
 mod format;
 mod read;

@@ -32,7 +32,7 @@ use tonic::{Code, Status};
 use super::machine::Answer;
 use super::snapshot::{self, Part};
 use super::types::{SnapshotMeta, Tokio, Types, Vote};
-use crate::storage::Checkpoint;
+use crate::storage::{Checkpoint, Disk, RocksDisk};
 
 /// An append stream on which requests wait and nothing comes back for this long is dropped. Far above a slow fsync; the failure
 /// detector is the heartbeat, not this.
@@ -298,6 +298,7 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         let (sender, receiver) = mpsc::channel(4);
         let (cluster, to) = (self.caller.cluster.clone(), self.target);
         let files = snapshot.snapshot;
+        let sent = files.clone();
         // Each part must be taken within the limit: a peer that stands still is given up.
         let limit = option.hard_ttl();
         let progress = Arc::new(AtomicU64::new(0));
@@ -342,7 +343,26 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
             Ok(reply) => postcard::from_bytes::<Vote>(&reply.into_inner().payload)
                 .map(SnapshotResponse::new)
                 .map_err(|error| StreamingError::Network(NetworkError::new(&error))),
-            Err(status) => Err(failed::<A>(&status).into()),
+            Err(status) => {
+                if status.code() == Code::DataLoss {
+                    tracing::error!(
+                        member = self.target,
+                        reason = status.message(),
+                        "a snapshot was refused"
+                    );
+                    look_for_damage(sent);
+                }
+                Err(failed::<A>(&status).into())
+            }
         }
     }
+}
+
+/// The other side found damage: whether it is in the copy that was sent, and so in this member's own state, is told in the log.
+fn look_for_damage(copy: Checkpoint) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = RocksDisk::scan_snapshot(&copy, &[], &mut |_, _| {}) {
+            tracing::error!(%error, "this member's own state is damaged: stop it, and start it again to have it checked");
+        }
+    });
 }

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::machine::Machine;
 use super::node::{Node, ReadError};
 use super::snapshot::{ReceiveError, Receiver};
-use super::state_machine::StateMachine;
+use super::state_machine::{StateMachine, check_copy};
 use super::types::{SnapshotMeta, Tokio, Types, Vote};
 use crate::storage::{Checkpoint, RocksDisk};
 
@@ -183,6 +183,14 @@ impl<M: Machine> RaftApi for Service<M> {
         let (vote, meta): (Vote, SnapshotMeta) = postcard::from_bytes(&head).map_err(|error| {
             Status::invalid_argument(format!("a snapshot's head does not decode: {error}"))
         })?;
+        let copy = snapshot.clone();
+        tokio::task::spawn_blocking(move || check_copy::<M, RocksDisk>(&copy))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| {
+                tracing::error!(%error, snapshot = %meta, "a snapshot that arrived whole is damaged; it is not installed");
+                Status::data_loss(format!("the snapshot is damaged: {error}"))
+            })?;
         tracing::info!(snapshot = %meta, "received a snapshot");
         let reply =
             self.raft.install_full_snapshot(vote, Snapshot { meta, snapshot }).await.map_err(stopped)?;

@@ -4,7 +4,7 @@ use super::backup::{describe, refused};
 use crate::args::Global;
 use crate::commands::daemon::{block_on, coordinator};
 use crate::config::coordinator::socket;
-use crate::context::{self, Context};
+use crate::context::{self, Context, Contexts};
 use crate::failure::{DONE, Done, Failure};
 use crate::output::progress::bar;
 use crate::output::{self, OutputArgs};
@@ -77,13 +77,20 @@ impl Args {
             address: address.clone(),
             store_url: self.store_url.clone(),
         };
-        let name = global.context.clone().unwrap_or_else(|| coordinator::CONTEXT.to_owned());
+        let named = global.context.clone();
         block_on(async {
             let shown = bar("restore", bytes);
             let moving = shown.clone();
             let restored = backup::restore(wanted, move |at| moving.set_position(at)).await;
             shown.finish_and_clear();
             let restored = restored.map_err(refused)?;
+            // The old cluster's context stays: it may live yet.
+            let free = || Contexts::load().map(|known| !known.contexts.contains_key(coordinator::CONTEXT));
+            let name = match named {
+                Some(name) => name,
+                None if free()? => coordinator::CONTEXT.to_owned(),
+                None => restored.cluster_id.clone(),
+            };
             let context = Context { addresses: vec![address], token: restored.user_token.clone(), tls: None };
             let context = context::learn(&name, context, true)?;
             self.say(&restored, &data_dir, context.as_deref())

@@ -50,6 +50,12 @@ pub struct Args {
     /// cluster says; of a new one DIR/store, for one machine only].
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
+    /// Kept back on the disk for what must go on when it is full [default: 256MiB, at most a sixteenth of the disk].
+    #[arg(long, value_name = "SIZE")]
+    ballast: Option<String>,
+    /// Refuse new jobs when the disk is this full, per cent [default: 95].
+    #[arg(long, value_name = "N")]
+    disk_full_at: Option<String>,
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -88,6 +94,8 @@ impl Args {
             ("coordinator", "join", self.join.clone()),
             ("coordinator", "join_token_file", one(&self.join_token_file)),
             ("coordinator", "replace", one(&self.replace)),
+            ("coordinator", "ballast", one(&self.ballast)),
+            ("coordinator", "disk_full_at", one(&self.disk_full_at)),
             ("store", "url", one(&self.store_url)),
         ];
         flags.extend(self.tls.flags());

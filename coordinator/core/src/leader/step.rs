@@ -7,6 +7,7 @@ use super::proposals::InFlight;
 use crate::command::{Command, Report};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
+use crate::model::worker::WorkerState;
 use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
@@ -23,6 +24,7 @@ pub struct Leader {
     /// When (boot-time, ms) `view.tick` was learnt.
     pub(super) tick_at: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
+    /// The stream through which each worker was heard last.
     pub(super) by_worker: BTreeMap<WorkerId, SessionId>,
     /// Receipt of the last acknowledged heartbeat, or the election.
     pub(super) heard: BTreeMap<WorkerId, u64>,
@@ -51,7 +53,11 @@ pub struct Leader {
     pub(super) must_plan: bool,
     pub(super) policy: Policy,
     pub(super) next_retire: u64,
+    /// Not before this one …
     pub(super) next_sweep: u64,
+    /// … and not before a lease or a drain may be over.
+    pub(super) sweep_due: u64,
+    pub(super) next_orphans: u64,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -128,15 +134,24 @@ impl Leader {
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
         for (id, worker) in &delta.workers {
-            let old = self.view.workers.get(id).map(|w| &w.worker.incarnation);
-            if old.is_some() && old != worker.as_ref().map(|w| &w.incarnation) {
+            let Some(old) = self.view.workers.get(id).map(|w| &w.worker) else { continue };
+            let other = Some(&old.incarnation) != worker.as_ref().map(|w| &w.incarnation);
+            let returned = old.state == WorkerState::Lost
+                && worker.as_ref().is_some_and(|w| w.state != WorkerState::Lost);
+            if other {
                 self.former.insert(*id, self.heard.get(id).copied().unwrap_or(now));
+            }
+            if other || returned {
+                // Its lease begins with its registration: what was heard of it before is an older one's, or long ago.
+                self.heard.insert(*id, now);
             }
         }
         self.view.learn(delta);
         self.must_plan = true;
         for id in joined {
             self.heard.entry(id).or_insert(now);
+            // Its lease or its drain may end sooner than what was looked at.
+            self.sweep_due = 0;
             self.worker_changed(id);
         }
         for (token, worker) in ended {

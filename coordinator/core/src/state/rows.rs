@@ -161,7 +161,11 @@ impl Changes {
 
     /// Adds what a later command touched.
     pub fn merge(&mut self, mut later: Self) {
-        self.keys.append(&mut later.keys);
+        // `append` walks both sets: four thousand reports in one entry would walk eight million keys.
+        if self.keys.len() < later.keys.len() {
+            std::mem::swap(&mut self.keys, &mut later.keys);
+        }
+        self.keys.extend(later.keys);
         self.history.append(&mut later.history);
         for (job, tasks) in later.reread {
             tasks.iter().for_each(|no| self.reread(job, TaskNo(no)));

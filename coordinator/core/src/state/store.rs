@@ -83,7 +83,7 @@ impl State {
     }
 
     /// All workers that ever registered and were not removed.
-    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> + Clone {
         self.workers.values()
     }
 

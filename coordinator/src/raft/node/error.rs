@@ -66,13 +66,9 @@ pub enum MembershipError {
     NotAMember { member: u64 },
     #[error("member {member} is the last one that votes")]
     LastVoter { member: u64 },
-    #[error(
-        "without member {member} {voters} members would vote, of whom {alive} answer now; {needed} are needed"
-    )]
+    #[error("without member {member}, {voters} would vote, of whom {alive} answer now; {needed} are needed")]
     LosesMajority { member: u64, voters: usize, alive: usize, needed: usize },
-    #[error(
-        "without member {member} {voters} members would vote and none of them could fail; now {spare} could"
-    )]
+    #[error("without member {member}, {voters} would vote and none of them could fail; now {spare} could")]
     NoSpare { member: u64, voters: usize, spare: usize },
     #[error("member {member} leads: another has to lead before it leaves")]
     Leads { member: u64 },

@@ -169,6 +169,12 @@ impl<M: Machine> Node<M> {
         Arc::new(DiskRows(self.0.state.clone()))
     }
 
+    /// The databases of state and log: to watch their failure, and to look through them.
+    #[must_use]
+    pub fn disks(&self) -> [Arc<RocksDisk>; 2] {
+        [self.0.state.clone(), self.0.log.disk()]
+    }
+
     /// Stops: nothing is acknowledged afterwards, all that was is on disk. The databases close with the last clone.
     pub async fn shutdown(&self) {
         if let Err(error) = self.0.raft.shutdown().await {

@@ -13,6 +13,9 @@ use crate::raft::machine::Machine;
 use crate::raft::state_machine::read_meta;
 use crate::storage::{Checkpoint, Disk, RocksDisk};
 
+/// Ids of members count from 1.
+const NOBODY: u64 = 0;
+
 /// A copy of the state as of one log index, in a directory that goes with it.
 #[derive(Debug, Clone)]
 pub struct Copy {
@@ -49,7 +52,8 @@ impl<M: Machine> Node<M> {
         let meta =
             read_meta::<RocksDisk>(&files, &self.0.config.cluster).map_err(|e| fatal(e.to_string()))?;
         let term = meta.last_log_id.as_ref().map_or(0, |last| last.committed_leader_id().term);
-        let leader_id = LeaderId { term, voted_for: self.0.config.member };
+        // Whoever led that term, it is not this member, which has to be elected in the next.
+        let leader_id = LeaderId { term, voted_for: NOBODY };
         let vote = Vote { leader_id, committed: true };
         let installed = self.0.raft.install_full_snapshot(vote, Snapshot { meta, snapshot: files }).await;
         installed.map(|_| ()).map_err(|error| fatal(error.to_string()))

@@ -1,9 +1,14 @@
 //! Tests of the store, of three members under faults on the deterministic runtime, and of real members over loopback.
 
+mod crash;
+mod crash_child;
+mod damage;
 mod ledger;
 mod loopback;
 mod refusals;
 mod sim;
+mod sim_members;
+mod sim_plants;
 mod sim_world;
 mod speed;
 mod suite;
