@@ -44,6 +44,10 @@ impl StorageError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Io { error, .. } if error.kind() == std::io::ErrorKind::InvalidData => REPLACE,
+            Self::Open { .. } if !self.is_damage() => {
+                "check that the directory is writable and its disk has space"
+            }
             Self::Io { .. } => "check that the directory exists, is writable and has space",
             Self::Locked { .. } => "stop the other coordinator, or give this one another data directory",
             Self::NewerFormat { .. } => "start a binary at least as new as the one that wrote it",

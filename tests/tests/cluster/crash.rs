@@ -94,6 +94,10 @@ fn members_die(points: &[Point]) {
             let args = ["submit", &file, "--request-id", &request];
             let mut call = cluster.cli.daemon(&args, &cluster.dir.path().join("submit.log"));
             let status = until(&format!("{} to be passed", point.name()), SOON, || {
+                // It may have called before the member listened.
+                if call.try_wait().is_ok_and(|ended| ended.is_some()) {
+                    call = cluster.cli.daemon(&args, &cluster.dir.path().join("submit.log"));
+                }
                 cluster.member_ended(0).ok_or_else(|| cluster.logs())
             });
             assert_eq!(status.code(), None, "{}: {}", point.name(), cluster.logs());

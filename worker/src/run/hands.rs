@@ -259,10 +259,14 @@ impl Hands {
     /// What was prepared so far goes to the shim before anything that speaks of it.
     fn flush(&mut self, turn: &mut Turn) {
         if !turn.launches.is_empty() {
-            pass(Point::LaunchBefore);
-            self.shim.launch(std::mem::take(&mut turn.launches));
-            pass(Point::LaunchAfter);
+            self.hand_over(std::mem::take(&mut turn.launches));
         }
+    }
+
+    fn hand_over(&mut self, launches: Vec<Launch>) {
+        pass(Point::LaunchBefore);
+        self.shim.launch(launches);
+        pass(Point::LaunchAfter);
     }
 
     fn renew(&mut self, renewed: u64, turn: &mut Turn) {
@@ -418,7 +422,7 @@ impl Hands {
         match launch {
             Ok(launch) => {
                 local.phase = Phase::Launched;
-                self.shim.launch(vec![Launch { deadline_boot_ms: deadline, ..*launch }]);
+                self.hand_over(vec![Launch { deadline_boot_ms: deadline, ..*launch }]);
                 None
             }
             Err(outcome) => self.ended(token, outcome),

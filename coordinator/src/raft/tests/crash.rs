@@ -295,12 +295,12 @@ fn a_tail_that_was_never_committed_goes_even_if_the_member_dies_over_it() {
                 }
                 let acknowledged = trio.running[leader].take().expect("it runs").kill();
                 trio.acknowledged.extend(acknowledged);
+                // Few: a leader that has purged its log sends a snapshot, and nothing is truncated.
                 for at in &others {
-                    trio.start(*at, 100_000, "");
+                    trio.start(*at, 8, "");
                 }
                 let second = trio.leader(&others);
-                let more = trio.process(second).acknowledged().len() + 20;
-                assert!(trio.process(second).acknowledges(more));
+                assert!(trio.process(second).acknowledges(8));
                 trio.start(leader, 0, &failpoint);
                 // Without a tail there was nothing to take back: once more.
                 let target = trio.process(second).state().expect("it runs").applied;
