@@ -15,7 +15,9 @@ fn main() {
     }
     let mut options = Options::parse();
     if options.list {
-        faults::kinds().iter().for_each(|kind| println!("{:26} row {:8} {:?}", kind.name, kind.rows, kind.on));
+        faults::kinds()
+            .iter()
+            .for_each(|kind| println!("{:26} row {:8} {:?}", kind.name, kind.rows, kind.on));
         return;
     }
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));

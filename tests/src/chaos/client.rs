@@ -103,7 +103,13 @@ impl Client {
     }
 
     /// Drains a worker, or undrains it.
-    pub async fn drain(&self, way: usize, request_id: &str, worker: &str, deadline_ms: Option<u64>) -> Answer<u64> {
+    pub async fn drain(
+        &self,
+        way: usize,
+        request_id: &str,
+        worker: &str,
+        deadline_ms: Option<u64>,
+    ) -> Answer<u64> {
         let request = DrainRequest {
             request_id: request_id.to_owned(),
             worker: worker.to_owned(),
@@ -176,7 +182,11 @@ fn of_status<T>(status: &Status) -> Answer<T> {
     let code = status.metadata().get("muster-code").and_then(|code| code.to_str().ok());
     let definite = matches!(
         status.code(),
-        Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied
+        Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::PermissionDenied
     );
     match code {
         Some(code) if definite => Answer::Refused(code.to_owned()),

@@ -133,12 +133,9 @@ fn tasks(shape: Shape, rng: &mut Rng) -> Vec<Task> {
         attempts: ATTEMPTS,
     };
     match shape {
-        Shape::Chain => vec![
-            task("a", 1, &[]),
-            task("b", 1, &["a"]),
-            task("c", 1, &["b"]),
-            task("d", 1, &["c"]),
-        ],
+        Shape::Chain => {
+            vec![task("a", 1, &[]), task("b", 1, &["a"]), task("c", 1, &["b"]), task("d", 1, &["c"])]
+        }
         Shape::Fan => vec![task("first", 1, &[]), task("many", 16, &["first"]), task("last", 1, &["many"])],
         Shape::Array => vec![task("all", 24, &[])],
         Shape::Retry => {

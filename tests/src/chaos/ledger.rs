@@ -127,7 +127,9 @@ mod tests {
             };
             assert_eq!(Line::parse(line.text().trim_end()), Some(line));
         }
-        for bad in ["", "1 t 2 3 4 5 w1", "1 t 2 3 4 5 w1 end", "1 t 2 3 4 5 w1 start more", "1 t 2 3 4 5 w1 sat"] {
+        for bad in
+            ["", "1 t 2 3 4 5 w1", "1 t 2 3 4 5 w1 end", "1 t 2 3 4 5 w1 start more", "1 t 2 3 4 5 w1 sat"]
+        {
             assert_eq!(Line::parse(bad), None, "{bad}");
         }
     }

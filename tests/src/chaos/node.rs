@@ -100,7 +100,12 @@ impl Node {
             bail!("{} runs already", self.name);
         }
         let mut log = OpenOptions::new().create(true).append(true).open(self.log())?;
-        writeln!(log, "=== started at {} ns, boot-time clock ahead by {} s", sys::now_ns(), self.clock_offset)?;
+        writeln!(
+            log,
+            "=== started at {} ns, boot-time clock ahead by {} s",
+            sys::now_ns(),
+            self.clock_offset
+        )?;
         let mut command = self.cli.command(&self.args);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         net::enter(&mut command, &self.name)?;

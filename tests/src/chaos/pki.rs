@@ -33,7 +33,8 @@ impl Pki {
     /// # Errors
     /// The files cannot be written.
     pub fn issue(&self, name: &str, addresses: &[IpAddr]) -> Result<Tls> {
-        let names: Vec<String> = std::iter::once(name.to_owned()).chain(addresses.iter().map(IpAddr::to_string)).collect();
+        let names: Vec<String> =
+            std::iter::once(name.to_owned()).chain(addresses.iter().map(IpAddr::to_string)).collect();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate()?;

@@ -4,7 +4,7 @@
 use super::net::{Address, CLIENT, PORT};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,7 +60,10 @@ impl Proxy {
             let mut listeners = Vec::new();
             for member in members {
                 let at = SocketAddr::from((member.proxied(), PORT));
-                listeners.push((*member, TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?));
+                listeners.push((
+                    *member,
+                    TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at}"))?,
+                ));
             }
             Ok::<_, anyhow::Error>(listeners)
         })?;
@@ -118,7 +121,11 @@ impl Proxy {
         if link.0 != CLIENT {
             socket.bind(SocketAddr::from((link.0.behalf(), 0)))?;
         }
-        let member = tokio::time::timeout(Duration::from_secs(5), socket.connect(SocketAddr::from((own(link.1), PORT)))).await??;
+        let member = tokio::time::timeout(
+            Duration::from_secs(5),
+            socket.connect(SocketAddr::from((link.1.own(), PORT))),
+        )
+        .await??;
         caller.set_nodelay(true)?;
         member.set_nodelay(true)?;
         let (caller_read, caller_write) = caller.into_split();
@@ -177,15 +184,4 @@ impl Proxy {
         // A writer that ends early drops the channel, and with it the reader at its next chunk.
         tokio::join!(reader, writer);
     }
-}
-
-#[cfg(not(test))]
-fn own(address: Address) -> Ipv4Addr {
-    address.own()
-}
-
-/// In tests everything is on loopback.
-#[cfg(test)]
-fn own(_: Address) -> Ipv4Addr {
-    Ipv4Addr::LOCALHOST
 }

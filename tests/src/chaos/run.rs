@@ -45,7 +45,8 @@ pub fn drive(dir: &Path, options: &Options, seed: u64) -> Result<i32> {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         stop.store(true, Ordering::Relaxed);
     });
-    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judged(dir, options, seed, &runtime, stop)));
+    let run =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judged(dir, options, seed, &runtime, stop)));
     let verdict = match run {
         Ok(Ok(verdict)) => verdict,
         Ok(Err(error)) => {
@@ -94,7 +95,7 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     eprintln!("{} faults of {} kinds are planned", plan.len(), possible.len());
     // 2. Load and faults.
     let program = std::env::current_exe().context("where is this program?")?;
-    let load = Load::new(world.client.clone(), seed, program, world.tasks(), options.load);
+    let load = Load::new(world.client.clone(), seed, program, world.tasks(), options.load, options.duration);
     let watched = Arc::clone(&world);
     let watcher = runtime.spawn(async move { watched.watch_leader().await });
     let loading = runtime.spawn(Arc::clone(&load).run());
@@ -108,7 +109,11 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     let healed = Instant::now();
     let in_time = runtime.block_on(async { tokio::time::timeout(bound, loading).await.is_ok() });
     load.over.store(true, Ordering::Relaxed);
-    eprintln!("healed; {} after {:.1} s", if in_time { "every job is over" } else { "not every job is over" }, healed.elapsed().as_secs_f64());
+    eprintln!(
+        "healed; {} after {:.1} s",
+        if in_time { "every job is over" } else { "not every job is over" },
+        healed.elapsed().as_secs_f64()
+    );
     talker.abort();
     watcher.abort();
     if stop.load(Ordering::Relaxed) {
@@ -121,14 +126,19 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     // 5. The judges.
     let ledger = ledger::read(&world.tasks().join(LEDGER))?;
     let pauses = world.pauses();
-    let records = std::mem::take(&mut *load.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let records =
+        std::mem::take(&mut *load.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let seen = kernel::judge(&ledger, &pauses);
     violations.extend(seen.violations);
     let docs = &members.first().context("no member answered")?.1;
     violations.extend(promises::judge(&records, docs, &ledger));
     if !in_time && !violations.iter().any(|v| v.invariant == "I11") {
-        let open = load.counters.submitted.load(Ordering::Relaxed) - load.counters.jobs_done.load(Ordering::Relaxed);
-        violations.push(Violation::new("I11", format!("{open} jobs were not over {} s after healing", LIVENESS.as_secs())));
+        let open =
+            load.counters.submitted.load(Ordering::Relaxed) - load.counters.jobs_done.load(Ordering::Relaxed);
+        violations.push(Violation::new(
+            "I11",
+            format!("{open} jobs were not over {} s after healing", LIVENESS.as_secs()),
+        ));
     }
     let (jobs, latches) = (load.history.jobs.all(), load.history.latches.all());
     let (not_linear, undecided) = order::judge(&jobs, &latches);
@@ -163,7 +173,12 @@ fn possible(world: &World, options: &Options) -> Result<Vec<&'static Kind>> {
     Ok(possible)
 }
 
-fn talk(world: Arc<World>, load: Arc<Load>, progress: Arc<Progress>, runtime: &Runtime) -> tokio::task::JoinHandle<()> {
+fn talk(
+    world: Arc<World>,
+    load: Arc<Load>,
+    progress: Arc<Progress>,
+    runtime: &Runtime,
+) -> tokio::task::JoinHandle<()> {
     let start = Instant::now();
     runtime.spawn(async move {
         loop {
@@ -218,34 +233,49 @@ fn recovered(world: &World, runtime: &Runtime, done: &Done) -> Vec<Violation> {
         let text = format!("members did not catch up in {} s: applied {applied:?}", CATCH_UP.as_secs());
         found.push(Violation::new("I15", text));
     }
-    if let Err(error) = world.wait_workers(WORKERS) {
-        found.push(Violation::new("I11", format!("after healing: {error:#}")));
+    if let Err(error) = world.cli.json(&["cluster", "status"]) {
+        found.push(Violation::new("I11", format!("the command line of users finds no cluster: {error}")));
+    }
+    for there in [world.wait_voters(MEMBERS), world.wait_workers(WORKERS)] {
+        if let Err(error) = there {
+            found.push(Violation::new("I11", format!("after healing: {error:#}")));
+        }
     }
     found
 }
 
 /// Every job as each member shows it.
-async fn documents(world: &World) -> Result<Vec<(String, BTreeMap<u64, JobDoc>)>> {
+async fn documents(world: &Arc<World>) -> Result<Vec<(String, BTreeMap<u64, JobDoc>)>> {
+    let asked: Vec<_> = (0..MEMBERS).map(|way| tokio::spawn(documents_of(Arc::clone(world), way))).collect();
     let mut members = Vec::new();
-    for way in 0..MEMBERS {
-        let name = format!("c{}", way + 1);
-        let list = match world.client.jobs(way).await {
-            Answer::Heard(list) => list,
-            other => bail!("{name} does not list its jobs: {other:?}"),
-        };
-        let mut docs = BTreeMap::new();
-        for summary in list.jobs {
-            match world.client.job(way, summary.id).await {
-                Answer::Heard(doc) => docs.insert(summary.id, doc),
-                other => bail!("{name} does not show job {}: {other:?}", summary.id),
-            };
-        }
-        members.push((name, docs));
+    for (way, asked) in asked.into_iter().enumerate() {
+        members.push((format!("c{}", way + 1), asked.await??));
     }
     Ok(members)
 }
 
-fn summary(done: &Done, docs: &BTreeMap<u64, JobDoc>, records: &[super::load::Record], calls: (usize, usize), overlaps: usize) {
+async fn documents_of(world: Arc<World>, way: usize) -> Result<BTreeMap<u64, JobDoc>> {
+    let list = match world.client.jobs(way).await {
+        Answer::Heard(list) => list,
+        other => bail!("member {} does not list its jobs: {other:?}", way + 1),
+    };
+    let mut docs = BTreeMap::new();
+    for summary in list.jobs {
+        match world.client.job(way, summary.id).await {
+            Answer::Heard(doc) => docs.insert(summary.id, doc),
+            other => bail!("member {} does not show job {}: {other:?}", way + 1, summary.id),
+        };
+    }
+    Ok(docs)
+}
+
+fn summary(
+    done: &Done,
+    docs: &BTreeMap<u64, JobDoc>,
+    records: &[super::load::Record],
+    calls: (usize, usize),
+    overlaps: usize,
+) {
     let kinds: Vec<String> = done.by_kind().iter().map(|(kind, n)| format!("{kind} {n}")).collect();
     eprintln!("faults: {}", kinds.join(", "));
     let attempts = docs.values().flat_map(|d| &d.tasks).flat_map(|t| &t.attempts);

@@ -88,7 +88,8 @@ pub fn outer(seed: u64) -> Result<i32> {
 /// The mounts cannot be made.
 pub fn init() -> Result<i32> {
     let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("cannot make mounts private")?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .context("cannot make mounts private")?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).context("cannot mount /proc")?;
     std::fs::create_dir_all("/run/netns").context("cannot make /run/netns")?;
     mount(Some("netns"), "/run/netns", Some("tmpfs"), MsFlags::empty(), none)
@@ -103,6 +104,11 @@ pub fn init() -> Result<i32> {
 fn again(stage: &str, dir: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
     command.args(std::env::args_os().skip(1)).env(STAGE, stage).env(DIR, dir);
+    // Blocked signals are inherited, and the daemons must hear theirs.
+    // SAFETY: a system call on plain memory.
+    unsafe {
+        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
+    }
     Ok(command)
 }
 

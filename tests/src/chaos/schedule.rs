@@ -75,15 +75,14 @@ fn is_of_members(on: On) -> bool {
 
 fn fits(on: On, at: u64, planned: &[Planned], second: bool) -> bool {
     let in_force = || planned.iter().filter(|p| p.at_ms + p.for_ms.max(500) > at);
-    let all_struck = planned.iter().any(|p| p.kind.on == On::Members && p.at_ms + p.for_ms + AFTER_ALL_MS > at);
+    let all_struck =
+        planned.iter().any(|p| p.kind.on == On::Members && p.at_ms + p.for_ms + AFTER_ALL_MS > at);
     let members = in_force().filter(|p| is_of_members(p.kind.on)).count();
     match on {
         On::Nothing => true,
         On::Worker => in_force().filter(|p| p.kind.on == On::Worker).count() < WORKERS_AT_ONCE,
         On::Members => members == 0 && !all_struck,
-        On::Leader | On::Follower | On::Member => {
-            !all_struck && (members == 0 || (members == 1 && second))
-        }
+        On::Leader | On::Follower | On::Member => !all_struck && (members == 0 || (members == 1 && second)),
     }
 }
 

@@ -101,7 +101,8 @@ fn line_of_environment() -> Option<Line> {
 
 fn perform(orders: &Orders, line: &Line) -> io::Result<i32> {
     let mut ledger = OpenOptions::new().append(true).open(orders.dir.join(LEDGER))?;
-    let mut say = |what: What| ledger.write_all(Line { what, at_ns: now_ns(), ..line.clone() }.text().as_bytes());
+    let mut say =
+        |what: What| ledger.write_all(Line { what, at_ns: now_ns(), ..line.clone() }.text().as_bytes());
     let unit = format!("{}.{}.{}", line.job, line.task, line.index);
     // 1. The locks, held to the end of this process.
     let gpus = std::env::var("MUSTER_GPU_UUIDS").unwrap_or_default();

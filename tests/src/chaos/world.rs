@@ -13,7 +13,8 @@ use muster_proto::channel::Tls;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -39,6 +40,8 @@ pub struct World {
     /// Nodes that a fault has taken for itself.
     taken: Mutex<BTreeSet<String>>,
     pauses: Mutex<Vec<Pause>>,
+    /// A member without its disk has not been replaced yet.
+    replacing: Arc<AtomicBool>,
 }
 
 /// While a worker was stopped together with its shim nobody on it could kill a task: see `docs/src/leases.md`, honest limits.
@@ -48,6 +51,32 @@ pub struct Pause {
     pub from_ns: u64,
     /// None: it lasts.
     pub to_ns: Option<u64>,
+}
+
+/// See [`World::replace_one`]. Once a disk is gone only the replacement gives it back.
+pub struct Turn {
+    replacing: Arc<AtomicBool>,
+    begun: AtomicBool,
+}
+
+impl Turn {
+    /// The disk is about to go.
+    pub fn begun(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// The newcomer votes.
+    pub fn done(&self) {
+        self.begun.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.begun.load(Ordering::SeqCst) {
+            self.replacing.store(false, Ordering::SeqCst);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,6 +144,7 @@ impl World {
             leader: Mutex::default(),
             taken: Mutex::default(),
             pauses: Mutex::default(),
+            replacing: Arc::default(),
         };
         // 3. The others, one after the other: a learner has to become a voter before the next one joins.
         for n in 0..MEMBERS {
@@ -172,6 +202,13 @@ impl World {
         lock(&self.taken).remove(name);
     }
 
+    /// The right to take a member's disk away; nobody has it while another member is without.
+    #[must_use]
+    pub fn replace_one(&self) -> Option<Turn> {
+        let free = self.replacing.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        free.then(|| Turn { replacing: Arc::clone(&self.replacing), begun: AtomicBool::new(false) })
+    }
+
     /// A worker stops together with its shim, now.
     pub fn paused(&self, worker: &str) {
         let pause = Pause { worker: worker.to_owned(), from_ns: sys::now_ns(), to_ns: None };
@@ -197,9 +234,13 @@ impl World {
             let mut best: Option<(u64, Option<String>)> = None;
             for way in 0..MEMBERS {
                 let Answer::Heard(doc) = self.client.status(way).await else { continue };
-                let address = doc.members.iter().find(|m| Some(m.id) == doc.leader).map(|m| m.address.clone());
+                let address =
+                    doc.members.iter().find(|m| Some(m.id) == doc.leader).map(|m| m.address.clone());
                 let name = address.and_then(|address| self.member_at(&address));
-                if best.as_ref().is_none_or(|(term, known)| doc.term > *term || (doc.term == *term && known.is_none())) {
+                if best
+                    .as_ref()
+                    .is_none_or(|(term, known)| doc.term > *term || (doc.term == *term && known.is_none()))
+                {
                     best = Some((doc.term, name));
                 }
             }
@@ -256,7 +297,14 @@ fn tail(log: &Path) -> String {
     format!("--- {}\n{}", log.display(), lines.join("\n"))
 }
 
-fn arguments(dir: &Path, name: &str, role: Role, address: Address, tls: &Tls, log_level: &str) -> Vec<String> {
+fn arguments(
+    dir: &Path,
+    name: &str,
+    role: Role,
+    address: Address,
+    tls: &Tls,
+    log_level: &str,
+) -> Vec<String> {
     let text = |path: &Path| path.display().to_string();
     let token = text(&dir.join("c1/data/join-token"));
     let proxied = |n: u8| format!("{}:{PORT}", Address(10 + n).proxied());
@@ -265,10 +313,11 @@ fn arguments(dir: &Path, name: &str, role: Role, address: Address, tls: &Tls, lo
             let (data, listen) = (text(&dir.join(name).join("data")), format!("{}:{PORT}", address.own()));
             let advertise = format!("{}:{PORT}", address.proxied());
             let store = format!("file://{}", text(&dir.join("store")));
-            let mut args = vec!["coordinator", "--data-dir", &data, "--listen", &listen, "--advertise", &advertise]
-                .into_iter()
-                .map(String::from)
-                .collect::<Vec<_>>();
+            let mut args =
+                vec!["coordinator", "--data-dir", &data, "--listen", &listen, "--advertise", &advertise]
+                    .into_iter()
+                    .map(String::from)
+                    .collect::<Vec<_>>();
             args.extend(["--store-url".to_owned(), store]);
             if name == "c1" {
                 args.push("--bootstrap".to_owned());
@@ -280,11 +329,23 @@ fn arguments(dir: &Path, name: &str, role: Role, address: Address, tls: &Tls, lo
         Role::Worker => {
             let joins = (1..=3).map(proxied).collect::<Vec<_>>().join(",");
             let data = text(&dir.join(name));
-            ["worker", "--data-dir", &data, "--name", name, "--join", &joins, "--join-token-file", &token, "--cpus", "8"]
-                .into_iter()
-                .chain(["--memory", "16GiB", "--gpus", "4xH100-80GB"])
-                .map(String::from)
-                .collect()
+            [
+                "worker",
+                "--data-dir",
+                &data,
+                "--name",
+                name,
+                "--join",
+                &joins,
+                "--join-token-file",
+                &token,
+                "--cpus",
+                "8",
+            ]
+            .into_iter()
+            .chain(["--memory", "16GiB", "--gpus", "4xH100-80GB"])
+            .map(String::from)
+            .collect()
         }
     };
     let files = [("--tls-ca", &tls.ca), ("--tls-certificate", &tls.certificate), ("--tls-key", &tls.key)];

@@ -42,7 +42,9 @@ fn member(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
         node.clock_offset = ahead;
     }
     let name = target.node.clone();
-    Ok(Injected::new(format!("killed, started again {ahead} s ahead"), move |world| world.node(&name).start()))
+    Ok(Injected::new(format!("killed, started again {ahead} s ahead"), move |world| {
+        world.node(&name).start()
+    }))
 }
 
 /// Agent, shim and tasks die together: on one machine they have one clock.

@@ -40,11 +40,8 @@ fn shape(world: &World, node: &str, shape: Shape, detail: String) -> Injected {
 
 fn delay(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
     let (delay, jitter) = (target.rng.range(50, 300), target.rng.range(0, 200));
-    let of_links = Shape {
-        delay: Duration::from_millis(delay),
-        jitter: Duration::from_millis(jitter),
-        silent: false,
-    };
+    let of_links =
+        Shape { delay: Duration::from_millis(delay), jitter: Duration::from_millis(jitter), silent: false };
     Ok(shape(world, &target.node, of_links, format!("{delay} to {} ms each way", delay + jitter)))
 }
 

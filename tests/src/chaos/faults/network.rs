@@ -39,7 +39,10 @@ fn no_tbf(_: &World) -> Option<String> {
     if !sys::has("tc") {
         return Some("`tc` is not installed (Debian: iproute2)".into());
     }
-    let try_it = sys::run("tc", &["qdisc", "add", "dev", "lo", "root", "tbf", "rate", RATE, "burst", "32kb", "latency", "400ms"]);
+    let try_it = sys::run(
+        "tc",
+        &["qdisc", "add", "dev", "lo", "root", "tbf", "rate", RATE, "burst", "32kb", "latency", "400ms"],
+    );
     let _ = sys::run("tc", &["qdisc", "del", "dev", "lo", "root"]);
     try_it.err().map(|error| format!("the kernel has no tbf: {error:#}"))
 }
@@ -108,7 +111,7 @@ fn flap(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
         }
         pause(rng.range(50, 500));
     });
-    Ok(Injected { detail: "in and out, 50 to 500 ms each".into(), heal })
+    Ok(Injected::new("in and out, 50 to 500 ms each", heal))
 }
 
 fn lose(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
@@ -120,7 +123,13 @@ fn lose(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
 fn slow_link(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
     let _ = world;
     let name = target.node.clone();
-    sys::run("ip", &["netns", "exec", &name, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", RATE, "burst", "32kb", "latency", "400ms"])?;
+    sys::run(
+        "ip",
+        &[
+            "netns", "exec", &name, "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", RATE,
+            "burst", "32kb", "latency", "400ms",
+        ],
+    )?;
     Ok(Injected::new(format!("{RATE}/s out"), move |_| {
         sys::run("ip", &["netns", "exec", &name, "tc", "qdisc", "del", "dev", "eth0", "root"]).map(drop)
     }))

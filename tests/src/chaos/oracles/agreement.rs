@@ -17,7 +17,8 @@ pub fn judge(members: &[(String, BTreeMap<u64, JobDoc>)]) -> Vec<Violation> {
         }
         for (id, doc) in docs {
             if let Some(other) = reference.get(id).filter(|other| *other != doc) {
-                let text = format!("job {id} differs: {first} says {}, {name} says {}", brief(other), brief(doc));
+                let text =
+                    format!("job {id} differs: {first} says {}, {name} says {}", brief(other), brief(doc));
                 found.push(Violation::new("I15", text));
             }
         }
@@ -35,7 +36,8 @@ mod tests {
     use super::*;
 
     fn member(name: &str, states: &[&str]) -> (String, BTreeMap<u64, JobDoc>) {
-        let doc = |(id, state): (u64, &&str)| (id, JobDoc { id, state: (*state).into(), ..JobDoc::default() });
+        let doc =
+            |(id, state): (u64, &&str)| (id, JobDoc { id, state: (*state).into(), ..JobDoc::default() });
         (name.into(), (1..).zip(states).map(doc).collect())
     }
 

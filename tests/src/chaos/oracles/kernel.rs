@@ -79,7 +79,16 @@ mod tests {
     use super::*;
 
     fn line(attempt: u32, token: u64, at_ns: u64, what: What) -> Line {
-        Line { what, job: 1, task: "t".into(), index: 0, attempt, token, at_ns, worker: format!("w{attempt}") }
+        Line {
+            what,
+            job: 1,
+            task: "t".into(),
+            index: 0,
+            attempt,
+            token,
+            at_ns,
+            worker: format!("w{attempt}"),
+        }
     }
 
     fn held(lock: &str) -> What {

@@ -73,7 +73,9 @@ mod tests {
         assert_eq!(judge(&[], &[look(1, 5, false), hold(), look(21, 25, true)]).0, []);
         // While the hold is under way both answers are right, but not new and then old again.
         assert_eq!(judge(&[], &[hold(), look(12, 13, false), look(14, 15, true)]).0, []);
-        for stale in [vec![hold(), look(21, 25, false)], vec![hold(), look(12, 13, true), look(14, 15, false)]] {
+        for stale in
+            [vec![hold(), look(21, 25, false)], vec![hold(), look(12, 13, true), look(14, 15, false)]]
+        {
             let found = judge(&[], &stale).0;
             assert_eq!(found.iter().map(|v| v.invariant).collect::<Vec<_>>(), ["I14"], "{stale:?}");
         }
@@ -91,9 +93,8 @@ mod tests {
     #[test]
     fn a_job_that_goes_back_is_found() {
         let submit = || op("k", JobCall::Submit, 1, Some((2, JobAnswer::Job(7))));
-        let seen = |from, state| {
-            op("k", JobCall::Status, from, Some((from + 1, JobAnswer::Seen { job: 7, state })))
-        };
+        let seen =
+            |from, state| op("k", JobCall::Status, from, Some((from + 1, JobAnswer::Seen { job: 7, state })));
         assert_eq!(judge(&[submit(), seen(5, JobState::Running), seen(9, JobState::Succeeded)], &[]).0, []);
         let back = [submit(), seen(5, JobState::Succeeded), seen(9, JobState::Running)];
         assert_eq!(judge(&back, &[]).0.len(), 1);

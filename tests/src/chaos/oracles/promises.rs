@@ -67,7 +67,10 @@ fn outcome(record: &Record, doc: &JobDoc) -> Option<Violation> {
         "failed" => {
             let bad = doc.tasks.iter().flat_map(|t| &t.attempts).filter(|a| a.state != "succeeded");
             let causes: Vec<&str> = bad.filter_map(|a| a.cause.as_deref()).collect();
-            Some(Violation::new("I11", format!("job {id} ({:?}) failed: {}", record.job.shape, causes.join(", "))))
+            Some(Violation::new(
+                "I11",
+                format!("job {id} ({:?}) failed: {}", record.job.shape, causes.join(", ")),
+            ))
         }
         _ => {
             let tasks: Vec<String> =
@@ -96,7 +99,10 @@ fn results(id: u64, task: &Task, doc: &TaskDoc, ledger: &[&Line]) -> Vec<Violati
     }
     for (index, attempts) in &successes {
         if attempts.len() > 1 {
-            found.push(Violation::new("I2", format!("{} has {} accepted successes", name(*index), attempts.len())));
+            found.push(Violation::new(
+                "I2",
+                format!("{} has {} accepted successes", name(*index), attempts.len()),
+            ));
         }
         for attempt in attempts {
             let wrote = |line: &&&Line| {
@@ -118,13 +124,17 @@ fn results(id: u64, task: &Task, doc: &TaskDoc, ledger: &[&Line]) -> Vec<Violati
         }
     }
     if doc.state == "succeeded" && successes.len() != task.indices as usize {
-        let text = format!("{id}.{} succeeded with {} of {} indices", task.name, successes.len(), task.indices);
+        let text =
+            format!("{id}.{} succeeded with {} of {} indices", task.name, successes.len(), task.indices);
         found.push(Violation::new("I2", text));
     }
     // A rerun begins the count anew.
     let reruns = if matches!(task.fail, crate::chaos::task::Fail::UntilGate) { 4 } else { 1 };
     for (index, n) in charged.into_iter().filter(|(_, n)| *n > task.attempts * reruns) {
-        found.push(Violation::new("I11", format!("{} failed {n} times; the limit is {}", name(index), task.attempts)));
+        found.push(Violation::new(
+            "I11",
+            format!("{} failed {n} times; the limit is {}", name(index), task.attempts),
+        ));
     }
     found
 }
@@ -147,7 +157,8 @@ fn order(id: u64, tasks: &[Task], doc: &JobDoc, ledger: &[&Line]) -> Vec<Violati
         for start in ledger.iter().filter(|l| l.task == task.name && l.what == What::Start) {
             for (parent, end) in &ends {
                 if end.is_none_or(|end| end > start.at_ns) {
-                    let text = format!("{} started before the success of {id}.{parent} was accepted", start.name());
+                    let text =
+                        format!("{} started before the success of {id}.{parent} was accepted", start.name());
                     found.push(Violation::new("I5", text));
                 }
             }
