@@ -126,6 +126,10 @@ pub fn run(
         revive(world, &mut done);
         std::thread::sleep(LOOK);
     }
+    if stop.load(Ordering::Relaxed) {
+        // Nobody waits for what an operator would finish: all ends with the run.
+        in_force.retain(|fault| fault.work.is_none());
+    }
     heal_due(world, in_force, None, &mut done);
     progress.in_force.store(0, Ordering::Relaxed);
     revive(world, &mut done);
