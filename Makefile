@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build demo test sim sim-plants chaos soak check fix bench docs clean
+.PHONY: help setup build demo test sim sim-plants model chaos soak check fix bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,10 @@ chaos: build ## a real cluster in network namespaces, tormented for DURATION=10m
 
 soak: build ## the same for an hour
 	@scripts/chaos.sh --duration 1h $(if $(SEED),--seed $(SEED))
+
+model: setup ## the lease protocol in every order of events within the larger bounds, then each mistake that it has to find
+	@source scripts/env.sh && cargo run --release --quiet -p muster-lease-model -- --large
+	@source scripts/env.sh && cargo run --release --quiet -p muster-lease-model -- --plants
 
 check: setup ## every gate that edits nothing: format, lints, rustdoc, licences, spelling, house rules
 	@scripts/check.sh

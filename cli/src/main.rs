@@ -22,6 +22,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let raw: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Before the first thread, as a test may end this process anywhere.
+    match muster_failpoint::arm_from_environment() {
+        Ok(None) => {}
+        Ok(Some(spec)) => output::talk(&format!("warning: {} is set: {spec}", muster_failpoint::VARIABLE)),
+        Err(error) => {
+            output::talk(&format!("error: {}: {error}", muster_failpoint::VARIABLE));
+            return ExitCode::from(failure::USAGE);
+        }
+    }
     // The shim must not meet a runtime, a thread or a parser: it forks.
     if raw.get(1).is_some_and(|verb| verb == "shim") {
         return commands::shim::run(raw.into_iter().skip(2));

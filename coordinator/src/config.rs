@@ -1,6 +1,8 @@
 //! What one member is told: one TOML file, flags and environment over it (merged by the command line), checked before any port
 //! opens.
 
+use crate::room;
+use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -22,7 +24,13 @@ pub struct CoordinatorConfig {
     pub join: Vec<String>,
     /// The file with the join token, for `join`.
     pub join_token_file: Option<PathBuf>,
+    /// With `join`: the member whose place this one takes once it has caught up; that one is removed in the same change.
+    pub replace: Option<u64>,
     pub store: StoreConfig,
+    /// Bytes kept back on the disk for what must go on when it is full; at most a sixteenth of the disk.
+    pub ballast: Size,
+    /// New jobs are refused when the disk is this full, per cent.
+    pub disk_full_at: u8,
     /// Certificates; without them `listen` must be loopback.
     pub tls: Option<Tls>,
 }
@@ -45,7 +53,10 @@ impl Default for CoordinatorConfig {
             bootstrap: false,
             join: Vec::new(),
             join_token_file: None,
+            replace: None,
             store: StoreConfig::default(),
+            ballast: Size(room::BALLAST),
+            disk_full_at: room::FULL_AT,
             tls: None,
         }
     }
@@ -58,10 +69,14 @@ pub enum ConfigError {
     BadAddress(String),
     #[error("advertise is {0}, which nobody can reach")]
     UnspecifiedAdvertise(String),
+    #[error("disk_full_at is {0}: a disk is at most 100 % full")]
+    BadFullAt(u8),
     #[error("bootstrap and join exclude each other: a member either makes a cluster or joins one")]
     BootstrapAndJoin,
     #[error("join is given without join_token_file")]
     JoinWithoutToken,
+    #[error("replace is given without join: only a member that joins takes another's place")]
+    ReplaceWithoutJoin,
     #[error(
         "store.url is required when listening on {0}: workers and members elsewhere must reach the store"
     )]
@@ -83,8 +98,10 @@ impl ConfigError {
             Self::UnspecifiedAdvertise(_) => {
                 "set advertise to an address of this machine that the others can reach"
             }
+            Self::BadFullAt(_) => "write a number from 1 to 100, for example 95",
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
-            Self::JoinWithoutToken => "the first member wrote DATA_DIR/join-token; name a copy of it",
+            Self::JoinWithoutToken => "`muster cluster add ADDRESS` makes a token; name its file",
+            Self::ReplaceWithoutJoin => "name the members to join: --join HOST:PORT",
             Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
             Self::ClearText(_) => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
         }
@@ -111,8 +128,14 @@ impl CoordinatorConfig {
                 return Err(ConfigError::BadAddress(address.clone()));
             }
         }
+        if !(1..=100).contains(&self.disk_full_at) {
+            return Err(ConfigError::BadFullAt(self.disk_full_at));
+        }
         if self.bootstrap && !self.join.is_empty() {
             return Err(ConfigError::BootstrapAndJoin);
+        }
+        if self.replace.is_some() && self.join.is_empty() {
+            return Err(ConfigError::ReplaceWithoutJoin);
         }
         if !self.join.is_empty() && self.join_token_file.is_none() {
             return Err(ConfigError::JoinWithoutToken);
@@ -149,10 +172,12 @@ mod tests {
         let token = Some(PathBuf::from("t"));
         for (config, error) in [
             (CoordinatorConfig { join: vec!["h:1".into()], ..good.clone() }, ConfigError::BootstrapAndJoin),
+            (CoordinatorConfig { disk_full_at: 101, ..good.clone() }, ConfigError::BadFullAt(101)),
             (
                 CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() },
                 ConfigError::JoinWithoutToken,
             ),
+            (CoordinatorConfig { replace: Some(2), ..good.clone() }, ConfigError::ReplaceWithoutJoin),
             (
                 CoordinatorConfig {
                     bootstrap: false,

@@ -5,10 +5,11 @@ use crate::leader::{LeaderHandle, ToLeader};
 use crate::raft::{Applied, Machine, RestoreError, Rows};
 use crate::storage::{keys, rows};
 use crate::watch::Hub;
-use muster_core::command::Batch;
+use muster_core::command::{Batch, Command};
 use muster_core::event::Event;
 use muster_core::reply::Replies;
 use muster_core::state::{Changes, Delta, Entry, State};
+use muster_failpoint::{Point, pass};
 use std::sync::Arc;
 
 /// The state, and what is published of it.
@@ -65,15 +66,30 @@ impl CoreMachine {
     }
 }
 
+/// Where a test may kill the member before and after this command.
+fn points(command: &Command) -> (Option<Point>, Option<Point>) {
+    match command {
+        Command::ApplyPlan { .. } => (Some(Point::LeaseGrantBefore), Some(Point::LeaseGrantAfter)),
+        Command::Reports { .. } => (Some(Point::ResultAcceptBefore), Some(Point::ResultAcceptAfter)),
+        Command::Register { .. } => (Some(Point::SessionRegister), None),
+        _ => (None, None),
+    }
+}
+
 impl Machine for CoreMachine {
     type Batch = Batch;
     type Replies = Replies;
+    /// Ended attempts are many, written once, and read by nothing that decides.
+    const DIGEST_BELOW: &'static [u8] = &[keys::HISTORY];
 
     fn apply(&mut self, index: u64, batch: &Batch, _rows: &dyn Rows) -> Applied<Replies> {
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {
+            let (before, after) = points(command);
+            before.map(pass);
             let applied = self.state.apply(Entry { index, stamp: batch.stamp, command });
+            after.map(pass);
             replies.push(applied.reply);
             self.events.extend(applied.events);
             changes.merge(applied.changes);

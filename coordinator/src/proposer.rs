@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use muster_core::command::{Batch, Command};
 use muster_core::reply::Replies;
+use muster_failpoint::{Point, pass};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -136,8 +137,10 @@ async fn propose(node: Node<CoreMachine>, stamp: muster_core::model::time::Stamp
         callers.push((waiting.commands.len(), waiting.done));
         commands.extend(waiting.commands);
     }
+    pass(Point::ProposeBefore);
     match node.propose(&Batch { stamp, commands }).await {
         Ok(replies) => {
+            pass(Point::ProposeCommitted);
             let mut replies = replies.into_iter();
             for (count, done) in callers {
                 done(Ok(replies.by_ref().take(count).collect()));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use muster_core::model::blob::BlobId;
+use muster_failpoint::{Point, pass};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -68,7 +69,9 @@ impl Store {
     pub async fn put(&self, bytes: Bytes) -> Result<BlobId, StoreError> {
         let id = BlobId::of(&bytes);
         if !self.has(id).await? {
+            pass(Point::StorePutBefore);
             self.inner.put(&Path::from(id.store_key()), PutPayload::from_bytes(bytes)).await?;
+            pass(Point::StorePutAfter);
         }
         Ok(id)
     }

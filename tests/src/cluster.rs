@@ -11,20 +11,20 @@ use std::process::Child;
 use std::time::Duration;
 
 /// How long a cluster may take to come up on a machine that is busy with other tests.
-const UP: Duration = Duration::from_secs(60);
+pub(crate) const UP: Duration = Duration::from_secs(60);
 
 /// A running cluster.
 pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub cli: Cli,
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     workers: Vec<(String, Vec<String>, Option<Child>)>,
 }
 
-struct Member {
-    args: Vec<String>,
-    address: String,
-    process: Option<Child>,
+pub(crate) struct Member {
+    pub args: Vec<String>,
+    pub address: String,
+    pub process: Option<Child>,
 }
 
 /// A port of loopback that is free now.
@@ -56,7 +56,7 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 
@@ -86,6 +86,12 @@ impl Cluster {
 
     /// Starts a worker of this name.
     pub fn add_worker(&mut self, name: &str, more: &[&str]) {
+        let args = self.worker_args(name, more);
+        self.workers.push((name.to_owned(), args, None));
+        self.start_worker(name);
+    }
+
+    fn worker_args(&self, name: &str, more: &[&str]) -> Vec<String> {
         let joins: Vec<String> = self.members.iter().map(|m| m.address.clone()).collect();
         let (data, token, joins) = (self.path(name), self.path("c1/join-token"), joins.join(","));
         let mut args: Vec<String> =
@@ -93,8 +99,7 @@ impl Cluster {
                 .map(String::from)
                 .to_vec();
         args.extend(more.iter().map(|s| (*s).to_owned()));
-        self.workers.push((name.to_owned(), args, None));
-        self.start_worker(name);
+        args
     }
 
     /// Starts a worker again, with its data directory.
@@ -160,6 +165,40 @@ impl Cluster {
     pub fn restart_member(&mut self, at: usize) {
         let log = self.dir.path().join(format!("c{}.log", at + 1));
         self.members[at].process = Some(self.cli.daemon(&self.members[at].args, &log));
+    }
+
+    /// Starts a member that does not run, with more in its environment.
+    pub fn restart_member_with(&mut self, at: usize, env: &[(&str, &str)]) {
+        let log = self.dir.path().join(format!("c{}.log", at + 1));
+        self.members[at].process = Some(self.cli.daemon_with(&self.members[at].args, &log, env));
+    }
+
+    /// How a member's process ended, once it has.
+    pub fn member_ended(&mut self, at: usize) -> Option<std::process::ExitStatus> {
+        let ended = self.members[at].process.as_mut()?.try_wait().ok()??;
+        self.members[at].process = None;
+        Some(ended)
+    }
+
+    /// Adds a worker of this name with more in its environment.
+    pub fn add_worker_with(&mut self, name: &str, more: &[&str], env: &[(&str, &str)]) {
+        let args = self.worker_args(name, more);
+        let log = self.dir.path().join(format!("{name}.log"));
+        let process = self.cli.daemon_with(&args, &log, env);
+        self.workers.push((name.to_owned(), args, Some(process)));
+    }
+
+    /// Starts a worker again if its agent has ended.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn revive_worker(&mut self, name: &str) {
+        let worker = self.workers.iter_mut().find(|w| w.0 == name).expect("a worker of this name");
+        let ended =
+            worker.2.as_mut().is_none_or(|process| process.try_wait().is_ok_and(|status| status.is_some()));
+        if ended {
+            self.start_worker(name);
+        }
     }
 
     /// The agent of a worker.

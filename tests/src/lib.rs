@@ -6,9 +6,11 @@
 #[allow(clippy::print_stdout, clippy::print_stderr)] // a program's own output
 pub mod chaos;
 pub mod cluster;
+pub mod members;
 pub mod process;
 pub mod wait;
 
-pub use cluster::{Cluster, voters};
+pub use cluster::{Cluster, free_port, voters};
+pub use members::{Submissions, job_ids};
 pub use process::{Cli, Ran};
 pub use wait::until;

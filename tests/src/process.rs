@@ -90,8 +90,21 @@ impl Cli {
     /// # Panics
     /// When it cannot be started.
     pub fn daemon<S: AsRef<OsStr>>(&self, args: &[S], log: &Path) -> Child {
+        self.daemon_with(args, log, &[])
+    }
+
+    /// Starts a daemon with more in its environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn daemon_with<S: AsRef<OsStr>>(&self, args: &[S], log: &Path, env: &[(&str, &str)]) -> Child {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("open the log");
         let copy = file.try_clone().expect("one more handle");
-        self.command(args).stdout(file).stderr(copy).spawn().expect("start the daemon")
+        self.command(args)
+            .envs(env.iter().copied())
+            .stdout(file)
+            .stderr(copy)
+            .spawn()
+            .expect("start the daemon")
     }
 }

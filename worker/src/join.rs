@@ -2,6 +2,7 @@
 
 use crate::config::WorkerConfig;
 use crate::machine::host_name;
+use muster_failpoint::{Point, hit};
 use muster_proto::channel::{Bearer, ChannelError, dial};
 use muster_proto::worker::JoinRequest;
 use muster_proto::worker::worker_api_client::WorkerApiClient;
@@ -121,10 +122,12 @@ pub fn save(dir: &Path, identity: &Identity) -> Result<(), JoinError> {
     let text = toml::to_string(identity).unwrap_or_default();
     let next = dir.join(format!("{FILE}.next"));
     let write = || -> io::Result<()> {
+        hit(Point::IdentityWrite)?;
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        hit(Point::IdentityWritten)?;
         std::fs::rename(&next, &path)
     };
     write().map_err(failed("write", &path))

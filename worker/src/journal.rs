@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use muster_failpoint::{Point, hit, tear};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -183,11 +184,17 @@ impl Journal {
         for record in records {
             put(&mut bytes, record);
         }
-        if let Err(source) = self.file.write_all(&bytes) {
+        let torn = tear(Point::JournalAppend, &bytes, |part| drop((&self.file).write_all(part)));
+        if let Err(source) = torn.and_then(|()| self.file.write_all(&bytes)) {
             // A part may be on file; it must not stand before what is written later.
             let _ = self.file.set_len(self.bytes);
             return Err(JournalError::File { what: "cannot write", path: self.path.clone(), source });
         }
+        hit(Point::JournalAppended).map_err(|source| JournalError::File {
+            what: "cannot write",
+            path: self.path.clone(),
+            source,
+        })?;
         self.bytes += bytes.len() as u64;
         for record in records {
             self.take(record.clone());
@@ -277,7 +284,9 @@ impl Journal {
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(io::Error::from)
             .map_err(failed("cannot lock"))?;
+        hit(Point::JournalRewritten).map_err(failed("cannot rewrite"))?;
         std::fs::rename(&next, &self.path).map_err(failed("cannot rewrite"))?;
+        hit(Point::JournalRenamed).map_err(failed("cannot rewrite"))?;
         self.file = file;
         self.bytes = bytes.len() as u64;
         Ok(())

@@ -6,6 +6,7 @@ use crate::executor::logs::{read, tail};
 use crate::logs::LogFile;
 use muster_core::model::blob::log_key;
 use muster_core::model::ids::IndexRef;
+use muster_failpoint::{Point, pass};
 use std::io;
 use std::time::Duration;
 
@@ -92,7 +93,9 @@ async fn upload(file: &LogFile, key: &str, store: &Store) -> Result<u64, BlobErr
         Ok(Err(source)) => return Err(BlobError::File { what: "read", path: file.path.clone(), source }),
         Err(_) => return Err(BlobError::Stopped),
     };
+    pass(Point::LogUploadBefore);
     store.put_at(key, bytes.into()).await?;
+    pass(Point::LogUploadAfter);
     Ok(length)
 }
 

@@ -4,6 +4,7 @@ use super::layers::{Key, Kind};
 use super::log::LogConfig;
 use crate::failure::Failure;
 use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -35,16 +36,25 @@ pub struct CoordinatorSection {
     pub join: Vec<String>,
     /// The file with the join token.
     pub join_token_file: Option<PathBuf>,
+    /// The member whose place this one takes.
+    pub replace: Option<u64>,
+    /// Bytes kept back on the disk, at most a sixteenth of it. Default: 256MiB.
+    pub ballast: Option<Size>,
+    /// New jobs are refused when the disk is this full, per cent. Default: 95.
+    pub disk_full_at: Option<u8>,
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 14] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
     Key::new("coordinator", "bootstrap", Kind::Switch),
     Key::new("coordinator", "join", Kind::List),
     Key::new("coordinator", "join_token_file", Kind::Text),
+    Key::new("coordinator", "replace", Kind::Number),
+    Key::new("coordinator", "ballast", Kind::Text),
+    Key::new("coordinator", "disk_full_at", Kind::Number),
     Key::new("store", "url", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
@@ -69,10 +79,13 @@ impl CoordinatorFile {
             bootstrap: section.bootstrap,
             join: section.join.clone(),
             join_token_file: section.join_token_file.clone(),
+            replace: section.replace,
             store: self.store.clone(),
             tls: self.tls.clone(),
             ..CoordinatorConfig::default()
         };
+        config.ballast = section.ballast.unwrap_or(config.ballast);
+        config.disk_full_at = section.disk_full_at.unwrap_or(config.disk_full_at);
         if let Some(listen) = &section.listen {
             config.listen = socket(listen)?;
         }

@@ -38,8 +38,16 @@ impl Key {
 }
 
 /// Names of the environment that are not a daemon's keys, and say nothing wrong.
-const OTHERS: [&str; 6] =
-    ["MUSTER_CONFIG_DIR", "MUSTER_CONTEXT", "MUSTER_ADDRESS", "MUSTER_TOKEN", "MUSTER_LOG", "MUSTER_TARGET"];
+const OTHERS: [&str; 8] = [
+    "MUSTER_CONFIG_DIR",
+    "MUSTER_CONTEXT",
+    "MUSTER_ADDRESS",
+    "MUSTER_TOKEN",
+    "MUSTER_LOG",
+    "MUSTER_TARGET",
+    muster_failpoint::VARIABLE,
+    muster_failpoint::ONCE,
+];
 
 /// Settings and what is odd about them.
 #[derive(Debug)]

@@ -414,6 +414,7 @@ impl World {
     fn apply(&mut self, m: usize, index: u64) -> (Replies, Changes) {
         let batch = self.cluster.log[index as usize - 1].clone();
         invariants::i20_clock::on_entry(self, batch.stamp.tick.0);
+        invariants::i15_replicas::on_entry(self, m, index, &batch);
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {

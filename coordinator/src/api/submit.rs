@@ -11,6 +11,7 @@ use muster_core::model::job_spec::JobSpec;
 use muster_core::reply::Reply;
 use muster_core::scheduler::could_ever_fit;
 use muster_core::spec::{self, Format, SpecBytes};
+use muster_failpoint::{Point, pass};
 use std::collections::BTreeMap;
 
 /// Staged in pieces of this size, bytes.
@@ -78,6 +79,7 @@ impl Service {
                 .one(Command::Hold { request, target: Target { job, task: None, index: None } })
                 .await?;
         }
+        pass(Point::SubmitReplyBefore);
         Ok(Submitted { job, tasks, indices, name: resolved.name })
     }
 
@@ -99,10 +101,12 @@ impl Service {
 
     /// Refuses a job of which a task fits no registered worker. Without workers nothing is refused: they may come.
     fn refuse_impossible(&self, spec: &JobSpec) -> Result<(), ApiError> {
-        let workers: Vec<_> =
-            self.forward.read(|state| state.workers().map(|worker| worker.spec.clone()).collect());
         for (number, common) in spec.commons.iter().enumerate() {
-            let Err(short) = could_ever_fit(&common.resources, workers.iter()) else { continue };
+            // Under the lock, without a copy: of ten thousand workers the first that fits is seldom far.
+            let fits = self
+                .forward
+                .read(|state| could_ever_fit(&common.resources, state.workers().map(|worker| &worker.spec)));
+            let Err(short) = fits else { continue };
             let task =
                 spec.tasks.iter().find(|task| task.common as usize == number).map_or("", |task| &task.name);
             let message = if short.what == "resources" {

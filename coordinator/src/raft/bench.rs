@@ -31,6 +31,7 @@ pub struct Put {
 impl Machine for Puts {
     type Batch = Put;
     type Replies = u64;
+    const DIGEST_BELOW: &'static [u8] = &[];
 
     fn apply(&mut self, index: u64, put: &Put, _rows: &dyn Rows) -> Applied<u64> {
         self.0 += 1;

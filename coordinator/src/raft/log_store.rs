@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
+use muster_failpoint::{Point, hit};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftLogReader};
@@ -21,8 +22,8 @@ use serde::de::DeserializeOwned;
 use super::machine::Answer;
 use super::record::{self, Hash, NO_HASH};
 use super::sync::{Syncer, Wake};
-use super::types::{Entry, LogId, Types, Vote, promise};
-use crate::storage::{Change, Disk, Mark, Promise, StorageError, Table};
+use super::types::{Entry, LogId, Types, Vote, ballot, promise};
+use crate::storage::{Ballot, Change, Disk, Mark, Promise, StorageError, Table};
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
@@ -41,6 +42,8 @@ const APPLY_ENTRIES: u64 = 256;
 #[derive(Debug, Default)]
 struct Tail {
     purged: Option<LogId>,
+    /// The first index that is in the log, or that comes next in one without entries.
+    begins: u64,
     last: Option<LogId>,
     hash: Hash,
     vote: Option<Vote>,
@@ -105,14 +108,39 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
         self.0.syncer.clone()
     }
 
+    /// The store below it.
+    #[must_use]
+    pub fn disk(&self) -> Arc<D> {
+        self.0.disk.clone()
+    }
+
     /// The end of the log.
     #[must_use]
     pub fn last(&self) -> Option<Promise> {
         self.0.tail.lock().last.as_ref().map(promise)
     }
 
-    fn queue(&self, callback: IOFlushed<Types<A, R>>, promise: Option<Promise>) {
-        self.0.syncer.push(callback, promise);
+    /// The first index that is in the log, or that comes next in one without entries. Only for a log that was just opened.
+    #[must_use]
+    pub fn begins(&self) -> u64 {
+        self.0.tail.lock().begins
+    }
+
+    /// Whether entries were ever removed from the beginning: then a state cannot be made from the log alone.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        let tail = self.0.tail.lock();
+        tail.purged.is_some() || tail.begins > 0
+    }
+
+    /// The vote as it is stored.
+    #[must_use]
+    pub fn vote(&self) -> Option<Ballot> {
+        self.0.tail.lock().vote.as_ref().map(ballot)
+    }
+
+    fn queue(&self, callback: IOFlushed<Types<A, R>>, promise: Option<Promise>, vote: Option<Ballot>) {
+        self.0.syncer.push(callback, promise, vote);
         if let Some(wake) = &self.0.wake {
             wake();
         }
@@ -204,6 +232,7 @@ fn read_tail(disk: &impl Disk, path: &Path) -> Result<Tail, StorageError> {
     let committed = read_meta(disk, COMMITTED).map_err(io)?;
     let mut tail = Tail {
         purged: purged.as_ref().map(|(id, _)| *id),
+        begins: purged.as_ref().map_or(0, |(id, _)| id.index + 1),
         last: purged.as_ref().map(|(id, _)| *id),
         hash: purged.as_ref().map_or(NO_HASH, |(_, hash)| *hash),
         vote: read_meta(disk, VOTE).map_err(io)?,
@@ -226,6 +255,9 @@ fn read_tail(disk: &impl Disk, path: &Path) -> Result<Tail, StorageError> {
             }
             Ok(read)
         });
+        if first && tail.purged.is_none() {
+            tail.begins = index;
+        }
         first = false;
         match checked {
             Ok(read) => {
@@ -306,6 +338,11 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogReader<Types<A, R>> for LogStor
             async move {
                 let next = next?;
                 match log.read(next, end.min(next.saturating_add(APPLY_ENTRIES)), READ_BYTES) {
+                    // Applying on behind a hole would make this member differ from the others without a word.
+                    Ok(entries) if entries.first().is_some_and(|entry| entry.log_id.index != next) => {
+                        let hole = format!("log entry {next} is missing, and later ones are there");
+                        Some((vec![Err(io::Error::new(io::ErrorKind::InvalidData, hole))], None))
+                    }
                     Ok(entries) => {
                         let after = entries.last()?.log_id.index + 1;
                         Some((entries.into_iter().map(Ok).collect::<Vec<_>>(), Some(after)))
@@ -336,21 +373,23 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        hit(Point::VoteBefore)?;
         self.0.disk.write(vec![put_meta(VOTE, vote)?])?;
+        hit(Point::VoteWritten)?;
         let (sender, receiver) = Types::<A, R>::oneshot();
-        self.queue(IOFlushed::signal(sender), None);
+        self.queue(IOFlushed::signal(sender), None, Some(ballot(vote)));
         match receiver.await {
             Ok(result) => result?,
             Err(_) => return Err(io::Error::other("the log's sync thread is gone")),
         }
         self.0.tail.lock().vote = Some(*vote);
-        Ok(())
+        hit(Point::VoteSaved)
     }
 
     /// Rides with the next append: it only shortens what is applied again after a restart.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.0.tail.lock().committed = committed;
-        Ok(())
+        hit(Point::CommittedSave)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
@@ -362,6 +401,7 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        hit(Point::AppendBefore)?;
         let promised = {
             let mut tail = self.0.tail.lock();
             let mut changes = Vec::new();
@@ -384,15 +424,17 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
             }
             tail.last.as_ref().map(promise)
         };
-        self.queue(callback, promised);
-        Ok(())
+        self.queue(callback, promised, None);
+        hit(Point::AppendAfter)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         if self.0.tail.lock().last <= last {
             return Ok(());
         }
+        hit(Point::TruncateBefore)?;
         self.0.syncer.lower(last.as_ref().map(promise).unwrap_or_default())?;
+        hit(Point::TruncateMarkLowered)?;
         let mut tail = self.0.tail.lock();
         let next = last.as_ref().map_or(0, |last| last.index + 1);
         self.0.disk.write(vec![Change::DeleteRange(Table::Data, record::key(next), vec![0xff; 9])])?;
@@ -412,11 +454,13 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
             }
             None => read_meta::<(LogId, Hash)>(&*self.0.disk, PURGED)?.map_or(NO_HASH, |(_, hash)| hash),
         };
-        Ok(())
+        hit(Point::TruncateAfter)
     }
 
     async fn purge(&mut self, through: LogId) -> Result<(), io::Error> {
+        hit(Point::PurgeBefore)?;
         (self.0.sync_state)()?;
+        hit(Point::PurgeStateSynced)?;
         let mut tail = self.0.tail.lock();
         let beyond = tail.last.as_ref().is_none_or(|last| last.index <= through.index);
         let hash = if tail.last == Some(through) {
@@ -446,6 +490,6 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
                 tail.recent_bytes -= weight(&entry);
             }
         }
-        Ok(())
+        hit(Point::PurgeAfter)
     }
 }

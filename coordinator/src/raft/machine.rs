@@ -57,6 +57,9 @@ pub trait Machine: Send + Sync + 'static {
     /// What the proposer hears.
     type Replies: Answer;
 
+    /// Rows whose key is below this are read at every start and make up the state's digest. Those above may be many.
+    const DIGEST_BELOW: &'static [u8];
+
     /// Applies a batch. Total: a bad command is a reply. `rows` shows the state as of the entry before, and only when
     /// [`Machine::needs_rows`] said so; otherwise recent rows may be missing from it.
     fn apply(&mut self, index: u64, batch: &Self::Batch, rows: &dyn Rows) -> Applied<Self::Replies>;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use openraft::AsyncRuntime;
 use parking_lot::RwLock;
@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use super::log_store::{LogStore, Open};
 use super::machine::Machine;
 use super::state_machine::StateMachine;
-use super::types::promise;
-use crate::storage::{Disk, FileMark, Kind, Mark, MemberFile, Promise, RocksDisk, StorageError};
+use crate::storage::{Disk, FileMark, Kind, Mark, MemberFile, Promise, RocksDisk, StorageError, Table};
 
 /// An open directory.
 pub struct Opened<M: Machine, R: AsyncRuntime> {
@@ -29,52 +28,62 @@ pub struct Opened<M: Machine, R: AsyncRuntime> {
 /// Opens `dir` for a member, or makes it.
 ///
 /// # Errors
-/// A directory of another member or cluster, of a newer format, in use, damaged, or whose log ends before what the member
-/// has promised.
+/// A directory of another member or cluster, of a newer format, in use, damaged, whose log ends before what the member has
+/// promised, or from which something is missing.
 pub fn open<M: Machine, R: AsyncRuntime>(
     dir: &Path,
     cluster: &str,
     member: u64,
     machine: Arc<RwLock<M>>,
 ) -> Result<Opened<M, R>, StorageError> {
+    // 1. Whose it is, and whether it was used before: then nothing that is missing is made anew.
     fs::create_dir_all(dir).map_err(|error| StorageError::Io { path: dir.to_owned(), error })?;
-    MemberFile::claim(dir, cluster, member)?;
     let (log_path, state_path, mark_path) = (dir.join("log"), dir.join("state"), dir.join("promised"));
-    let state = Arc::new(RocksDisk::open(&state_path, Kind::State)?);
-    let log_disk = Arc::new(RocksDisk::open(&log_path, Kind::Log)?);
-    let state_machine = StateMachine::open(state.clone(), machine, cluster, &state_path)?;
+    let identity = MemberFile::claim(dir, cluster, member)?;
     let found = FileMark::open(&mark_path)?;
-    let promised = found.as_ref().and_then(Mark::get);
-    let fresh = found.is_none();
-    let mark = Arc::new(match found {
+    if found.is_none() && identity.started {
+        return Err(StorageError::Missing { path: mark_path });
+    }
+    // 2. The log, and that it holds all that this member ever promised.
+    let log_disk = Arc::new(match &found {
+        Some(_) => RocksDisk::open_existing(&log_path, Kind::Log)?,
+        None => RocksDisk::open(&log_path, Kind::Log)?,
+    });
+    let mark: Arc<dyn Mark> = Arc::new(match found {
         Some(mark) => mark,
         None => {
             // Only a member that never wrote may lack its mark.
-            let last = last_entry(&log_disk, &log_path)?.max(state_machine.applied().as_ref().map(promise));
-            if let Some(last) = last {
-                return Err(StorageError::MarkMissing { path: mark_path, log: log_path, last });
-            }
+            check_unused(&log_disk, &log_path, &mark_path)?;
             FileMark::create(&mark_path)?
         }
     });
+    if !identity.started {
+        identity.start(dir)?;
+    }
+    let state: Arc<OnceLock<Arc<RocksDisk>>> = Arc::default();
     let synced = state.clone();
-    let log = LogStore::open(
-        Open { disk: log_disk, mark, sync_state: Box::new(move || synced.sync()), wake: None },
-        &log_path,
-    )?;
-    if let Some(promised) = promised
-        && !fresh
-    {
-        let last = log.last().max(state_machine.applied().as_ref().map(promise)).unwrap_or_default();
+    let sync_state = Box::new(move || synced.get().map_or(Ok(()), |state| state.sync()));
+    let log = LogStore::open(Open { disk: log_disk, mark: mark.clone(), sync_state, wake: None }, &log_path)?;
+    let promised = mark.get();
+    if let Some(promised) = promised.entry {
+        let last = log.last().unwrap_or_default();
         check_promise(last, promised).map_err(|()| StorageError::LogShorterThanPromised {
-            log: log_path,
-            mark: mark_path,
+            log: log_path.clone(),
+            mark: mark_path.clone(),
             last,
             promised,
         })?;
     }
+    if let Some(promised) = promised.vote
+        && !log.vote().is_some_and(|vote| vote.covers(promised))
+    {
+        return Err(StorageError::VoteForgotten { log: log_path, mark: mark_path, promised });
+    }
+    // 3. The state, made again where the log alone can make it.
+    let (disk, state_machine) = open_state(&state_path, &log_path, &log, cluster, machine)?;
+    let _ = state.set(disk.clone());
     let applied = state_machine.progress();
-    Ok(Opened { state, log, state_machine, applied })
+    Ok(Opened { state: disk, log, state_machine, applied })
 }
 
 /// Whether a log that ends at `last` still holds all that was promised.
@@ -86,10 +95,59 @@ pub fn check_promise(last: Promise, promised: Promise) -> Result<(), ()> {
     if last < promised { Err(()) } else { Ok(()) }
 }
 
-/// Any trace of an entry, without reading the log.
-fn last_entry(disk: &RocksDisk, path: &Path) -> Result<Option<Promise>, StorageError> {
-    let last = disk
-        .last(crate::storage::Table::Data)
-        .map_err(|error| StorageError::Io { path: path.to_owned(), error })?;
-    Ok(last.map(|(key, _)| Promise { term: 0, index: super::record::index_of(&key).unwrap_or_default() }))
+/// Whether nothing was ever written to this log.
+fn check_unused(disk: &RocksDisk, path: &Path, mark: &Path) -> Result<(), StorageError> {
+    let io = |error| StorageError::Io { path: path.to_owned(), error };
+    let used = disk.last(Table::Data).map_err(io)?.is_some() || disk.last(Table::Meta).map_err(io)?.is_some();
+    if used { Err(StorageError::Missing { path: mark.to_owned() }) } else { Ok(()) }
+}
+
+type State<M, R> = (Arc<RocksDisk>, StateMachine<M, R, RocksDisk>);
+
+/// Opens `state/` and checks that the log goes on where it ends. A damaged or missing one is made again from a log that was never
+/// purged; from another log it cannot be.
+fn open_state<M: Machine, R: AsyncRuntime>(
+    path: &Path,
+    log_path: &Path,
+    log: &LogStore<M::Replies, R, RocksDisk>,
+    cluster: &str,
+    machine: Arc<RwLock<M>>,
+) -> Result<State<M, R>, StorageError> {
+    let open = |make: bool| -> Result<State<M, R>, StorageError> {
+        let disk = if make {
+            RocksDisk::open(path, Kind::State)
+        } else {
+            RocksDisk::open_existing(path, Kind::State)
+        };
+        let disk = Arc::new(disk?);
+        let state = StateMachine::open(disk.clone(), machine.clone(), cluster, path)?;
+        let applied = state.applied().map_or(0, |applied| applied.index);
+        let next = state.applied().map_or(0, |applied| applied.index + 1);
+        if log.begins() > next {
+            let (path, begins) = (path.to_owned(), log.begins());
+            return Err(StorageError::StateBehind { path, log: log_path.to_owned(), applied, begins });
+        }
+        Ok((disk, state))
+    };
+    let fresh = log.last().is_none() && !path.exists();
+    match open(fresh) {
+        Err(error) if error.is_damage() && !log.is_purged() => {
+            let aside = path.with_file_name("state.damaged");
+            tracing::warn!(%error, kept = %aside.display(), "the state is made again from the log, which is whole");
+            set_aside(path, &aside).map_err(|error| StorageError::Io { path: path.to_owned(), error })?;
+            open(true)
+        }
+        opened => opened,
+    }
+}
+
+/// Keeps the newest damaged store, for whoever wants to know what happened.
+fn set_aside(path: &Path, aside: &Path) -> std::io::Result<()> {
+    if aside.exists() {
+        fs::remove_dir_all(aside)?;
+    }
+    if path.exists() {
+        fs::rename(path, aside)?;
+    }
+    Ok(())
 }

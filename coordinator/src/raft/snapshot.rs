@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
+use muster_failpoint::{Point, hit, tear};
 use muster_proto::raft::{SnapshotEnd, SnapshotFile};
 
 use crate::storage::Checkpoint;
@@ -52,6 +53,7 @@ pub fn read(snapshot: &Checkpoint, mut each: impl FnMut(Part) -> bool) -> io::Re
                 break;
             }
             let checksum = checksum(&name, offset, &data);
+            hit(Point::SnapshotSendPart)?;
             if !each(Part::File(SnapshotFile { name: name.clone(), offset, data: data.into(), checksum })) {
                 return Ok(());
             }
@@ -63,6 +65,7 @@ pub fn read(snapshot: &Checkpoint, mut each: impl FnMut(Part) -> bool) -> io::Re
         end.files += 1;
         end.size += offset;
     }
+    hit(Point::SnapshotSendEnd)?;
     each(Part::End(end));
     Ok(())
 }
@@ -129,6 +132,7 @@ impl Receiver {
         if *length != offset {
             return Err(ReceiveError::Gap { name, offset, expected: *length });
         }
+        tear(Point::SnapshotReceivePart, &data, |part| drop(file.write_all_at(part, offset)))?;
         file.write_all_at(&data, offset)?;
         *length += data.len() as u64;
         Ok(())
@@ -144,10 +148,12 @@ impl Receiver {
         if (files_here, size_here) != (end.files, end.size) {
             return Err(ReceiveError::Incomplete { files: end.files, size: end.size, files_here, size_here });
         }
+        hit(Point::SnapshotReceiveEnd)?;
         for (file, _) in self.files.values() {
             file.sync_all()?;
         }
         File::open(self.staging.path())?.sync_all()?;
+        hit(Point::SnapshotReceiveSynced)?;
         Ok(self.staging)
     }
 }
@@ -207,6 +213,21 @@ mod tests {
         let Part::File(file) = &mut bent[0] else { panic!("a file comes first") };
         file.checksum = checksum(&file.name, file.offset, &file.data);
         assert!(matches!(receive(&to, bent), Err(ReceiveError::Name { .. })));
+        drop(copy);
+
+        // Damage on the sender's disk: the parts are as they were read, and what arrives is damaged all the same.
+        let snapshot = from.checkpoint().expect("checkpoint");
+        let table = fs::read_dir(snapshot.path()).expect("list").map(|entry| entry.expect("entry").path());
+        let table =
+            table.into_iter().find(|path| path.extension().is_some_and(|e| e == "sst")).expect("a table");
+        let mut bytes = fs::read(&table).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::remove_file(&table).expect("unlink from the store");
+        fs::write(&table, bytes).expect("write");
+        let copy = receive(&to, parts(&snapshot)).expect("arrives");
+        let error = RocksDisk::scan_snapshot(&copy, &[], &mut |_, _| {}).expect_err("damaged");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         drop(copy);
         let left: Vec<_> = fs::read_dir(dir.path().join("b"))
             .expect("list")

@@ -1,13 +1,15 @@
 //! openraft's state machine over a [`Machine`] and a [`Disk`]: the rows of many entries, the last applied log id and the membership
 //! go into one write without a sync; after a crash the tail of the log is applied again.
 //!
-//! A snapshot is a copy of the store, and its metadata is read from the copy, never from memory.
+//! A snapshot is a copy of the store, and its metadata is read from the copy, never from memory. The digest of the rows goes into
+//! the same write as they do, and is compared at every start and before a snapshot is installed.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use muster_failpoint::{Point, hit};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use parking_lot::{Mutex, RwLock};
@@ -17,12 +19,14 @@ use tokio::sync::watch;
 
 use super::machine::{Machine, Rows, decode};
 use super::types::{LogId, Membership, SnapshotMeta, Types};
-use crate::storage::{Change, Disk, FORMAT, StorageError, Table};
+use crate::storage::{Change, Digest, Disk, FORMAT, StorageError, Table};
 
 const FORMAT_KEY: &[u8] = b"format";
-const CLUSTER: &[u8] = b"cluster";
-const APPLIED: &[u8] = b"applied";
-const MEMBERSHIP: &[u8] = b"membership";
+pub(super) const CLUSTER: &[u8] = b"cluster";
+pub(super) const APPLIED: &[u8] = b"applied";
+pub(super) const MEMBERSHIP: &[u8] = b"membership";
+/// [`Digest`] of the rows. Whoever changes rows without this module removes it: without one there is nothing to compare.
+pub const DIGEST: &[u8] = b"digest";
 
 /// Entries whose rows go into one write, at most.
 const ENTRIES_A_WRITE: usize = 512;
@@ -66,6 +70,7 @@ pub struct StateMachine<M, R, D: Disk> {
     rows: DiskRows<D>,
     applied: Option<LogId>,
     membership: Membership,
+    digest: Digest,
     progress: watch::Sender<u64>,
     runtime: std::marker::PhantomData<fn() -> R>,
 }
@@ -82,6 +87,7 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
         path: &Path,
     ) -> Result<Self, StorageError> {
         let io = |error| StorageError::Io { path: path.to_owned(), error };
+        hit(Point::StateOpen).map_err(io)?;
         check_owner(
             disk.get(Table::Meta, FORMAT_KEY).map_err(io)?,
             disk.get(Table::Meta, CLUSTER).map_err(io)?,
@@ -101,11 +107,15 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
             machine,
             applied: None,
             membership: Membership::default(),
+            digest: Digest::default(),
             progress: watch::Sender::new(0),
             runtime: std::marker::PhantomData,
         };
         let machine = this.machine.clone();
-        this.restore(&mut machine.write()).map_err(io)?;
+        this.restore(&mut machine.write()).map_err(|error| StorageError::DamagedState {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
         Ok(this)
     }
 
@@ -126,14 +136,34 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
         self.applied = read(disk.get(Table::Meta, APPLIED)?)?;
         self.membership = read(disk.get(Table::Meta, MEMBERSHIP)?)?.unwrap_or_default();
         let index = self.applied.map_or(0, |applied| applied.index);
+        self.digest = Digest::default();
+        let digest = &mut self.digest;
+        disk.scan(Table::Data, &[], Some(M::DIGEST_BELOW), &mut |key, value| {
+            digest.set(key, Some(value));
+            true
+        })?;
+        compare(disk.get(Table::Meta, DIGEST)?, digest)?;
         machine.restore(&self.rows, index).map_err(|error| io::Error::other(error.to_string()))?;
         self.progress.send_replace(index);
         Ok(())
     }
 
     /// Writes the rows of the entries applied so far, with the place in the log that they bring the state to.
-    fn store(&self, mut changes: Vec<Change>, membership_changed: bool) -> io::Result<()> {
+    fn store(&mut self, mut changes: Vec<Change>, membership_changed: bool) -> io::Result<()> {
+        hit(Point::ApplyAfter)?;
+        for change in &changes {
+            match change {
+                Change::Put(Table::Data, key, value) if key.as_slice() < M::DIGEST_BELOW => {
+                    self.digest.set(key, Some(value));
+                }
+                Change::Delete(Table::Data, key) if key.as_slice() < M::DIGEST_BELOW => {
+                    self.digest.set(key, None)
+                }
+                _ => {}
+            }
+        }
         let disk = &self.shared.disk;
+        changes.push(Change::Put(Table::Meta, DIGEST.to_vec(), self.digest.bytes()));
         if let Some(applied) = &self.applied {
             changes.push(put(APPLIED, applied)?);
         }
@@ -144,12 +174,34 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
     }
 }
 
-fn put<T: Serialize>(key: &[u8], value: &T) -> io::Result<Change> {
+pub(super) fn put<T: Serialize>(key: &[u8], value: &T) -> io::Result<Change> {
     Ok(Change::Put(Table::Meta, key.to_vec(), postcard::to_stdvec(value).map_err(io::Error::other)?))
 }
 
-fn read<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> io::Result<Option<T>> {
+pub(super) fn read<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> io::Result<Option<T>> {
     bytes.map(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other)).transpose()
+}
+
+/// Whether the rows are those that were written. A store without a digest has none to compare.
+fn compare(stored: Option<Vec<u8>>, found: &Digest) -> io::Result<()> {
+    match stored {
+        Some(stored) if stored != found.bytes() => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its rows are not those that were written: the digest differs",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads all of a copy: every block against its checksum, the rows against their digest. What was received is checked so before the
+/// old store, which is whole, is given up for it: checksums on the way say nothing about the disk that it was read from.
+///
+/// # Errors
+/// A damaged copy.
+pub fn check_copy<M: Machine, D: Disk>(copy: &D::Snapshot) -> io::Result<()> {
+    let mut digest = Digest::default();
+    D::scan_snapshot(copy, M::DIGEST_BELOW, &mut |key, value| digest.set(key, Some(value)))?;
+    compare(D::read_snapshot(copy, Table::Meta, DIGEST)?, &digest)
 }
 
 fn check_owner(
@@ -195,6 +247,7 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> RaftStateMachine<Types<M::Replies, R>
     {
         let mut chunks = entries.ready_chunks(ENTRIES_A_WRITE);
         while let Some(chunk) = chunks.next().await {
+            hit(Point::ApplyBefore)?;
             let mut changes = Vec::new();
             let mut answers = Vec::with_capacity(chunk.len());
             let mut membership_changed = false;
@@ -232,6 +285,7 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> RaftStateMachine<Types<M::Replies, R>
                 self.machine.write().stored(applied.index);
                 self.progress.send_replace(applied.index);
             }
+            hit(Point::ApplyReplyBefore)?;
             for (responder, reply) in answers {
                 responder.send(reply);
             }
@@ -290,7 +344,12 @@ impl<A: super::machine::Answer, R: AsyncRuntime, D: Disk> RaftSnapshotBuilder<Ty
     }
 }
 
-fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
+/// The membership as of the last applied entry.
+pub(super) fn read_membership<D: Disk>(disk: &D) -> io::Result<Membership> {
+    Ok(read(disk.get(Table::Meta, MEMBERSHIP)?)?.unwrap_or_default())
+}
+
+pub(super) fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
     let get = |key| D::read_snapshot(snapshot, Table::Meta, key);
     check_owner(get(FORMAT_KEY)?, get(CLUSTER)?, cluster, Path::new("the snapshot"))
         .map_err(|error| io::Error::other(error.to_string()))?;

@@ -7,11 +7,12 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use muster_failpoint::{Point, hit};
 use openraft::RaftTypeConfig;
 use openraft::storage::IOFlushed;
 use parking_lot::{Condvar, Mutex};
 
-use crate::storage::{Disk, Mark, Promise};
+use crate::storage::{Ballot, Disk, Mark, Promise, Promised};
 
 /// Wakes whoever runs the rounds: a thread in production, a task in the deterministic tests.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -19,6 +20,7 @@ pub type Wake = Box<dyn Fn() + Send + Sync>;
 struct Waiting<C: RaftTypeConfig> {
     callback: IOFlushed<C>,
     promise: Option<Promise>,
+    vote: Option<Ballot>,
 }
 
 struct Queue<C: RaftTypeConfig> {
@@ -50,9 +52,9 @@ impl<C: RaftTypeConfig, D: Disk> Syncer<C, D> {
         }
     }
 
-    /// Queues the acknowledgement of what was just written. With a promise the mark moves to it.
-    pub fn push(&self, callback: IOFlushed<C>, promise: Option<Promise>) {
-        self.queue.lock().waiting.push(Waiting { callback, promise });
+    /// Queues the acknowledgement of what was just written. With a promise or a vote the mark moves to it.
+    pub fn push(&self, callback: IOFlushed<C>, promise: Option<Promise>, vote: Option<Ballot>) {
+        self.queue.lock().waiting.push(Waiting { callback, promise, vote });
         self.arrived.notify_one();
     }
 
@@ -68,9 +70,7 @@ impl<C: RaftTypeConfig, D: Disk> Syncer<C, D> {
         }
         let result = match failed {
             Some(reason) => Err(reason),
-            None => self
-                .make_durable(waiting.iter().rev().find_map(|write| write.promise))
-                .map_err(|error| error.to_string()),
+            None => self.make_durable(&waiting).map_err(|error| error.to_string()),
         };
         if let Err(reason) = &result {
             self.queue.lock().failed.get_or_insert_with(|| reason.clone());
@@ -83,12 +83,17 @@ impl<C: RaftTypeConfig, D: Disk> Syncer<C, D> {
     }
 
     /// The newest promise, not the greatest: a log that was truncated goes on at a lower index.
-    fn make_durable(&self, promise: Option<Promise>) -> io::Result<()> {
+    fn make_durable(&self, waiting: &[Waiting<C>]) -> io::Result<()> {
         self.disk.sync()?;
-        match promise {
-            Some(promise) => self.mark.set(promise),
-            None => Ok(()),
+        let known = self.mark.get();
+        let promised = Promised {
+            entry: waiting.iter().rev().find_map(|write| write.promise).or(known.entry),
+            vote: waiting.iter().rev().find_map(|write| write.vote).or(known.vote),
+        };
+        if promised != known {
+            self.mark.set(promised)?;
         }
+        hit(Point::LogAcknowledgeBefore)
     }
 
     /// Takes back promises above `last`, durably, before the log is truncated to it.
@@ -102,10 +107,11 @@ impl<C: RaftTypeConfig, D: Disk> Syncer<C, D> {
                 write.promise = None;
             }
         }
-        match self.mark.get() {
-            Some(promised) if promised > last => self.mark.set(last),
-            _ => Ok(()),
+        let promised = self.mark.get();
+        if promised.entry.is_some_and(|entry| entry > last) {
+            self.mark.set(Promised { entry: Some(last), ..promised })?;
         }
+        Ok(())
     }
 
     /// Runs rounds on the calling thread until [`Syncer::stop`].

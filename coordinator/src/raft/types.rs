@@ -15,7 +15,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::machine::Answer;
-use crate::storage::Promise;
+use crate::storage::{Ballot, Promise};
 
 /// The production runtime.
 #[allow(deprecated)] // The crate it moved to is not in the lock file; the alias names the same type.
@@ -61,6 +61,12 @@ pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<Types<(), Tokio>>;
 #[must_use]
 pub fn promise(id: &LogId) -> Promise {
     Promise { term: id.committed_leader_id().term, index: id.index }
+}
+
+/// A vote, for the promised mark.
+#[must_use]
+pub fn ballot(vote: &Vote) -> Ballot {
+    Ballot { term: vote.leader_id.term, committed: vote.committed, candidate: vote.leader_id.voted_for }
 }
 
 /// An encoded batch.

@@ -1,6 +1,7 @@
 //! `DIR/secrets/` (0700): what makes this directory a member of its cluster, and the tokens it hands out, each file 0600.
 
 use super::tokens::{ClusterSecret, cluster_of_join_token};
+use muster_failpoint::{Point, hit};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -133,14 +134,16 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), SecretError> {
     let partial = path.with_extension("partial");
     let write = || -> io::Result<()> {
         let _ = fs::remove_file(&partial);
+        hit(Point::SecretWrite)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
+        hit(Point::SecretWritten)?;
         fs::rename(&partial, path)?;
-        match path.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        hit(Point::SecretRenamed)?;
+        // A bare name lies in the current directory.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error| SecretError::Io { path: path.to_owned(), error })
 }

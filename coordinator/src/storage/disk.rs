@@ -87,6 +87,16 @@ pub trait Disk: Send + Sync + 'static {
     /// The disk's; a copy that is not a store of this format.
     fn read_snapshot(snapshot: &Self::Snapshot, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
+    /// Checks all of a copy against its checksums, then visits the pairs of its data below `to`, in key order.
+    ///
+    /// # Errors
+    /// The disk's; a damaged copy.
+    fn scan_snapshot(
+        snapshot: &Self::Snapshot,
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()>;
+
     /// Replaces the whole store by a copy, durably: after a crash either the old or the new store is there.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::promised::Promise;
+use super::promised::{Ballot, Promise};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +21,16 @@ pub enum StorageError {
     OtherMember { path: PathBuf, found: u64, expected: u64 },
     #[error("{path} is not readable: {reason}")]
     BadFile { path: PathBuf, reason: String },
-    #[error("{path} is missing, but {log} holds entries up to {last}")]
-    MarkMissing { path: PathBuf, log: PathBuf, last: Promise },
+    #[error("{path} is missing, though this member has written here before")]
+    Missing { path: PathBuf },
+    #[error("{path} is damaged at byte {offset}: {reason}")]
+    DamagedFile { path: PathBuf, offset: u64, reason: &'static str },
+    #[error("{path} is damaged: {reason}")]
+    DamagedState { path: PathBuf, reason: String },
+    #[error("{log} has forgotten a vote of this member, for {promised} ({mark})")]
+    VoteForgotten { log: PathBuf, mark: PathBuf, promised: Ballot },
+    #[error("{path} ends at entry {applied}, but {log} begins at {begins}: what lies between is in neither")]
+    StateBehind { path: PathBuf, log: PathBuf, applied: u64, begins: u64 },
     #[error(
         "{log} ends at {last}, but this member promised {promised} ({mark}): acknowledged entries are lost"
     )]
@@ -44,11 +52,41 @@ impl StorageError {
             }
             Self::Open { .. }
             | Self::BadFile { .. }
-            | Self::MarkMissing { .. }
+            | Self::Missing { .. }
+            | Self::DamagedFile { .. }
+            | Self::DamagedState { .. }
+            | Self::VoteForgotten { .. }
+            | Self::StateBehind { .. }
             | Self::LogShorterThanPromised { .. }
-            | Self::DamagedEntry { .. } => {
-                "this member must not vote again: remove it from the cluster, move the directory away and join as a new member"
+            | Self::DamagedEntry { .. } => REPLACE,
+        }
+    }
+
+    /// Whether `state/` alone is at fault, which a whole log can make again.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            // A file that its own index names and that is gone is damage too, to RocksDB an error of the disk.
+            Self::Open { error, .. } => {
+                error.kind() == rocksdb::ErrorKind::Corruption || error.to_string().contains("No such file")
             }
+            Self::BadFile { .. }
+            | Self::Missing { .. }
+            | Self::DamagedFile { .. }
+            | Self::DamagedState { .. }
+            | Self::StateBehind { .. } => true,
+            Self::Io { error, .. } => error.kind() == std::io::ErrorKind::InvalidData,
+            Self::Locked { .. }
+            | Self::NewerFormat { .. }
+            | Self::OtherCluster { .. }
+            | Self::OtherMember { .. }
+            | Self::VoteForgotten { .. }
+            | Self::LogShorterThanPromised { .. }
+            | Self::DamagedEntry { .. } => false,
         }
     }
 }
+
+/// What to do about a directory that must not be used again.
+const REPLACE: &str = "this member must not vote again: take it out of the cluster (`muster cluster remove ID`), move its data directory away and \
+join as a new member; when no majority is left, `muster cluster restore FILE --data-dir DIR` makes a cluster from a backup";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::disk::{Change, Disk, Pair, Table};
-use super::promised::{Mark, Promise};
+use super::promised::{Mark, Promised};
 
 type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
@@ -120,6 +120,19 @@ impl Disk for MemoryDisk {
         Ok(snapshot.get(&(table, key.to_vec())).cloned())
     }
 
+    fn scan_snapshot(
+        snapshot: &Self::Snapshot,
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
+        for ((table, key), value) in snapshot.iter() {
+            if *table == Table::Data && key.as_slice() < to {
+                each(key, value);
+            }
+        }
+        Ok(())
+    }
+
     fn install(&self, snapshot: &Self::Snapshot) -> io::Result<()> {
         let mut contents = self.0.lock();
         contents.synced = (**snapshot).clone();
@@ -131,7 +144,7 @@ impl Disk for MemoryDisk {
 
 /// The mark, always durable.
 #[derive(Debug, Default)]
-pub struct MemoryMark(Mutex<Option<Promise>>);
+pub struct MemoryMark(Mutex<Promised>);
 
 impl MemoryMark {
     /// The mark as a restart finds it.
@@ -141,12 +154,12 @@ impl MemoryMark {
 }
 
 impl Mark for MemoryMark {
-    fn set(&self, promise: Promise) -> io::Result<()> {
-        *self.0.lock() = Some(promise);
+    fn set(&self, promised: Promised) -> io::Result<()> {
+        *self.0.lock() = promised;
         Ok(())
     }
 
-    fn get(&self) -> Option<Promise> {
+    fn get(&self) -> Promised {
         *self.0.lock()
     }
 }

@@ -1,25 +1,31 @@
 //! [`RocksDisk`]: one RocksDB database as a [`Disk`].
 //!
-//! Durability rules: the write-ahead log is never off, recovery is strict first, and after the first failed write or sync the
-//! store refuses everything (no retry after a failed fsync; the process is to end). Checkpoints are hard links.
+//! Durability rules: the write-ahead log is never off, recovery is strict first, and after the first failed write, sync, damaged
+//! read or failure in the background the store refuses everything (no retry after a failed fsync; the process is to end).
+//! Checkpoints are hard links.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use muster_failpoint::{Point, hit};
 use parking_lot::RwLock;
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, IteratorMode,
-    Options, WriteBatch,
+    AsRawPtr, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    IteratorMode, Options, WriteBatch,
 };
+use tokio::sync::watch;
 
 use super::disk::{Change, Disk, Pair, Table};
 use super::error::StorageError;
+use super::wal;
 
 const META: &str = "meta";
+/// Without it a directory is no database, and RocksDB would make a new one over what is left of the old.
+const CURRENT: &str = "CURRENT";
 
 /// Which of the two databases, as their buffers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +43,8 @@ pub struct RocksDisk {
     db: RwLock<Option<DB>>,
     path: PathBuf,
     kind: Kind,
-    failed: AtomicBool,
+    /// The first failure. Set once; all is refused from then on.
+    failure: watch::Sender<Option<String>>,
     checkpoints: AtomicU64,
     recovered_tail: bool,
 }
@@ -59,10 +66,39 @@ impl RocksDisk {
             db: RwLock::new(Some(db)),
             path: dir.to_owned(),
             kind,
-            failed: AtomicBool::new(false),
+            failure: watch::Sender::new(None),
             checkpoints: AtomicU64::new(0),
             recovered_tail,
         })
+    }
+
+    /// Opens a database that must be there: what is missing of it is damage, and nothing is made in its place.
+    ///
+    /// # Errors
+    /// As [`RocksDisk::open`]; a database that is not there.
+    pub fn open_existing(dir: &Path, kind: Kind) -> Result<Self, StorageError> {
+        finish_install(dir).map_err(|error| StorageError::Io { path: dir.to_owned(), error })?;
+        let current = dir.join(CURRENT);
+        if !current.exists() {
+            return Err(StorageError::Missing { path: current });
+        }
+        Self::open(dir, kind)
+    }
+
+    /// The first failure, once there is one.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// Reads every block of every table file and compares it with its checksum; the store is of no use after damage. Takes as long as
+    /// reading all of it does.
+    ///
+    /// # Errors
+    /// Damage, with the file's name.
+    pub fn verify(&self) -> io::Result<()> {
+        self.check()?;
+        self.with(|db| self.latch_io(verify(db)))
     }
 
     /// The directory.
@@ -93,21 +129,60 @@ impl RocksDisk {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(io::Error::other(format!(
-                "{} failed before and is not used again",
+        match &*self.failure.borrow() {
+            Some(reason) => Err(io::Error::other(format!(
+                "{} failed before and is not used again: {reason}",
                 self.path.display()
-            )));
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Latches the first failure: what is on disk after it is unknown.
     fn latch<T>(&self, result: Result<T, rocksdb::Error>) -> io::Result<T> {
+        self.latch_io(result.map_err(to_io))
+    }
+
+    fn latch_io<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            io::Error::other(format!("{}: {error}", self.path.display()))
+            let text = format!("{}: {error}", self.path.display());
+            self.failure.send_if_modified(|failure| {
+                let first = failure.is_none();
+                if first {
+                    tracing::error!(path = %self.path.display(), %error, "storage failed; this member ends");
+                    *failure = Some(text.clone());
+                }
+                first
+            });
+            io::Error::new(error.kind(), text)
         })
+    }
+
+    /// A read that found damage ends the store as a failed write does: what else is damaged is unknown.
+    fn read<T>(&self, result: Result<T, rocksdb::Error>) -> io::Result<T> {
+        match result {
+            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => self.latch(Err(error)),
+            result => result.map_err(to_io),
+        }
+    }
+
+    /// RocksDB repeats what failed in the background (writing table files, syncing a closed log), and a repeated fsync may say
+    /// that pages are safe which it has dropped. So its first such failure counts as ours.
+    fn check_background(&self, db: &DB) -> io::Result<()> {
+        match db.property_int_value("rocksdb.background-errors") {
+            Ok(Some(0) | None) => Ok(()),
+            Ok(Some(_)) => self.latch_io(Err(io::Error::other(
+                "a write in the background failed; the reason is in its file LOG",
+            ))),
+            Err(error) => self.latch(Err(error)),
+        }
+    }
+
+    fn point(&self, log: Point, state: Point) -> io::Result<()> {
+        self.latch_io(hit(match self.kind {
+            Kind::Log => log,
+            Kind::State => state,
+        }))
     }
 
     fn with<T>(&self, act: impl FnOnce(&DB) -> io::Result<T>) -> io::Result<T> {
@@ -125,6 +200,7 @@ impl Disk for RocksDisk {
 
     fn write(&self, changes: Vec<Change>) -> io::Result<()> {
         self.check()?;
+        self.point(Point::LogWriteBefore, Point::StateWriteBefore)?;
         self.with(|db| {
             let mut batch = WriteBatch::default();
             for change in changes {
@@ -136,17 +212,24 @@ impl Disk for RocksDisk {
                     }
                 }
             }
-            self.latch(db.write(batch))
-        })
+            self.latch(db.write(batch))?;
+            self.check_background(db)
+        })?;
+        self.point(Point::LogWriteAfter, Point::StateWriteAfter)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.check()?;
-        self.with(|db| self.latch(db.flush_wal(true)))
+        self.point(Point::LogSyncBefore, Point::StateSyncBefore)?;
+        self.with(|db| {
+            self.latch(db.flush_wal(true))?;
+            self.check_background(db)
+        })?;
+        self.point(Point::LogSyncAfter, Point::StateSyncAfter)
     }
 
     fn get(&self, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.with(|db| db.get_cf(family(db, table), key).map_err(io::Error::other))
+        self.with(|db| self.read(db.get_cf(family(db, table), key)))
     }
 
     fn scan(
@@ -158,7 +241,7 @@ impl Disk for RocksDisk {
     ) -> io::Result<()> {
         self.with(|db| {
             for pair in db.iterator_cf(family(db, table), IteratorMode::From(from, Direction::Forward)) {
-                let (key, value) = pair.map_err(io::Error::other)?;
+                let (key, value) = self.read(pair)?;
                 if to.is_some_and(|to| key.as_ref() >= to) || !each(&key, &value) {
                     break;
                 }
@@ -169,40 +252,52 @@ impl Disk for RocksDisk {
 
     fn last(&self, table: Table) -> io::Result<Option<Pair>> {
         self.with(|db| match db.iterator_cf(family(db, table), IteratorMode::End).next() {
-            Some(pair) => {
-                pair.map(|(key, value)| Some((key.into_vec(), value.into_vec()))).map_err(io::Error::other)
-            }
+            Some(pair) => self.read(pair).map(|(key, value)| Some((key.into_vec(), value.into_vec()))),
             None => Ok(None),
         })
     }
 
     fn checkpoint(&self) -> io::Result<Checkpoint> {
+        hit(Point::SnapshotCheckpointBefore)?;
         let path = self.staging_path();
         self.with(|db| {
             RocksCheckpoint::new(db)
                 .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
                 .map_err(io::Error::other)?;
+            hit(Point::SnapshotCheckpointAfter)?;
             Ok(Checkpoint(Arc::new(Dir(path))))
         })
     }
 
     fn read_snapshot(snapshot: &Checkpoint, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let mut options = Options::default();
-        // As it was written with: RocksDB 11.8 crashes when a read-only open has to stop tracking logs.
-        options.set_track_and_verify_wals_in_manifest(true);
-        let db = DB::open_cf_for_read_only(&options, snapshot.path(), ["default", META], false)
-            .map_err(io::Error::other)?;
+        let db = open_copy(snapshot.path())?;
         db.get_cf(family(&db, table), key).map_err(io::Error::other)
+    }
+
+    fn scan_snapshot(snapshot: &Checkpoint, to: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let db = open_copy(snapshot.path())?;
+        verify(&db)?;
+        for pair in db.iterator_cf(family(&db, Table::Data), IteratorMode::Start) {
+            let (key, value) = pair.map_err(io::Error::other)?;
+            if key.as_ref() >= to {
+                break;
+            }
+            each(&key, &value);
+        }
+        Ok(())
     }
 
     fn install(&self, snapshot: &Checkpoint) -> io::Result<()> {
         // Until the rename to `.next` a crash leaves the old store; after it, opening finishes the work.
+        hit(Point::InstallBefore)?;
         let partial = self.staging_path();
         copy_store(snapshot.path(), &partial)?;
+        hit(Point::InstallCopied)?;
         let next = with_suffix(&self.path, "next");
         let mut guard = self.db.write();
         fs::rename(&partial, &next)?;
         sync_parent(&self.path)?;
+        hit(Point::InstallDecided)?;
         drop(guard.take());
         let swapped = finish_install_keep(&self.path).and_then(|()| {
             open_db(&self.path, self.kind).map_err(|error| io::Error::other(error.to_string()))
@@ -210,12 +305,9 @@ impl Disk for RocksDisk {
         match swapped {
             Ok((db, _)) => {
                 *guard = Some(db);
-                Ok(())
+                hit(Point::InstallOpened)
             }
-            Err(error) => {
-                self.failed.store(true, Ordering::Release);
-                Err(error)
-            }
+            Err(error) => self.latch_io(Err(error)),
         }
     }
 }
@@ -225,6 +317,12 @@ impl Disk for RocksDisk {
 pub struct Checkpoint(Arc<Dir>);
 
 impl Checkpoint {
+    /// Takes a directory over; it goes with the last handle.
+    #[must_use]
+    pub fn adopt(path: PathBuf) -> Self {
+        Self(Arc::new(Dir(path)))
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -251,7 +349,43 @@ fn family(db: &DB, table: Table) -> &ColumnFamily {
     db.cf_handle(name).expect("both column families are made at open")
 }
 
+/// Damage is told apart from a disk that fails.
+fn to_io(error: rocksdb::Error) -> io::Error {
+    let kind = match error.kind() {
+        rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}
+
+/// Every block of every table file, against its checksum.
+fn verify(db: &DB) -> io::Result<()> {
+    let mut error: *mut std::ffi::c_char = std::ptr::null_mut();
+    // SAFETY: the database is open for the length of the call; an error is a C string that is ours to free.
+    let reason = unsafe {
+        librocksdb_sys::rocksdb_verify_checksum(db.as_raw_ptr(), &raw mut error);
+        if error.is_null() {
+            return Ok(());
+        }
+        let reason = std::ffi::CStr::from_ptr(error).to_string_lossy().into_owned();
+        librocksdb_sys::rocksdb_free(error.cast());
+        reason
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
+/// A copy, to be looked into.
+fn open_copy(path: &Path) -> io::Result<DB> {
+    let mut options = Options::default();
+    // As it was written with: RocksDB 11.8 crashes when a read-only open has to stop tracking logs.
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::AbsoluteConsistency);
+    wal::check(path, true).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    DB::open_cf_for_read_only(&options, path, ["default", META], false).map_err(io::Error::other)
+}
+
 fn open_db(dir: &Path, kind: Kind) -> Result<(DB, bool), StorageError> {
+    wal::check(dir, kind == Kind::State)?;
     match open_with(dir, kind, DBRecoveryMode::AbsoluteConsistency) {
         Ok(db) => Ok((db, false)),
         Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
@@ -278,6 +412,8 @@ fn open_with(dir: &Path, kind: Kind, recovery: DBRecoveryMode) -> Result<DB, roc
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_max_total_wal_size(64 << 20);
+    // SAFETY: the options live until the end of this function, and the call sets a number in them.
+    unsafe { librocksdb_sys::rocksdb_options_set_max_bgerror_resume_count(options.as_raw_ptr(), 0) };
     let family = |name: &str, buffer: usize| {
         let mut options = Options::default();
         options.set_write_buffer_size(buffer);
@@ -334,7 +470,9 @@ fn finish_install_keep(dir: &Path) -> io::Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
+    hit(Point::InstallOldRemoved)?;
     fs::rename(&next, dir)?;
+    hit(Point::InstallRenamed)?;
     sync_parent(dir)
 }
 

@@ -4,6 +4,7 @@ use crate::blobs::{BlobError, Packed, Store, pack};
 use futures::{StreamExt, TryStreamExt};
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
+use muster_failpoint::{Point, pass};
 use std::path::Path;
 
 /// Blobs that are sent at once.
@@ -21,6 +22,7 @@ pub async fn collect(
 ) -> Result<Vec<Artifact>, Outcome> {
     let mut artifacts = Vec::with_capacity(outputs.len());
     for (name, path) in outputs {
+        pass(Point::CollectBefore);
         let (top, below) = (out.to_owned(), path.clone());
         let packed = tokio::task::spawn_blocking(move || pack_output(&top, &below)).await;
         let packed = match packed {
@@ -32,6 +34,7 @@ pub async fn collect(
         upload(&packed, store)
             .await
             .map_err(|error| Outcome::Launch(format!("output {name} could not be stored: {error}")))?;
+        pass(Point::CollectAfter);
         artifacts.push(Artifact { name: name.clone(), manifest: packed.manifest, size: packed.tree.size() });
     }
     Ok(artifacts)

@@ -3,6 +3,7 @@
 use super::BlobError;
 use bytes::Bytes;
 use muster_core::model::blob::BlobId;
+use muster_failpoint::{Point, pass};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::prefix::PrefixStore;
@@ -80,7 +81,10 @@ impl Store {
     /// # Errors
     /// As the store says.
     pub async fn put_at(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        self.0.put(&Key::from(key), bytes.into()).await.map(drop).map_err(failed(key))
+        pass(Point::BlobPutBefore);
+        self.0.put(&Key::from(key), bytes.into()).await.map(drop).map_err(failed(key))?;
+        pass(Point::BlobPutAfter);
+        Ok(())
     }
 
     /// Reads an object that is no blob.

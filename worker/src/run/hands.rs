@@ -10,10 +10,11 @@ use crate::logs;
 use crate::session::Outbox;
 use crate::shim::clock::boot_ms;
 use muster_agent::{Action, Input, Journaled, StartOrder};
-use muster_core::command::Report;
+use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::Token;
 use muster_core::model::lease::KILL_BEFORE_MS;
+use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
 use muster_proto::worker::{Heartbeat, LogRequest, Reports};
@@ -156,7 +157,11 @@ impl Hands {
         }
         self.flush(&mut turn);
         if let Some(outbox) = outbox.filter(|_| !turn.reports.is_empty()) {
+            if turn.reports.iter().any(|report| matches!(report.kind, ReportKind::Ended { .. })) {
+                pass(Point::ResultJournaled);
+            }
             outbox.send(Up::Reports(Reports { reports: pack(&turn.reports) }));
+            pass(Point::ResultSent);
         }
         if !turn.released.is_empty() {
             self.shim.release(turn.released);
@@ -180,7 +185,10 @@ impl Hands {
                     };
                     self.journal_attempt(journaled, order, &mut records);
                 }
-                Action::Forget { token } => records.push(Record::Acknowledged { token: token.0 }),
+                Action::Forget { token } => {
+                    pass(Point::ResultAcknowledged);
+                    records.push(Record::Acknowledged { token: token.0 });
+                }
                 _ => {}
             }
         }
@@ -251,7 +259,9 @@ impl Hands {
     /// What was prepared so far goes to the shim before anything that speaks of it.
     fn flush(&mut self, turn: &mut Turn) {
         if !turn.launches.is_empty() {
+            pass(Point::LaunchBefore);
             self.shim.launch(std::mem::take(&mut turn.launches));
+            pass(Point::LaunchAfter);
         }
     }
 
@@ -338,6 +348,7 @@ impl Hands {
 
     /// Its processes are gone and its logs complete. What it promised and printed is stored before its end is told.
     pub fn exited(&mut self, exit: Exit) -> Option<Input> {
+        pass(Point::ExitHeard);
         let token = exit.token;
         let Some(local) = self.attempts.get_mut(&token) else {
             return Some(Input::Ended {

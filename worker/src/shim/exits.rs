@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use muster_failpoint::{Point, hit, pass, tear};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{Exit, Token};
@@ -75,13 +76,15 @@ impl Exits {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        if let Err(e) = self.file.write_all(&self.unwritten) {
+        let torn = tear(Point::ShimExitWrite, &self.unwritten, |part| drop((&self.file).write_all(part)));
+        if let Err(e) = torn.and_then(|()| self.file.write_all(&self.unwritten)) {
             // A part may be there; what is written later must not stand behind it.
             let _ = self.file.set_len(self.bytes);
             return Err(e);
         }
         self.bytes += self.unwritten.len() as u64;
         self.unwritten.clear();
+        pass(Point::ShimExitWritten);
         if self.bytes > COMPACT_BYTES && self.bytes / 256 > self.held.len() as u64 {
             self.rewrite()?;
         }
@@ -108,6 +111,7 @@ impl Exits {
             append(&mut whole, &Record::Exit(exit.clone()));
         }
         self.file.set_len(0)?;
+        hit(Point::ShimExitsCut)?;
         self.file.write_all(&whole)?;
         self.bytes = whole.len() as u64;
         Ok(())

@@ -10,6 +10,7 @@ use muster_worker::{Shutdown, WorkerError};
 
 /// The daemon's settings as flags.
 #[derive(Debug, clap::Args)]
+#[group(skip)] // flattened into `worker`, whose own group has the name
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 pub enum Plant {
     AnswersEarly,
     ForgetsRequests,
-    LosesCommits,
     RetiresOpen,
     EndsTwice,
     MixesTokens,
@@ -44,6 +43,7 @@ pub enum Plant {
     ReadsLocally,
     ReadsUnconfirmed,
     CancelsEarly,
+    LosesCommits,
     OneDiffers,
     OwnClock,
     LosesRows,
@@ -56,12 +56,6 @@ pub enum Plant {
 const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::AnswersEarly, "answers-early", "I1", "a member answers a submission before it is committed"),
     (Plant::ForgetsRequests, "forgets-requests", "I1", "the state forgets which request ids it has seen"),
-    (
-        Plant::LosesCommits,
-        "loses-commits",
-        "I1",
-        "a new leader lacks the last entries that were acknowledged",
-    ),
     (Plant::RetiresOpen, "retires-open", "I1", "retirement takes a job that has not ended"),
     (Plant::EndsTwice, "ends-twice", "I2", "the state accepts the same end twice"),
     (Plant::MixesTokens, "mixes-tokens", "I2", "an agent reports an end again under another of its tokens"),
@@ -106,6 +100,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "a leader gives out its read index without asking a majority whether it leads",
     ),
     (Plant::CancelsEarly, "cancels-early", "I14", "a member answers a cancel before it is committed"),
+    (
+        Plant::LosesCommits,
+        "loses-commits",
+        "I15",
+        "a new leader lacks the last entries that were acknowledged",
+    ),
     (Plant::OneDiffers, "one-differs", "I15", "one member applies submissions with another priority"),
     (Plant::OwnClock, "own-clock", "I15", "one member applies entries at its own clock"),
     (Plant::LosesRows, "loses-rows", "I15", "members do not write the rows of requests to disk"),

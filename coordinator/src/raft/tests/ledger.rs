@@ -32,6 +32,7 @@ const DIGEST: &[u8] = b"digest";
 impl Machine for Ledger {
     type Batch = Writes;
     type Replies = Vec<u64>;
+    const DIGEST_BELOW: &'static [u8] = &[0xff];
 
     fn apply(&mut self, index: u64, batch: &Writes, _rows: &dyn Rows) -> Applied<Vec<u64>> {
         let mut history = self.history.lock();

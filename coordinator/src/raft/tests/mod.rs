@@ -1,5 +1,8 @@
 //! Tests of the store, of three members under faults on the deterministic runtime, and of real members over loopback.
 
+mod crash;
+mod crash_child;
+mod damage;
 mod ledger;
 mod loopback;
 mod refusals;

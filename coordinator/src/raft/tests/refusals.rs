@@ -73,9 +73,49 @@ async fn a_log_that_ends_before_the_promised_mark_is_refused() {
     assert_eq!(last.index + 1, promised.index);
     assert!(error.hint().contains("join as a new member"));
 
-    // The whole log lost: the same.
+    // The whole log lost: nothing is made in its place.
     fs::remove_dir_all(dir.path().join("log")).expect("remove");
-    assert!(matches!(restart(&config).await, Err(StorageError::LogShorterThanPromised { .. })));
+    let error = restart(&config).await.expect_err("refused");
+    assert!(matches!(&error, StorageError::Missing { path } if path.ends_with("log/CURRENT")), "{error}");
+    assert!(!dir.path().join("log/CURRENT").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_vote_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 3).await;
+    let mut saved = None;
+    tamper(&config, |disk| {
+        saved = disk.get(Table::Meta, b"vote").expect("read");
+        vec![Change::Delete(Table::Meta, b"vote".to_vec())]
+    });
+    let error = restart(&config).await.expect_err("refused");
+    assert!(matches!(error, StorageError::VoteForgotten { .. }), "{error}");
+    tamper(&config, |_| vec![Change::Put(Table::Meta, b"vote".to_vec(), saved.expect("it voted"))]);
+    assert_eq!(restart(&config).await.expect("whole again"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_was_changed_or_lost_is_found_and_the_log_makes_the_state_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 20).await;
+    let key = [b"w".as_slice(), &1_u64.to_be_bytes(), &7_u64.to_be_bytes()].concat();
+    for change in [Change::Delete(Table::Data, key.clone()), Change::Put(Table::Data, key, vec![0; 8])] {
+        let disk = RocksDisk::open(&config.dir.join("state"), Kind::State).expect("open");
+        disk.write(vec![change]).expect("write");
+        drop(disk);
+        let restarted = Node::start(config.clone(), machine()).await.expect("made again");
+        restarted
+            .status()
+            .wait_for(|status| status.role == crate::raft::Role::Leader)
+            .await
+            .expect("it leads");
+        let index = restarted.confirm_leadership().await.expect("it leads");
+        restarted.wait_applied(index).await.expect("applied");
+        assert_eq!(restarted.machine().read().writes.len(), 20);
+        restarted.shutdown().await;
+        assert!(config.dir.join("state.damaged").exists());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +123,20 @@ async fn a_lost_mark_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let config = member_with(dir.path(), 3).await;
     fs::remove_file(dir.path().join("promised")).expect("remove");
-    assert!(matches!(restart(&config).await, Err(StorageError::MarkMissing { .. })));
+    let error = restart(&config).await.expect_err("refused");
+    assert!(matches!(&error, StorageError::Missing { path } if path.ends_with("promised")), "{error}");
+
+    // All but the name is gone: it may not begin anew under it.
+    for name in ["log", "state"] {
+        fs::remove_dir_all(dir.path().join(name)).expect("remove");
+    }
+    assert!(matches!(restart(&config).await, Err(StorageError::Missing { .. })));
+    // And without its name it is nobody.
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 3).await;
+    fs::remove_file(dir.path().join("member.toml")).expect("remove");
+    let error = restart(&config).await.expect_err("refused");
+    assert!(matches!(&error, StorageError::Missing { path } if path.ends_with("member.toml")), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -72,7 +72,7 @@ pub fn members(world: &World) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
 }
 
 /// Asks leader after leader until the members are as wanted.
-async fn until<F: Future<Output = ()>>(
+async fn until<F: Future<Output = ()> + Send>(
     world: &Arc<World>,
     patience: Duration,
     wanted: impl Fn(&BTreeSet<u64>, &BTreeSet<u64>) -> bool,

@@ -131,6 +131,14 @@ impl Disk for SimDisk {
         MemoryDisk::read_snapshot(snapshot, table, key)
     }
 
+    fn scan_snapshot(
+        snapshot: &Self::Snapshot,
+        to: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> io::Result<()> {
+        MemoryDisk::scan_snapshot(snapshot, to, each)
+    }
+
     fn install(&self, snapshot: &Self::Snapshot) -> io::Result<()> {
         self.disk.install(snapshot)?;
         if self.is(Store::State, Plant::HalfSnapshot) && !self.torn.swap(true, Ordering::Relaxed) {

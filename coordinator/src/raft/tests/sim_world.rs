@@ -165,7 +165,14 @@ impl World {
             syncer.round();
         }));
         let last = store.last().max(state_machine.applied().as_ref().map(promise)).unwrap_or_default();
-        if let Some(promised) = mark.get() {
+        let promised = mark.get();
+        if let Some(promised) = promised.vote {
+            assert!(
+                store.vote().is_some_and(|vote| vote.covers(promised)),
+                "member {id} forgot its vote: {promised}"
+            );
+        }
+        if let Some(promised) = promised.entry {
             check_promise(last, promised)
                 .map_err(|()| Refused(format!("member {id} lost what it promised: {last}, {promised}")))?;
         }

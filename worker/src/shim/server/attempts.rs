@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use muster_failpoint::{Point, pass};
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -50,6 +51,7 @@ impl Server {
             into: group.into.as_ref(),
             data_limit: group.data_limit,
         };
+        pass(Point::ShimLaunchBefore);
         let pid = match self.spawner.spawn(launch, &place) {
             Ok(pid) => pid,
             Err(reason) => {
@@ -58,6 +60,7 @@ impl Server {
                 return Err(reason);
             }
         };
+        pass(Point::ShimLaunchAfter);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -175,6 +178,7 @@ impl Server {
         self.by_pid.remove(&attempt.pid);
         self.timers.remove(&(attempt.plan.due(), slot));
         self.free.push(slot);
+        pass(Point::ShimExitBefore);
         self.exits.add(&exit);
         self.backend.close(attempt.group);
         self.say(&Event::Exited(exit));
