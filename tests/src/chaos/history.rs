@@ -1,7 +1,7 @@
 //! What clients called and what they heard: one entry a call, however often it was repeated with its request id. For the judges, and for
 //! people: as JSON lines it can be judged again by other programs.
 
-use super::sys::now_ns;
+use super::sys::monotonic_ns;
 use muster_sim::linearize::{Answered, Operation};
 use muster_sim::register::{JobAnswer, JobCall};
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,13 @@ impl<Op: Clone, Output: Clone> Book<Op, Output> {
     /// Before the call is made for the first time.
     pub fn invoke(&self, client: u64, key: &str, op: Op) -> Entry {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        book.push(Operation { client, key: key.to_owned(), op, invoked: now_ns(), answered: None });
+        book.push(Operation { client, key: key.to_owned(), op, invoked: monotonic_ns(), answered: None });
         Entry(book.len() - 1)
     }
 
     /// After the answer has come.
     pub fn answer(&self, entry: Entry, output: Output) {
-        let at = now_ns();
+        let at = monotonic_ns();
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         book[entry.0].answered = Some(Answered { at, output });
     }

@@ -60,19 +60,29 @@ pub struct Load {
     program: PathBuf,
     tasks: PathBuf,
     open: Arc<Semaphore>,
+    pace: Duration,
 }
 
 /// Between two calls of one client that were not answered.
 const AGAIN: Duration = Duration::from_millis(150);
 /// Clients of one latch.
 const LATCH_CLIENTS: u64 = 3;
+/// Jobs of a whole run: finished ones are known as long as there are not more than 10,000 (`docs/src/limits.md`), and all are judged.
+const JOBS_MAX: u32 = 9_000;
 /// Calls of each of them: the search grows with what is concurrent, not with what is long.
 const LATCH_CALLS: u32 = 40;
 
 impl Load {
-    /// A load of at most `open` open tasks; `program` is this one, `tasks` where they write.
+    /// A load of at most `open` open tasks for `duration`; `program` is this one, `tasks` where they write.
     #[must_use]
-    pub fn new(client: Client, seed: u64, program: PathBuf, tasks: PathBuf, open: usize) -> Arc<Self> {
+    pub fn new(
+        client: Client,
+        seed: u64,
+        program: PathBuf,
+        tasks: PathBuf,
+        open: usize,
+        duration: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             client,
             history: Arc::default(),
@@ -84,6 +94,7 @@ impl Load {
             program,
             tasks,
             open: Arc::new(Semaphore::new(open)),
+            pace: duration / JOBS_MAX,
         })
     }
 
@@ -103,6 +114,7 @@ impl Load {
                 drop(permit);
             });
             while lives.try_join_next().is_some() {}
+            sleep(self.pace).await;
         }
         while lives.join_next().await.is_some() {}
     }

@@ -7,9 +7,10 @@ use super::sys::now_ns;
 use super::world::World;
 use muster_sim::Rng;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// One thing that happened, as it is kept.
@@ -71,10 +72,24 @@ struct InForce {
     kind: &'static Kind,
     nodes: Vec<String>,
     heal: Heal,
+    work: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl InForce {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until <= now && self.work.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn heal(self, world: &World) -> anyhow::Result<()> {
+        (self.heal)(world)?;
+        self.work.map_or(Ok(()), |work| work.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))))
+    }
 }
 
 /// How often the daemons are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long a fault waits for somebody whom it can strike.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the whole schedule; returns when `duration` is over or `stop` is set, with everything healed.
 #[must_use]
@@ -88,19 +103,32 @@ pub fn run(
     let start = Instant::now();
     let mut done = Done::default();
     let mut in_force: Vec<InForce> = Vec::new();
-    let mut next = 0;
+    let mut waiting: VecDeque<Planned> = schedule.iter().cloned().collect();
     while start.elapsed() < duration && !stop.load(Ordering::Relaxed) {
         in_force = heal_due(world, in_force, Some(Instant::now()), &mut done);
-        while let Some(planned) = schedule.get(next)
-            && start.elapsed() >= Duration::from_millis(planned.at_ms)
-        {
-            next += 1;
-            in_force.extend(strike(world, planned, &mut done));
+        while waiting.front().is_some_and(|p| start.elapsed() >= Duration::from_millis(p.at_ms)) {
+            let Some(planned) = waiting.pop_front() else { break };
+            match choose(world, planned.kind.on, planned.draw) {
+                Some(nodes) => in_force.extend(strike(world, &planned, nodes, &mut done)),
+                // What is healed just now is still taken: the others behind it wait too, so that their order stays.
+                None if start.elapsed() < Duration::from_millis(planned.at_ms) + PATIENCE => {
+                    waiting.push_front(planned);
+                    break;
+                }
+                None => {
+                    let why = "everybody it could strike is struck already";
+                    note(&mut done, planned.kind.name, "", What::Failed, why);
+                }
+            }
         }
         progress.faults.store(done.faults() as u64, Ordering::Relaxed);
         progress.in_force.store(in_force.len() as u64, Ordering::Relaxed);
         revive(world, &mut done);
         std::thread::sleep(LOOK);
+    }
+    if stop.load(Ordering::Relaxed) {
+        // Nobody waits for what an operator would finish: all ends with the run.
+        in_force.retain(|fault| fault.work.is_none());
     }
     heal_due(world, in_force, None, &mut done);
     progress.in_force.store(0, Ordering::Relaxed);
@@ -114,12 +142,8 @@ fn note(done: &mut Done, kind: &str, node: &str, what: What, detail: impl Into<S
     done.events.push(event);
 }
 
-fn strike(world: &Arc<World>, planned: &Planned, done: &mut Done) -> Option<InForce> {
+fn strike(world: &Arc<World>, planned: &Planned, nodes: Vec<String>, done: &mut Done) -> Option<InForce> {
     let kind = planned.kind;
-    let Some(nodes) = choose(world, kind.on, planned.draw) else {
-        note(done, kind.name, "", What::Failed, "everybody it could strike is struck already");
-        return None;
-    };
     nodes.iter().for_each(|name| {
         world.take(name);
     });
@@ -131,7 +155,7 @@ fn strike(world: &Arc<World>, planned: &Planned, done: &mut Done) -> Option<InFo
         Ok(injected) => {
             note(done, kind.name, &node, What::Injected, injected.detail);
             let until = Instant::now() + Duration::from_millis(planned.for_ms);
-            Some(InForce { until, kind, nodes, heal: injected.heal })
+            Some(InForce { until, kind, nodes, heal: injected.heal, work: injected.work })
         }
         Err(error) => {
             note(done, kind.name, &node, What::Failed, format!("{error:#}"));
@@ -171,17 +195,19 @@ fn choose(world: &World, on: On, draw: u64) -> Option<Vec<String>> {
     }
 }
 
-/// Heals what is due by `now`; everything without one.
+/// Heals what is due by `now`; everything without one, and what somebody still works at last: it may need the others healed.
 fn heal_due(world: &World, in_force: Vec<InForce>, now: Option<Instant>, done: &mut Done) -> Vec<InForce> {
-    let (due, rest): (Vec<_>, Vec<_>) =
-        in_force.into_iter().partition(|fault| now.is_none_or(|now| fault.until <= now));
+    let (mut due, rest): (Vec<_>, Vec<_>) =
+        in_force.into_iter().partition(|fault| now.is_none_or(|now| fault.is_over(now)));
+    due.sort_by_key(|fault| fault.work.is_some());
     for fault in due {
-        let node = fault.nodes.first().cloned().unwrap_or_default();
-        match (fault.heal)(world) {
-            Ok(()) => note(done, fault.kind.name, &node, What::Healed, ""),
-            Err(error) => note(done, fault.kind.name, &node, What::Stuck, format!("{error:#}")),
+        let (kind, nodes) = (fault.kind.name, fault.nodes.clone());
+        let node = nodes.first().cloned().unwrap_or_default();
+        match fault.heal(world) {
+            Ok(()) => note(done, kind, &node, What::Healed, ""),
+            Err(error) => note(done, kind, &node, What::Stuck, format!("{error:#}")),
         }
-        fault.nodes.iter().for_each(|name| world.give_back(name));
+        nodes.iter().for_each(|name| world.give_back(name));
     }
     rest
 }

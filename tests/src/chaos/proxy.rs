@@ -4,7 +4,7 @@
 use super::net::{Address, CLIENT, PORT};
 use anyhow::{Context, Result};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -123,7 +123,7 @@ impl Proxy {
         }
         let member = tokio::time::timeout(
             Duration::from_secs(5),
-            socket.connect(SocketAddr::from((own(link.1), PORT))),
+            socket.connect(SocketAddr::from((link.1.own(), PORT))),
         )
         .await??;
         caller.set_nodelay(true)?;
@@ -184,15 +184,4 @@ impl Proxy {
         // A writer that ends early drops the channel, and with it the reader at its next chunk.
         tokio::join!(reader, writer);
     }
-}
-
-#[cfg(not(test))]
-fn own(address: Address) -> Ipv4Addr {
-    address.own()
-}
-
-/// In tests everything is on loopback.
-#[cfg(test)]
-fn own(_: Address) -> Ipv4Addr {
-    Ipv4Addr::LOCALHOST
 }

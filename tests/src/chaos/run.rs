@@ -95,7 +95,7 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     eprintln!("{} faults of {} kinds are planned", plan.len(), possible.len());
     // 2. Load and faults.
     let program = std::env::current_exe().context("where is this program?")?;
-    let load = Load::new(world.client.clone(), seed, program, world.tasks(), options.load);
+    let load = Load::new(world.client.clone(), seed, program, world.tasks(), options.load, options.duration);
     let watched = Arc::clone(&world);
     let watcher = runtime.spawn(async move { watched.watch_leader().await });
     let loading = runtime.spawn(Arc::clone(&load).run());
@@ -233,31 +233,40 @@ fn recovered(world: &World, runtime: &Runtime, done: &Done) -> Vec<Violation> {
         let text = format!("members did not catch up in {} s: applied {applied:?}", CATCH_UP.as_secs());
         found.push(Violation::new("I15", text));
     }
-    if let Err(error) = world.wait_workers(WORKERS) {
-        found.push(Violation::new("I11", format!("after healing: {error:#}")));
+    if let Err(error) = world.cli.json(&["cluster", "status"]) {
+        found.push(Violation::new("I11", format!("the command line of users finds no cluster: {error}")));
+    }
+    for there in [world.wait_voters(MEMBERS), world.wait_workers(WORKERS)] {
+        if let Err(error) = there {
+            found.push(Violation::new("I11", format!("after healing: {error:#}")));
+        }
     }
     found
 }
 
 /// Every job as each member shows it.
-async fn documents(world: &World) -> Result<Vec<(String, BTreeMap<u64, JobDoc>)>> {
+async fn documents(world: &Arc<World>) -> Result<Vec<(String, BTreeMap<u64, JobDoc>)>> {
+    let asked: Vec<_> = (0..MEMBERS).map(|way| tokio::spawn(documents_of(Arc::clone(world), way))).collect();
     let mut members = Vec::new();
-    for way in 0..MEMBERS {
-        let name = format!("c{}", way + 1);
-        let list = match world.client.jobs(way).await {
-            Answer::Heard(list) => list,
-            other => bail!("{name} does not list its jobs: {other:?}"),
-        };
-        let mut docs = BTreeMap::new();
-        for summary in list.jobs {
-            match world.client.job(way, summary.id).await {
-                Answer::Heard(doc) => docs.insert(summary.id, doc),
-                other => bail!("{name} does not show job {}: {other:?}", summary.id),
-            };
-        }
-        members.push((name, docs));
+    for (way, asked) in asked.into_iter().enumerate() {
+        members.push((format!("c{}", way + 1), asked.await??));
     }
     Ok(members)
+}
+
+async fn documents_of(world: Arc<World>, way: usize) -> Result<BTreeMap<u64, JobDoc>> {
+    let list = match world.client.jobs(way).await {
+        Answer::Heard(list) => list,
+        other => bail!("member {} does not list its jobs: {other:?}", way + 1),
+    };
+    let mut docs = BTreeMap::new();
+    for summary in list.jobs {
+        match world.client.job(way, summary.id).await {
+            Answer::Heard(doc) => docs.insert(summary.id, doc),
+            other => bail!("member {} does not show job {}: {other:?}", way + 1, summary.id),
+        };
+    }
+    Ok(docs)
 }
 
 fn summary(

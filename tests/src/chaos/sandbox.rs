@@ -104,6 +104,11 @@ pub fn init() -> Result<i32> {
 fn again(stage: &str, dir: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
     command.args(std::env::args_os().skip(1)).env(STAGE, stage).env(DIR, dir);
+    // Blocked signals are inherited, and the daemons must hear theirs.
+    // SAFETY: a system call on plain memory.
+    unsafe {
+        command.pre_exec(|| SigSet::empty().thread_set_mask().map_err(std::io::Error::from));
+    }
     Ok(command)
 }
 

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Runs a program to its end and returns what it printed.
 ///
@@ -59,7 +60,14 @@ pub fn put(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {text:?} to {}", path.display()))
 }
 
-/// Nanoseconds since 1970: the one clock of ledger, history and faults. Time namespaces do not touch it, and no fault sets it.
+/// Nanoseconds since this program began, of a clock that nobody sets: for the history of calls, which is judged by what was before what.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds since 1970: the one clock of ledger and faults. Time namespaces do not touch it, and no fault sets it.
 #[must_use]
 pub fn now_ns() -> u64 {
     SystemTime::now()

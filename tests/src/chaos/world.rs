@@ -13,7 +13,8 @@ use muster_proto::channel::Tls;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
@@ -39,6 +40,8 @@ pub struct World {
     /// Nodes that a fault has taken for itself.
     taken: Mutex<BTreeSet<String>>,
     pauses: Mutex<Vec<Pause>>,
+    /// A member without its disk has not been replaced yet.
+    replacing: Arc<AtomicBool>,
 }
 
 /// While a worker was stopped together with its shim nobody on it could kill a task: see `docs/src/leases.md`, honest limits.
@@ -48,6 +51,32 @@ pub struct Pause {
     pub from_ns: u64,
     /// None: it lasts.
     pub to_ns: Option<u64>,
+}
+
+/// See [`World::replace_one`]. Once a disk is gone only the replacement gives it back.
+pub struct Turn {
+    replacing: Arc<AtomicBool>,
+    begun: AtomicBool,
+}
+
+impl Turn {
+    /// The disk is about to go.
+    pub fn begun(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// The newcomer votes.
+    pub fn done(&self) {
+        self.begun.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.begun.load(Ordering::SeqCst) {
+            self.replacing.store(false, Ordering::SeqCst);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,6 +144,7 @@ impl World {
             leader: Mutex::default(),
             taken: Mutex::default(),
             pauses: Mutex::default(),
+            replacing: Arc::default(),
         };
         // 3. The others, one after the other: a learner has to become a voter before the next one joins.
         for n in 0..MEMBERS {
@@ -170,6 +200,13 @@ impl World {
     /// The fault is over.
     pub fn give_back(&self, name: &str) {
         lock(&self.taken).remove(name);
+    }
+
+    /// The right to take a member's disk away; nobody has it while another member is without.
+    #[must_use]
+    pub fn replace_one(&self) -> Option<Turn> {
+        let free = self.replacing.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        free.then(|| Turn { replacing: Arc::clone(&self.replacing), begun: AtomicBool::new(false) })
     }
 
     /// A worker stops together with its shim, now.

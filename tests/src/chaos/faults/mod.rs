@@ -14,6 +14,7 @@ use super::world::World;
 use anyhow::Result;
 use muster_sim::Rng;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Whom a kind strikes. The schedule keeps those apart that would meet on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -50,11 +51,18 @@ pub struct Injected {
     /// What exactly was done, for people.
     pub detail: String,
     pub heal: Heal,
+    /// What goes on meanwhile and has to end by itself before the fault is over, such as the replacement of a member.
+    pub work: Option<JoinHandle<Result<()>>>,
 }
 
 impl Injected {
     fn new(detail: impl Into<String>, heal: impl FnOnce(&World) -> Result<()> + Send + 'static) -> Self {
-        Self { detail: detail.into(), heal: Box::new(heal) }
+        Self { detail: detail.into(), heal: Box::new(heal), work: None }
+    }
+
+    /// Something that somebody does, beside everything else.
+    fn work(detail: impl Into<String>, work: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
+        Self { work: Some(std::thread::spawn(work)), ..Self::blow(detail) }
     }
 
     /// A blow: nothing is left to be taken back.
@@ -73,7 +81,7 @@ pub struct Kind {
     pub millis: (u64, u64),
     /// How often, against the others.
     pub weight: u64,
-    /// Why this machine cannot do it.
+    /// Why this machine, or this version, cannot do it.
     pub obstacle: fn(&World) -> Option<String>,
     pub inject: fn(&Arc<World>, &mut Target) -> Result<Injected>,
 }

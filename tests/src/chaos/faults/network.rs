@@ -111,7 +111,7 @@ fn flap(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
         }
         pause(rng.range(50, 500));
     });
-    Ok(Injected { detail: "in and out, 50 to 500 ms each".into(), heal })
+    Ok(Injected::new("in and out, 50 to 500 ms each", heal))
 }
 
 fn lose(world: &Arc<World>, target: &mut Target) -> Result<Injected> {

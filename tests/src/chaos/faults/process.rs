@@ -80,7 +80,7 @@ fn flap_leader(world: &Arc<World>, target: &mut Target) -> Result<Injected> {
         }
         pause(rng.range(400, 2_000));
     });
-    Ok(Injected { detail: "each leader in turn is stopped for 2 s".into(), heal })
+    Ok(Injected::new("each leader in turn is stopped for 2 s", heal))
 }
 
 fn of_verb(world: &World, name: &str, verb: &str) -> Vec<Process> {
