@@ -35,6 +35,8 @@ const MIB: f64 = (1 << 20) as f64;
 const LIMIT: Duration = Duration::from_secs(300);
 /// How long members are watched at rest, and submissions to them.
 const REST: Duration = Duration::from_secs(10);
+/// Ten thousand tasks that were placed a moment ago are reported meanwhile.
+const SETTLE: Duration = Duration::from_secs(3);
 /// A submission this often.
 const PACE: Duration = Duration::from_millis(20);
 /// Workers that are lost in one moment, at most.
@@ -100,8 +102,12 @@ pub async fn run(args: HerdArgs, env: &Env<'_>, record: &mut Recorder) -> Result
     let held = hold(&fleet, &mut api, busy).await?;
     record.figure("placed", held.as_secs_f64(), "s");
     let load = Load::start(cluster.target(), jobs::single(), PACE)?;
+    // The reports of the start are still on their way.
+    tokio::time::sleep(SETTLE).await;
+    let from = Instant::now();
     tokio::time::sleep(REST).await;
-    let calm: Vec<f64> = load.samples().iter().map(|sample| sample.took.as_secs_f64() * 1e3).collect();
+    let calm = load.samples().into_iter().filter(|sample| sample.began >= from);
+    let calm: Vec<f64> = calm.map(|sample| sample.took.as_secs_f64() * 1e3).collect();
     percentiles(record, "submit_calm", &sorted(calm), "ms");
     // 6. Members die.
     if args.failovers > 0 {
