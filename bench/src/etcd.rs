@@ -22,7 +22,7 @@ const KEY_BYTES: usize = 16;
 /// As in `muster_proto::caller`, but for its growing pause: a member of ours holds a call until there is a leader, one of etcd refuses it.
 const RETRY_FOR: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// A member of etcd without a leader holds a put for 7 s; one of ours is asked again by itself. So that this is not what is compared:
+/// A follower of etcd holds a put for 7 s when its leader is gone. Later puts do not wait for it.
 const TRY_FOR: Duration = Duration::from_secs(2);
 
 /// `etcdserverpb.PutRequest`, as far as it is used.

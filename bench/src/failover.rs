@@ -109,7 +109,7 @@ impl Clients {
 /// Small acknowledged commands: `hold` of one job, as in `bench raft`.
 pub(crate) fn writes(clients: &Clients, job: &str, every: Duration) -> Pace {
     let (clients, job) = (clients.clone(), job.to_owned());
-    Pace::start(every, None, move |_| {
+    Pace::start(every, None, USERS, move |_| {
         let (clients, job) = (clients.clone(), job.clone());
         async move {
             let request =
@@ -203,7 +203,10 @@ async fn planned(args: &FailoverArgs, env: &Env<'_>) -> Result<Vec<f64>> {
 async fn etcd(args: &FailoverArgs, env: &Env<'_>) -> Result<Option<(String, Vec<f64>)>> {
     let Some(mut etcd) = Etcd::start(&env.dir, MEMBERS).await? else { return Ok(None) };
     let client = etcd.client()?;
-    let pace = Pace::start(Duration::from_millis(args.every), None, move |number| {
+    // No limit of users here: a follower of etcd holds a put for seconds when its leader is gone, so that 32 of them would soon wait for nothing
+    // and the gap would be that of their timeout. A fresh put is served as soon as there is a leader; connections are shared.
+    let limit = tokio::sync::Semaphore::MAX_PERMITS;
+    let pace = Pace::start(Duration::from_millis(args.every), None, limit, move |number| {
         let client = client.clone();
         async move { client.put(number).await }
     });

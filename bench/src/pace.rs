@@ -1,9 +1,10 @@
-//! Writes of many users: one is begun every few milliseconds whether or not the ones before are answered, up to [`USERS`] at once. One
+//! Writes of many users: one is begun every few milliseconds whether or not the ones before are answered, [`USERS`] at once at most. One
 //! caller in a closed loop would measure its own bad luck: a write that hangs in a member without a leader hides that the next would
 //! have been served. Without a limit a cluster that stands still would be buried under connections, which no real set of users does.
 
 use anyhow::{Result, bail};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -26,6 +27,8 @@ pub struct Write {
 struct Log {
     acknowledged: Vec<Write>,
     begun: usize,
+    /// Numbers of those that wait for their answer.
+    waiting: BTreeSet<usize>,
     failed: Vec<String>,
 }
 
@@ -43,9 +46,14 @@ impl Drop for Pace {
 }
 
 impl Pace {
-    /// Begins a write every `every`; `write` makes the one with this number. With `count`, it ends after so many. To be called within a
-    /// `LocalSet`: all writes are made on one thread.
-    pub fn start<F>(every: Duration, count: Option<usize>, write: impl Fn(usize) -> F + 'static) -> Self
+    /// Begins a write every `every`, `users` of them at once at most; `write` makes the one with this number. With `count`, it ends after so
+    /// many. To be called within a `LocalSet`: all writes are made on one thread.
+    pub fn start<F>(
+        every: Duration,
+        count: Option<usize>,
+        users: usize,
+        write: impl Fn(usize) -> F + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<()>> + 'static,
     {
@@ -54,17 +62,22 @@ impl Pace {
         let clock = tokio::task::spawn_local(async move {
             let mut beat = tokio::time::interval(every);
             beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let users = Arc::new(tokio::sync::Semaphore::new(USERS));
+            let users = Arc::new(tokio::sync::Semaphore::new(users));
             for number in 0..count.unwrap_or(usize::MAX) {
                 beat.tick().await;
                 let Ok(user) = users.clone().acquire_owned().await else { return };
-                shared.lock().begun += 1;
+                {
+                    let mut log = shared.lock();
+                    log.begun += 1;
+                    log.waiting.insert(number);
+                }
                 let (one, log) = (write(number), shared.clone());
                 tokio::task::spawn_local(async move {
                     let began = Instant::now();
                     let outcome = one.await;
                     drop(user);
                     let mut log = log.lock();
+                    log.waiting.remove(&number);
                     match outcome {
                         Ok(()) => log.acknowledged.push(Write { began, ended: Instant::now() }),
                         Err(error) => log.failed.push(format!("{error:#}")),
@@ -92,6 +105,14 @@ impl Pace {
     #[must_use]
     pub fn failed(&self) -> Vec<String> {
         self.log.lock().failed.clone()
+    }
+
+    /// Waits until all writes that were begun by now have ended: a slow one must not be missing where the slow ones are looked for.
+    pub async fn until_answered(&self) {
+        let begun = self.begun();
+        while self.log.lock().waiting.first().is_some_and(|oldest| *oldest < begun) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Milliseconds of the writes that began at or after `from` and before `to`, sorted.
@@ -161,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_hangs_holds_no_other_back() {
         let flows = async {
-            let pace = Pace::start(Duration::from_millis(1), None, |number| async move {
+            let pace = Pace::start(Duration::from_millis(1), None, USERS, |number| async move {
                 if number == 0 {
                     std::future::pending::<()>().await;
                 }

@@ -27,7 +27,7 @@ pub struct ReadoptArgs {
 pub async fn run(args: ReadoptArgs, env: &Env<'_>, record: &mut Recorder) -> Result<()> {
     let mut cluster = Cluster::start(&env.dir, 1, env.options.keep).await?;
     cluster.start_worker(args.tasks).await?;
-    let (mut adopted, mut restarted, mut away) = (0, 0, Vec::new());
+    let (mut adopted, mut restarted) = (0, 0);
     for round in 1..=args.runs {
         let found = once(&mut cluster, args.tasks, round).await?;
         say(&format!(
@@ -36,12 +36,10 @@ pub async fn run(args: ReadoptArgs, env: &Env<'_>, record: &mut Recorder) -> Res
         ));
         adopted += found.adopted;
         restarted += found.restarted;
-        away.push(found.away);
     }
     let tasks = f64::from(args.tasks * args.runs);
     record.figure("adopted_share", f64::from(adopted) / tasks, "ratio");
     record.figure("restarted", f64::from(restarted), "tasks");
-    record.figure("agent_away", away.iter().copied().fold(0.0, f64::max), "ms");
     record.note(format!(
         "{} tasks in {} runs; adopted: the same process goes on for longer than a lease and its own attempt, the first, succeeds",
         tasks, args.runs
@@ -52,7 +50,6 @@ pub async fn run(args: ReadoptArgs, env: &Env<'_>, record: &mut Recorder) -> Res
 struct Round {
     adopted: u32,
     restarted: u32,
-    away: f64,
 }
 
 async fn once(cluster: &mut Cluster, tasks: u32, round: u32) -> Result<Round> {
@@ -72,10 +69,8 @@ async fn once(cluster: &mut Cluster, tasks: u32, round: u32) -> Result<Round> {
     let job = client::submit(&mut api, &job.to_string(), false).await?.job;
     until(async || Ok(document(&mut api, job).await?.counts.running == u64::from(tasks))).await?;
     let before = processes(&marks)?;
-    let from = Instant::now();
     cluster.end_worker(1, Signal::SIGKILL).await?;
     cluster.start_worker_again(1, tasks).await?;
-    let away = from.elapsed().as_secs_f64() * 1000.0;
     // Were the leases not renewed by the new agent, the shim would kill and the leader would grant again within this time.
     tokio::time::sleep(Duration::from_millis(LEADER_LEASE_MS + 1_000)).await;
     let after = processes(&marks)?;
@@ -88,7 +83,6 @@ async fn once(cluster: &mut Cluster, tasks: u32, round: u32) -> Result<Round> {
     Ok(Round {
         adopted: tasks.saturating_sub(u32::try_from(restarted)?),
         restarted: u32::try_from(restarted)?,
-        away,
     })
 }
 

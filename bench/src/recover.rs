@@ -23,6 +23,9 @@ const MEMBERS: usize = 3;
 /// Of one job of explicit tasks.
 const EXPLICIT: u32 = 20_000;
 const WORKER: &str = "simulated";
+/// Submissions are looked at for this long before the backups, and for at least as long as [`COVERED`] during them: 400 at one every 5 ms.
+const QUIET: Duration = Duration::from_secs(10);
+const COVERED: Duration = Duration::from_secs(2);
 /// Slots of the simulated worker.
 const SLOTS: u32 = 1_024;
 
@@ -35,7 +38,7 @@ pub struct RecoverArgs {
     /// Cold starts of a member.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     starts: u32,
-    /// Backups while jobs are submitted.
+    /// Backups while jobs are submitted, at least.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     backups: u32,
     /// Restores into new clusters.
@@ -120,18 +123,27 @@ async fn backups(cluster: &Cluster, args: &RecoverArgs, record: &mut Recorder) -
     let pace = submissions(&Clients::of(cluster), &Arc::default(), None, Duration::from_millis(5));
     pace.until_flowing(Instant::now()).await?;
     let file = |round: u32| cluster.path(&format!("backup-{round}"));
-    let (mut seconds, mut during) = (Vec::new(), Vec::new());
+    let (mut seconds, mut windows) = (Vec::new(), Vec::new());
     let before = Instant::now();
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let quiet = pace.latencies(before, Instant::now());
-    for round in 1..=args.backups {
+    tokio::time::sleep(QUIET).await;
+    let mut covered = Duration::ZERO;
+    // So many backups that a p99 of what was submitted meanwhile says something.
+    for round in 1.. {
+        if round > args.backups && covered >= COVERED {
+            break;
+        }
         let from = Instant::now();
         cluster.run(&["cluster", "backup", &file(round).display().to_string()]).await?;
-        seconds.push(from.elapsed().as_secs_f64());
-        say(&format!("backup {round}: {:.2} s", from.elapsed().as_secs_f64()));
-        pace.until_flowing(Instant::now()).await?;
-        during.extend(pace.latencies(from, from + Duration::from_secs_f64(seconds[seconds.len() - 1])));
+        let to = Instant::now();
+        say(&format!("backup {round}: {:.2} s", (to - from).as_secs_f64()));
+        covered += to - from;
+        seconds.push((to - from).as_secs_f64());
+        windows.push((from, to));
     }
+    pace.until_answered().await;
+    ensure!(pace.failed().is_empty(), "a submission failed: {}", pace.failed().join(", "));
+    let quiet = pace.latencies(before, before + QUIET);
+    let mut during: Vec<f64> = windows.iter().flat_map(|(from, to)| pace.latencies(*from, *to)).collect();
     during.sort_by(f64::total_cmp);
     let bytes = std::fs::metadata(file(1))?.len();
     record.figure("backup", median(&seconds), "s");

@@ -5,7 +5,7 @@ use crate::client;
 use crate::cluster::Cluster;
 use crate::failover::Clients;
 use crate::jobs;
-use crate::pace::Pace;
+use crate::pace::{Pace, USERS};
 use crate::report::{Recorder, percentile, say};
 use anyhow::{Result, ensure};
 use muster_core::view_doc::JobsDoc;
@@ -85,7 +85,7 @@ pub(crate) fn submissions(
     every: Duration,
 ) -> Pace {
     let (clients, ids, job) = (clients.clone(), ids.clone(), jobs::single());
-    Pace::start(every, count, move |_| {
+    Pace::start(every, count, USERS, move |_| {
         let (clients, ids) = (clients.clone(), ids.clone());
         let part = SubmitPart {
             job: job.clone().into_bytes().into(),

@@ -44,7 +44,7 @@ pub const SHIM_TICK_MS: u64 = 100;
 // What the model takes for granted of the constants; another value of one of them is another protocol.
 const _: () = assert!(WORKER_LEASE_MS == LEASE_MS * (100 - RHO_PERCENT) / 100);
 const _: () = assert!(LEADER_LEASE_MS == LEASE_MS * (100 + RHO_PERCENT) / 100 + GRANT_AFTER_MS);
-const _: () = assert!(LEASE_MS % RENEW_MS == 0 && LEASE_MS / RENEW_MS == 5);
+const _: () = assert!(LEASE_MS == 5 * RENEW_MS);
 const _: () = assert!(KILL_BEFORE_MS >= 2 * SHIM_TICK_MS);
 
 /// The real time that a duration takes on a clock of `rate` percent, rounded up.
