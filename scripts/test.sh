@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 PATH="$(scripts/python-env.sh):$PATH"
 export PATH
 export MUSTER_BIN="$PWD/target/release/muster"
+scripts/chaos-tools.sh
 
 scope=(--workspace)
 [ "$#" -eq 0 ] || scope=()

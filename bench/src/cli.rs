@@ -4,7 +4,7 @@ use crate::client::Target;
 use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
-use crate::{apply, dag, dispatch, latency, raft, submit};
+use crate::{apply, dag, dispatch, failover, herd, latency, raft, readopt, recover, rolling, submit};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -64,6 +64,16 @@ enum Verb {
     Apply(apply::ApplyArgs),
     /// Acknowledged small commands a second through three members, beside etcd where it is installed.
     Raft(raft::RaftArgs),
+    /// Thousands of workers without programs: at rest, when members die, and when many of them are lost.
+    Herd(herd::HerdArgs),
+    /// The leader is killed again and again: how long nothing is acknowledged, beside etcd where it is installed.
+    Failover(failover::FailoverArgs),
+    /// Submissions while all three members are restarted one after the other.
+    Rolling(rolling::RollingArgs),
+    /// Cold start, online backup and restore of a cluster with a million tasks.
+    Recover(recover::RecoverArgs),
+    /// A worker's agent is killed and started again while its tasks run.
+    Readopt(readopt::ReadoptArgs),
 }
 
 /// What a benchmark printed, and whether it may end with success.
@@ -95,6 +105,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
             .note("the data directories are on tmpfs: fsync costs nothing there; choose a disk with --dir");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
     let env = Env { options: &options, target, dir };
     match verb {
         Verb::Dispatch(args) => runtime.block_on(dispatch::run(args, &env, &mut recorder)),
@@ -103,6 +114,11 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Submit(args) => runtime.block_on(submit::run(args, &env, &mut recorder)),
         Verb::Apply(args) => apply::run(args, &mut recorder),
         Verb::Raft(args) => runtime.block_on(raft::run(args, &env, &mut recorder)),
+        Verb::Herd(args) => runtime.block_on(herd::run(args, &env, &mut recorder)),
+        Verb::Failover(args) => local.block_on(&runtime, failover::run(args, &env, &mut recorder)),
+        Verb::Rolling(args) => local.block_on(&runtime, rolling::run(args, &env, &mut recorder)),
+        Verb::Recover(args) => local.block_on(&runtime, recover::run(args, &env, &mut recorder)),
+        Verb::Readopt(args) => runtime.block_on(readopt::run(args, &env, &mut recorder)),
     }?;
     let ranges = Ranges::of(name)?;
     let report = Report::new(name, options.seed, machine, recorder, &ranges);
@@ -132,6 +148,11 @@ impl Verb {
             Self::Submit(_) => "submit",
             Self::Apply(_) => "apply",
             Self::Raft(_) => "raft",
+            Self::Herd(_) => "herd",
+            Self::Failover(_) => "failover",
+            Self::Rolling(_) => "rolling",
+            Self::Recover(_) => "recover",
+            Self::Readopt(_) => "readopt",
         }
     }
 

@@ -7,6 +7,8 @@ use crate::client::{self, Api, Target};
 use crate::procfs;
 use crate::report::say;
 use anyhow::{Context, Result, bail};
+use muster_proto::caller::Caller;
+use muster_proto::channel::Tls;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -30,6 +32,8 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Its end was asked for.
+    killed: bool,
 }
 
 impl Daemon {
@@ -38,14 +42,15 @@ impl Daemon {
     /// # Errors
     /// The system's.
     pub fn start(name: &str, mut command: Command, log: PathBuf) -> Result<Self> {
-        let out = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+        let out = File::options().create(true).append(true).open(&log);
+        let out = out.with_context(|| format!("cannot create {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self { name: name.to_owned(), child, log, killed: false })
     }
 
     #[must_use]
@@ -53,15 +58,47 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Ends it as a power cut does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(&mut self) -> Result<()> {
+        self.killed = true;
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// Says it when the process ended.
     ///
     /// # Errors
     /// It did; the end of its log is in the message.
     pub fn check(&mut self) -> Result<()> {
+        if self.killed {
+            return Ok(());
+        }
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();
         bail!("{} ended with {status}:\n{}", self.name, tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Daemon {
+    /// Sends a signal and waits until the process has ended.
+    ///
+    /// # Errors
+    /// It was not there, or does not end.
+    pub async fn end(&mut self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
+        let started = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if started.elapsed() > PATIENCE {
+                bail!("{} did not end within {} s of {signal}", self.name, PATIENCE.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 }
 
@@ -122,10 +159,23 @@ impl Cluster {
     /// # Errors
     /// One of them does not start.
     pub async fn start(parent: &Path, members: usize, keep: bool) -> Result<Self> {
+        Self::start_with(parent, members, keep, |_| Ok(None)).await
+    }
+
+    /// The same with mutual TLS: `certify` makes the certificates in the cluster's directory.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub async fn start_with(
+        parent: &Path,
+        members: usize,
+        keep: bool,
+        certify: impl FnOnce(&Path) -> Result<Option<Tls>>,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("muster-bench-").tempdir_in(parent)?;
         let mark = format!("{:016x}", rand::random::<u64>());
-        let mut cluster =
-            Self { mark, daemons: Vec::new(), members, target: Target::default(), keep, dir: Some(dir) };
+        let target = Target { tls: certify(dir.path())?, ..Target::default() };
+        let mut cluster = Self { mark, daemons: Vec::new(), members, target, keep, dir: Some(dir) };
         for number in 1..=members {
             cluster.start_member(number).await?;
         }
@@ -143,20 +193,24 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn start_member(&mut self, number: usize) -> Result<()> {
+    /// Starts a member's process: the first time it makes or joins the cluster, later it finds that it has.
+    fn member(&self, number: usize, address: &str) -> Result<Daemon> {
         let name = format!("c{number}");
-        let (address, data) = (free_address()?, self.path(&name));
-        let mut command = self.command();
-        command.arg("coordinator").arg("--data-dir").arg(&data).args(["--listen", &address]);
+        let mut command = self.member_command(&name, address);
         if number == 1 {
             command.arg("--bootstrap");
         } else {
             command
-                .args(["--join", &self.target.addresses.join(",")])
+                .args(["--join", &self.target.addresses[0]])
                 .arg("--join-token-file")
                 .arg(self.join_token_file());
         }
-        self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
+        Daemon::start(&name, command, self.path(&format!("{name}.log")))
+    }
+
+    async fn start_member(&mut self, number: usize) -> Result<()> {
+        let address = free_address()?;
+        self.daemons.push(self.member(number, &address)?);
         let file = self.path("c1").join("secrets/user-token");
         let mut target = self.target.clone();
         let token = until("a member's user token", &mut self.daemons, async || {
@@ -178,12 +232,142 @@ impl Cluster {
         Ok(())
     }
 
+    fn member_command(&self, name: &str, address: &str) -> Command {
+        let mut command = self.command();
+        command.arg("coordinator").arg("--data-dir").arg(self.path(name)).args(["--listen", address]);
+        if let Some(tls) = &self.target.tls {
+            command.arg("--tls-ca").arg(&tls.ca).arg("--tls-certificate").arg(&tls.certificate);
+            command.arg("--tls-key").arg(&tls.key);
+        }
+        command
+    }
+
+    /// Kills a member, by its number from 1; [`Cluster::restart_member`] brings it back.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill_member(&mut self, number: usize) -> Result<()> {
+        self.daemons[number - 1].kill()
+    }
+
+    /// Starts a killed member again, on its data and its address, and waits until it reads what was acknowledged.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub async fn restart_member(&mut self, number: usize) -> Result<()> {
+        let (name, address) = (format!("c{number}"), self.target.addresses[number - 1].clone());
+        let command = self.member_command(&name, &address);
+        self.daemons[number - 1] = Daemon::start(&name, command, self.path(&format!("{name}.log")))?;
+        let target = self.target.clone();
+        until("a member that is back", &mut self.daemons, async || {
+            let mut api = client::connect_to(&target, &address).await.ok()?;
+            client::workers(&mut api).await.ok()
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Ends member `number`, counted from 1.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn end_member(&mut self, number: usize, signal: Signal) -> Result<()> {
+        self.daemons[number - 1].end(signal).await
+    }
+
+    /// Starts member `number` again, where it was.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_again(&mut self, number: usize) -> Result<()> {
+        let address = self.target.addresses[number - 1].clone();
+        self.daemons[number - 1] = self.member(number, &address)?;
+        Ok(())
+    }
+
+    /// Waits until member `number` answers a read that sees all that was acknowledged before it was asked.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn until_serving(&mut self, number: usize) -> Result<()> {
+        let (target, address) = (self.target.clone(), self.target.addresses[number - 1].clone());
+        until("a member that serves reads", &mut self.daemons, async || {
+            let mut api = client::connect_to(&target, &address).await.ok()?;
+            client::workers(&mut api).await.ok().map(drop)
+        })
+        .await
+    }
+
+    /// The number of the member that leads, as the others see it.
+    ///
+    /// # Errors
+    /// No leader is known for long.
+    pub async fn leader(&mut self) -> Result<usize> {
+        let target = self.target.clone();
+        until("a leader", &mut self.daemons, async || {
+            let status = client::cluster_status(&mut client::connect(&target).await.ok()?).await.ok()?;
+            let leader = status.members.iter().find(|member| Some(member.id) == status.leader)?;
+            target.addresses.iter().position(|address| *address == leader.address).map(|at| at + 1)
+        })
+        .await
+    }
+
+    /// Calls as the command line does: any member, with its retries. It begins with member `number`.
+    #[must_use]
+    pub fn caller(&self, number: usize) -> Caller {
+        let mut addresses = self.target.addresses.clone();
+        addresses.rotate_left(number - 1);
+        Caller::new(addresses, self.target.token.clone(), self.target.tls.clone())
+    }
+
+    /// Runs one command of the command line to its end.
+    ///
+    /// # Errors
+    /// It failed; what it said is in the message.
+    pub async fn run(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::null());
+        command
+            .env("MUSTER_ADDRESS", self.target.addresses.join(","))
+            .env("MUSTER_TOKEN", &self.target.token);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("`muster {}` ended with {}: {}", args.join(" "), output.status, said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Ends worker `number`, counted from 1: its agent, not its tasks.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn end_worker(&mut self, number: usize, signal: Signal) -> Result<()> {
+        self.daemons[self.members + number - 1].end(signal).await
+    }
+
+    /// Starts worker `number` again in its directory and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_worker_again(&mut self, number: usize, cpus: u32) -> Result<()> {
+        let at = self.members + number - 1;
+        self.daemons[at] = self.worker(number, cpus)?;
+        self.until_worker(number).await
+    }
+
     /// Starts a worker with `cpus` cores, however many there are, and waits until it is ready.
     ///
     /// # Errors
     /// It does not start.
     pub async fn start_worker(&mut self, cpus: u32) -> Result<()> {
-        let name = format!("w{}", self.daemons.len() - self.members + 1);
+        let number = self.daemons.len() - self.members + 1;
+        self.daemons.push(self.worker(number, cpus)?);
+        self.until_worker(number).await
+    }
+
+    fn worker(&self, number: usize, cpus: u32) -> Result<Daemon> {
+        let name = format!("w{number}");
         let mut command = self.command();
         command.arg("worker").arg("--data-dir").arg(self.path(&name)).args(["--name", &name]);
         command
@@ -191,7 +375,11 @@ impl Cluster {
             .arg("--join-token-file")
             .arg(self.join_token_file());
         command.args(["--cpus", &cpus.to_string()]);
-        self.daemons.push(Daemon::start(&name, command, self.path(&format!("{name}.log")))?);
+        Daemon::start(&name, command, self.path(&format!("{name}.log")))
+    }
+
+    async fn until_worker(&mut self, number: usize) -> Result<()> {
+        let name = format!("w{number}");
         let mut api = self.connect().await?;
         until("a worker that is ready", &mut self.daemons, async || {
             let workers = client::workers(&mut api).await.ok()?.workers;
@@ -239,6 +427,12 @@ impl Cluster {
     #[must_use]
     pub fn member_pid(&self) -> u32 {
         self.daemons[0].pid()
+    }
+
+    /// The members' processes, the first member's first.
+    #[must_use]
+    pub fn member_pids(&self) -> Vec<u32> {
+        self.daemons[..self.members].iter().map(Daemon::pid).collect()
     }
 
     /// CPU so far of all processes of the cluster, with their children that were waited for, ms.

@@ -1,10 +1,13 @@
-//! etcd beside us: as many members on the same disk, and the two calls that are needed, declared by hand.
+//! etcd beside us: as many members on the same disk, and the two calls that are needed, declared by hand. Its timing is its default:
+//! heartbeat 100 ms, election 1,000 ms.
 
 use crate::cluster::{Daemon, free_address, until};
 use anyhow::{Context, Result, bail};
-use muster_proto::channel::dial;
+use muster_proto::channel::{dial, dial_lazy};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tonic::Request;
 use tonic::client::Grpc;
@@ -15,6 +18,12 @@ use tonic_prost::ProstCodec;
 /// Bytes of a value: with its key about as much as one of our commands.
 const VALUE_BYTES: usize = 128;
 const KEY_BYTES: usize = 16;
+
+/// As in `muster_proto::caller`, but for its growing pause: a member of ours holds a call until there is a leader, one of etcd refuses it.
+const RETRY_FOR: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// A member of etcd without a leader holds a put for 7 s; one of ours is asked again by itself. So that this is not what is compared:
+const TRY_FOR: Duration = Duration::from_secs(2);
 
 /// `etcdserverpb.PutRequest`, as far as it is used.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -45,16 +54,22 @@ struct Status {
     version: String,
     #[prost(uint64, tag = "4")]
     leader: u64,
+    #[prost(uint64, tag = "5")]
+    raft_index: u64,
+    #[prost(uint64, tag = "7")]
+    raft_applied_index: u64,
 }
 
 /// A temporary group.
 #[derive(Debug)]
 pub struct Etcd {
     pub version: String,
-    leader: String,
+    program: PathBuf,
+    /// Of each member: where clients and where members call.
+    addresses: Vec<(String, String)>,
     // Ends before its directory goes.
-    _members: Vec<Daemon>,
-    _dir: TempDir,
+    members: Vec<Daemon>,
+    dir: TempDir,
 }
 
 impl Etcd {
@@ -67,44 +82,92 @@ impl Etcd {
         let dir = tempfile::Builder::new().prefix("muster-bench-etcd-").tempdir_in(parent)?;
         let mut addresses = Vec::new();
         for _ in 0..members {
-            addresses.push((free_address()?, free_address()?));
+            addresses.push((format!("http://{}", free_address()?), format!("http://{}", free_address()?)));
         }
+        let mut etcd = Self { version: String::new(), program, addresses, members: Vec::new(), dir };
+        for at in 0..members {
+            etcd.members.push(etcd.member(at)?);
+        }
+        let leader = etcd.leader().await?;
+        etcd.version = format!("etcd {}", status(&etcd.addresses[leader].0).await?.version);
+        Ok(Some(etcd))
+    }
+
+    fn member(&self, at: usize) -> Result<Daemon> {
         let group: Vec<String> =
-            addresses.iter().enumerate().map(|(at, (_, peer))| format!("e{at}=http://{peer}")).collect();
-        let mut daemons = Vec::new();
-        for (at, (client, peer)) in addresses.iter().enumerate() {
-            let name = format!("e{at}");
-            let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
-            let mut command = Command::new(&program);
-            command.args(["--name", &name, "--initial-cluster", &group.join(","), "--log-level", "warn"]);
-            command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-            command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-            command.arg("--data-dir").arg(dir.path().join(&name));
-            daemons.push(Daemon::start(&name, command, dir.path().join(format!("{name}.log")))?);
-        }
-        let (leader, version) = until("a group of etcd with a leader", &mut daemons, async || {
-            for (client, _) in &addresses {
+            self.addresses.iter().enumerate().map(|(at, (_, peer))| format!("e{at}={peer}")).collect();
+        let name = format!("e{at}");
+        let (client, peer) = &self.addresses[at];
+        let mut command = Command::new(&self.program);
+        command.args(["--name", &name, "--initial-cluster", &group.join(","), "--log-level", "warn"]);
+        command.args(["--listen-client-urls", client, "--advertise-client-urls", client]);
+        command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
+        command.arg("--data-dir").arg(self.dir.path().join(&name));
+        Daemon::start(&name, command, self.dir.path().join(format!("{name}.log")))
+    }
+
+    /// The position of the member that leads.
+    ///
+    /// # Errors
+    /// None does, for long.
+    pub async fn leader(&mut self) -> Result<usize> {
+        until("a group of etcd with a leader", &mut self.members, async || {
+            for (at, (client, _)) in self.addresses.iter().enumerate() {
                 let status = status(client).await.ok()?;
                 if status.leader != 0
                     && status.header.as_ref().is_some_and(|header| header.member_id == status.leader)
                 {
-                    return Some((client.clone(), status.version));
+                    return Some(at);
                 }
             }
             None
         })
-        .await?;
-        Ok(Some(Self { version: format!("etcd {version}"), leader, _members: daemons, _dir: dir }))
+        .await
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn end_member(&mut self, at: usize) -> Result<()> {
+        self.members[at].end(Signal::SIGKILL).await
+    }
+
+    /// Starts a member again and waits until it has applied what the others had committed.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn start_again(&mut self, at: usize) -> Result<()> {
+        self.members[at] = self.member(at)?;
+        let other = self.addresses[(at + 1) % self.addresses.len()].0.clone();
+        let committed = status(&other).await?.raft_index;
+        let client = self.addresses[at].0.clone();
+        until("a member of etcd that has caught up", &mut self.members, async || {
+            let status = status(&client).await.ok()?;
+            (status.leader != 0 && status.raft_applied_index >= committed).then_some(())
+        })
+        .await
+    }
+
+    /// A client that asks any member.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn client(&self) -> Result<EtcdClient> {
+        let channels = self.addresses.iter().map(|(client, _)| dial_lazy(host(client), None));
+        Ok(EtcdClient { channels: channels.collect::<Result<_, _>>()? })
     }
 
     /// Channels to the leader.
     ///
     /// # Errors
     /// It does not answer.
-    pub async fn connections_to_leader(&self, count: usize) -> Result<Vec<Channel>> {
+    pub async fn connections_to_leader(&mut self, count: usize) -> Result<Vec<Channel>> {
+        let leader = self.leader().await?;
+        let leader = host(&self.addresses[leader].0).to_owned();
         let mut channels = Vec::new();
         for _ in 0..count {
-            channels.push(dial(&self.leader, None).await?);
+            channels.push(dial(&leader, None).await?);
         }
         Ok(channels)
     }
@@ -121,8 +184,40 @@ impl Etcd {
     }
 }
 
+/// Puts through any member, with the retries of our own client: the next member at once, a pause after a whole round.
+#[derive(Debug, Clone)]
+pub struct EtcdClient {
+    channels: Vec<Channel>,
+}
+
+impl EtcdClient {
+    /// Puts one new key; write `number` begins with the member of that number.
+    ///
+    /// # Errors
+    /// No member acknowledged it for 20 s.
+    pub async fn put(&self, number: usize) -> Result<()> {
+        let until = Instant::now() + RETRY_FOR;
+        loop {
+            for at in 0..self.channels.len() {
+                let channel = self.channels[(number + at) % self.channels.len()].clone();
+                match tokio::time::timeout(TRY_FOR, Etcd::put(channel)).await {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(error)) if Instant::now() > until => return Err(error),
+                    Err(_) if Instant::now() > until => bail!("etcd does not answer"),
+                    Ok(Err(_)) | Err(_) => {}
+                }
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+}
+
+fn host(url: &str) -> &str {
+    url.trim_start_matches("http://")
+}
+
 async fn status(address: &str) -> Result<Status> {
-    unary(dial(address, None).await?, "/etcdserverpb.Maintenance/Status", Nothing {}).await
+    unary(dial(host(address), None).await?, "/etcdserverpb.Maintenance/Status", Nothing {}).await
 }
 
 async fn unary<Q, A>(channel: Channel, path: &'static str, request: Q) -> Result<A>

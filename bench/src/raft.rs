@@ -63,7 +63,7 @@ pub async fn run(args: RaftArgs, env: &Env<'_>, record: &mut Recorder) -> Result
     }
     match Etcd::start(&env.dir, members).await? {
         None => record.note("etcd is not on PATH: nothing beside it was measured"),
-        Some(etcd) => {
+        Some(mut etcd) => {
             let channels = etcd.connections_to_leader(CONNECTIONS).await?;
             for (callers, our) in args.callers.iter().zip(&ours) {
                 let load = drive(*callers, warm_up, measured, |number| {

@@ -57,6 +57,11 @@ impl Ranges {
             "submit" => include_str!("../ranges/submit.toml"),
             "apply" => include_str!("../ranges/apply.toml"),
             "raft" => include_str!("../ranges/raft.toml"),
+            "herd" => include_str!("../ranges/herd.toml"),
+            "failover" => include_str!("../ranges/failover.toml"),
+            "rolling" => include_str!("../ranges/rolling.toml"),
+            "recover" => include_str!("../ranges/recover.toml"),
+            "readopt" => include_str!("../ranges/readopt.toml"),
             _ => bail!("there are no ranges of {verb}"),
         };
         toml::from_str(text).with_context(|| format!("bench/ranges/{verb}.toml"))
@@ -75,7 +80,10 @@ mod tests {
 
     #[test]
     fn every_file_is_read() {
-        for verb in ["dispatch", "latency", "dag", "submit", "apply", "raft"] {
+        for verb in [
+            "dispatch", "latency", "dag", "submit", "apply", "raft", "failover", "rolling", "recover",
+            "readopt", "herd",
+        ] {
             assert!(!Ranges::of(verb).expect(verb).0.is_empty(), "{verb}");
         }
     }

@@ -195,6 +195,44 @@ pub fn learn(name: &str, context: Context, create: bool) -> Result<Option<String
     Ok(learned)
 }
 
+/// A member joined: calls may go to it too. Only the context that a call without `--address` uses is changed.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn add_address(global: &Global, address: &str) -> Result<(), Failure> {
+    change_addresses(global, |addresses| {
+        if !addresses.iter().any(|known| known == address) {
+            addresses.push(address.to_owned());
+        }
+    })
+}
+
+/// A member left: no call goes to it any more. The last address stays.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn drop_address(global: &Global, address: &str) -> Result<(), Failure> {
+    change_addresses(global, |addresses| {
+        if addresses.len() > 1 {
+            addresses.retain(|known| known != address);
+        }
+    })
+}
+
+fn change_addresses(global: &Global, change: impl FnOnce(&mut Vec<String>)) -> Result<(), Failure> {
+    if !global.address.is_empty() || env("MUSTER_ADDRESS").is_some() {
+        return Ok(());
+    }
+    let asked = global.context.clone().or_else(|| env("MUSTER_CONTEXT"));
+    Contexts::update(|contexts| {
+        if let Some(name) = asked.or_else(|| contexts.current.clone())
+            && let Some(context) = contexts.contexts.get_mut(&name)
+        {
+            change(&mut context.addresses);
+        }
+    })
+}
+
 /// What a call needs: flags over environment over the context.
 ///
 /// # Errors

@@ -24,6 +24,8 @@ pub struct CoordinatorConfig {
     pub join: Vec<String>,
     /// The file with the join token, for `join`.
     pub join_token_file: Option<PathBuf>,
+    /// With `join`: the member whose place this one takes once it has caught up; that one is removed in the same change.
+    pub replace: Option<u64>,
     pub store: StoreConfig,
     /// Bytes kept back on the disk for what must go on when it is full; at most a sixteenth of the disk.
     pub ballast: Size,
@@ -51,6 +53,7 @@ impl Default for CoordinatorConfig {
             bootstrap: false,
             join: Vec::new(),
             join_token_file: None,
+            replace: None,
             store: StoreConfig::default(),
             ballast: Size(room::BALLAST),
             disk_full_at: room::FULL_AT,
@@ -72,6 +75,8 @@ pub enum ConfigError {
     BootstrapAndJoin,
     #[error("join is given without join_token_file")]
     JoinWithoutToken,
+    #[error("replace is given without join: only a member that joins takes another's place")]
+    ReplaceWithoutJoin,
     #[error(
         "store.url is required when listening on {0}: workers and members elsewhere must reach the store"
     )]
@@ -95,7 +100,8 @@ impl ConfigError {
             }
             Self::BadFullAt(_) => "write a number from 1 to 100, for example 95",
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
-            Self::JoinWithoutToken => "the first member wrote DATA_DIR/join-token; name a copy of it",
+            Self::JoinWithoutToken => "`muster cluster add ADDRESS` makes a token; name its file",
+            Self::ReplaceWithoutJoin => "name the members to join: --join HOST:PORT",
             Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
             Self::ClearText(_) => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
         }
@@ -127,6 +133,9 @@ impl CoordinatorConfig {
         }
         if self.bootstrap && !self.join.is_empty() {
             return Err(ConfigError::BootstrapAndJoin);
+        }
+        if self.replace.is_some() && self.join.is_empty() {
+            return Err(ConfigError::ReplaceWithoutJoin);
         }
         if !self.join.is_empty() && self.join_token_file.is_none() {
             return Err(ConfigError::JoinWithoutToken);
@@ -168,6 +177,7 @@ mod tests {
                 CoordinatorConfig { bootstrap: false, join: vec!["h:1".into()], ..good.clone() },
                 ConfigError::JoinWithoutToken,
             ),
+            (CoordinatorConfig { replace: Some(2), ..good.clone() }, ConfigError::ReplaceWithoutJoin),
             (
                 CoordinatorConfig {
                     bootstrap: false,

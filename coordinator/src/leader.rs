@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
-use tokio::sync::mpsc as async_mpsc;
+use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// While anything is due soon the core is asked this often.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,15 +25,34 @@ const SLOW_TICK: Duration = Duration::from_secs(1);
 /// Inputs taken in one go before the core is asked what to do.
 const BURST: usize = 4096;
 
-/// What a worker's session says, local or relayed.
+/// What is said of one session, local or relayed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Up {
-    Heartbeat { seq: u64, held: Vec<Token> },
+    /// Its Register was applied; `held` is what the worker said last.
+    Opened {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        held: Vec<Token>,
+    },
+    Heartbeat {
+        seq: u64,
+        held: Vec<Token>,
+    },
     Reports(Vec<Report>),
+    Closed,
 }
 
-/// What a session is told; packed `Vec<Instruction>`. The end of the channel ends the session.
+/// What a session is told; packed `Vec<Instruction>`.
 pub type Down = Bytes;
+
+/// What reaches the sessions of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToSession {
+    /// As the line numbers it.
+    pub session: u64,
+    /// None: the session is over, its worker has to register again.
+    pub down: Option<Down>,
+}
 
 /// What reaches the leader thread.
 pub enum ToLeader {
@@ -43,19 +62,18 @@ pub enum ToLeader {
     },
     Deposed,
     Delta(Box<Delta>),
-    Opened {
-        session: SessionId,
-        worker: WorkerId,
-        incarnation: Incarnation,
-        held: Vec<Token>,
-        down: async_mpsc::UnboundedSender<Down>,
+    /// `taken` is answered when this member leads, dropped when not.
+    LineOpened {
+        line: u64,
+        down: async_mpsc::UnboundedSender<ToSession>,
+        taken: oneshot::Sender<()>,
     },
-    Closed {
-        session: SessionId,
+    LineClosed {
+        line: u64,
     },
     Up {
-        session: SessionId,
-        up: Up,
+        line: u64,
+        ups: Vec<(u64, Up)>,
     },
     Confirmed {
         batch: u64,
@@ -73,7 +91,7 @@ pub enum ToLeader {
 #[derive(Clone)]
 pub struct LeaderHandle {
     sender: mpsc::Sender<ToLeader>,
-    sessions: Arc<AtomicU64>,
+    lines: Arc<AtomicU64>,
 }
 
 impl LeaderHandle {
@@ -81,7 +99,7 @@ impl LeaderHandle {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<ToLeader>) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, sessions: Arc::new(AtomicU64::new(1)) }, receiver)
+        (Self { sender, lines: Arc::new(AtomicU64::new(1)) }, receiver)
     }
 
     /// Never blocks; after the thread ended nobody listens.
@@ -89,37 +107,33 @@ impl LeaderHandle {
         let _ = self.sender.send(message);
     }
 
-    /// Opens a session whose Register was applied. When this member does not lead, `down` ends at once.
-    #[must_use]
-    pub fn open(
-        &self,
-        worker: WorkerId,
-        incarnation: Incarnation,
-        held: Vec<Token>,
-        down: async_mpsc::UnboundedSender<Down>,
-    ) -> OpenSession {
-        let session = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
-        self.send(ToLeader::Opened { session, worker, incarnation, held, down });
-        OpenSession { leader: self.clone(), session }
+    /// Opens a line for the sessions of one member; none when this member does not lead. The receiver ends when it does not any more.
+    pub async fn line(&self) -> Option<(Line, async_mpsc::UnboundedReceiver<ToSession>)> {
+        let (down, downs) = async_mpsc::unbounded_channel();
+        let (taken, answer) = oneshot::channel();
+        let line = self.lines.fetch_add(1, Ordering::Relaxed);
+        self.send(ToLeader::LineOpened { line, down, taken });
+        let line = Line { leader: self.clone(), line };
+        answer.await.is_ok().then_some((line, downs))
     }
 }
 
-/// A session that is closed when this is dropped.
-pub struct OpenSession {
+/// Many sessions' way to the leader thread. All of them close when this is dropped.
+pub struct Line {
     leader: LeaderHandle,
-    session: SessionId,
+    line: u64,
 }
 
-impl OpenSession {
-    /// What the worker said.
-    pub fn up(&self, up: Up) {
-        self.leader.send(ToLeader::Up { session: self.session, up });
+impl Line {
+    /// What sessions said, in order, each under the number that the caller gave it.
+    pub fn up(&self, ups: Vec<(u64, Up)>) {
+        self.leader.send(ToLeader::Up { line: self.line, ups });
     }
 }
 
-impl Drop for OpenSession {
+impl Drop for Line {
     fn drop(&mut self) {
-        self.leader.send(ToLeader::Closed { session: self.session });
+        self.leader.send(ToLeader::LineClosed { line: self.line });
     }
 }
 
@@ -146,19 +160,19 @@ struct Thread<H> {
     leader: Leader,
     hands: H,
     elected: bool,
-    downs: BTreeMap<SessionId, async_mpsc::UnboundedSender<Down>>,
+    lines: Lines,
 }
 
 impl<H: Hands> Thread<H> {
     fn new(hands: H) -> Self {
-        Self { leader: Leader::new(), hands, elected: false, downs: BTreeMap::new() }
+        Self { leader: Leader::new(), hands, elected: false, lines: Lines::default() }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
         loop {
             // 1. Wait: for ever while another member leads.
             let first = if self.elected {
-                match receiver.recv_timeout(if self.downs.is_empty() { SLOW_TICK } else { TICK }) {
+                match receiver.recv_timeout(if self.lines.is_idle() { SLOW_TICK } else { TICK }) {
                     Ok(message) => Some(message),
                     Err(mpsc::RecvTimeoutError::Timeout) => None,
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -170,75 +184,203 @@ impl<H: Hands> Thread<H> {
                 }
             };
             // 2. Take all that waits.
-            let now = boot_ms();
             let mut next = first;
             let mut taken = 0;
             while let Some(message) = next {
                 if matches!(message, ToLeader::Stop) {
                     return;
                 }
-                self.take(now, message);
-                taken += 1;
+                taken += self.take(message);
                 next = if taken < BURST { receiver.try_recv().ok() } else { None };
             }
             // 3. Let it decide.
             if self.elected {
-                let outputs = self.leader.step(now, Input::Tick);
-                self.perform(outputs);
+                self.step(Input::Tick);
             }
         }
     }
 
-    fn take(&mut self, now: u64, message: ToLeader) {
+    /// Takes one message in; returns how many inputs it was. Each is received when the clock is read for it, not when its burst began:
+    /// a burst of ten thousand workers takes a while, and their leases count from the receipt.
+    fn take(&mut self, message: ToLeader) -> usize {
         let input = match message {
             ToLeader::Elected { term, state } => {
                 self.elected = true;
-                self.downs.clear();
+                self.lines.clear();
                 Input::Elected { term, state }
             }
             ToLeader::Deposed => {
                 self.elected = false;
-                // The ends of the channels end the sessions: workers register with the next leader.
-                self.downs.clear();
+                // The ends of the lines send their sessions to the next leader.
+                self.lines.clear();
                 Input::Deposed
             }
-            // Not leading: a session that comes too late ends with its dropped channel, and the rest is old.
-            _ if !self.elected => return,
+            // Not leading: a line that comes too late ends with its dropped channel, and the rest is old.
+            _ if !self.elected => return 1,
             ToLeader::Delta(delta) => Input::Delta(delta),
-            ToLeader::Opened { session, worker, incarnation, held, down } => {
-                self.downs.insert(session, down);
-                Input::SessionOpened { session, worker, incarnation, held }
+            ToLeader::LineOpened { line, down, taken } => {
+                self.lines.open(line, down);
+                let _ = taken.send(());
+                return 1;
             }
-            ToLeader::Closed { session } => {
-                self.downs.remove(&session);
-                Input::SessionClosed { session }
+            ToLeader::LineClosed { line } => {
+                let sessions = self.lines.close(line);
+                let count = sessions.len();
+                sessions.into_iter().for_each(|session| self.step(Input::SessionClosed { session }));
+                return count;
             }
-            ToLeader::Up { session, .. } if !self.downs.contains_key(&session) => return,
-            ToLeader::Up { session, up: Up::Heartbeat { seq, held } } => {
-                Input::Heartbeat { session, seq, held }
+            ToLeader::Up { line, ups } => {
+                let count = ups.len();
+                for (number, up) in ups {
+                    if let Some(input) = self.lines.input(line, number, up) {
+                        self.step(input);
+                    }
+                }
+                return count;
             }
-            ToLeader::Up { session, up: Up::Reports(reports) } => Input::Reports { session, reports },
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },
-            ToLeader::Stop => return,
+            ToLeader::Stop => return 1,
         };
-        let outputs = self.leader.step(now, input);
-        self.perform(outputs);
+        self.step(input);
+        1
     }
 
-    fn perform(&mut self, outputs: Vec<Output>) {
-        for output in outputs {
+    fn step(&mut self, input: Input) {
+        for output in self.leader.step(boot_ms(), input) {
             match output {
                 Output::Propose { id, commands } => self.hands.propose(id, commands),
                 Output::Confirm { batch } => self.hands.confirm(batch),
-                // The end of its channel ends the session.
-                Output::Close { session } => drop(self.downs.remove(&session)),
-                Output::Instruct { session, instructions } => {
-                    if let Some(down) = self.downs.get(&session) {
-                        let _ = down.send(pack(&instructions));
-                    }
-                }
+                Output::Close { session } => self.lines.end(session),
+                Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
+    }
+}
+
+/// Which session is which: the core counts them, each line has numbers of its own.
+#[derive(Default)]
+struct Lines {
+    lines: BTreeMap<u64, OpenLine>,
+    sessions: BTreeMap<SessionId, (u64, u64)>,
+    last: u64,
+}
+
+struct OpenLine {
+    down: async_mpsc::UnboundedSender<ToSession>,
+    sessions: BTreeMap<u64, SessionId>,
+}
+
+impl Lines {
+    fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Ends all lines. Numbers of sessions are not used again.
+    fn clear(&mut self) {
+        *self = Self { last: self.last, ..Self::default() };
+    }
+
+    fn open(&mut self, line: u64, down: async_mpsc::UnboundedSender<ToSession>) {
+        self.lines.insert(line, OpenLine { down, sessions: BTreeMap::new() });
+    }
+
+    fn close(&mut self, line: u64) -> Vec<SessionId> {
+        let sessions: Vec<SessionId> =
+            self.lines.remove(&line).into_iter().flat_map(|line| line.sessions.into_values()).collect();
+        for session in &sessions {
+            self.sessions.remove(session);
+        }
+        sessions
+    }
+
+    /// What the core hears of it; nothing of a session that is over.
+    fn input(&mut self, line: u64, number: u64, up: Up) -> Option<Input> {
+        let open = self.lines.get_mut(&line)?;
+        if let Up::Opened { worker, incarnation, held } = up {
+            self.last += 1;
+            let session = SessionId(self.last);
+            open.sessions.insert(number, session);
+            self.sessions.insert(session, (line, number));
+            return Some(Input::SessionOpened { session, worker, incarnation, held });
+        }
+        let session = *open.sessions.get(&number)?;
+        match up {
+            Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
+            Up::Reports(reports) => Some(Input::Reports { session, reports }),
+            Up::Closed => {
+                open.sessions.remove(&number);
+                self.sessions.remove(&session);
+                Some(Input::SessionClosed { session })
+            }
+            Up::Opened { .. } => None,
+        }
+    }
+
+    fn tell(&self, session: SessionId, down: Down) {
+        self.send(session, Some(down));
+    }
+
+    fn end(&mut self, session: SessionId) {
+        self.send(session, None);
+        if let Some((line, number)) = self.sessions.remove(&session)
+            && let Some(line) = self.lines.get_mut(&line)
+        {
+            line.sessions.remove(&number);
+        }
+    }
+
+    fn send(&self, session: SessionId, down: Option<Down>) {
+        if let Some((line, number)) = self.sessions.get(&session)
+            && let Some(line) = self.lines.get(line)
+        {
+            let _ = line.down.send(ToSession { session: *number, down });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(worker: u64) -> Up {
+        Up::Opened { worker: WorkerId(worker), incarnation: Incarnation::default(), held: Vec::new() }
+    }
+
+    fn session_of(input: Option<Input>) -> Option<SessionId> {
+        match input? {
+            Input::SessionOpened { session, .. }
+            | Input::SessionClosed { session }
+            | Input::Heartbeat { session, .. }
+            | Input::Reports { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn two_lines_use_the_same_number_for_different_sessions() {
+        let mut lines = Lines::default();
+        let (down, mut one) = async_mpsc::unbounded_channel();
+        lines.open(1, down);
+        let (down, mut two) = async_mpsc::unbounded_channel();
+        lines.open(2, down);
+        let first = session_of(lines.input(1, 7, opened(1))).expect("opened");
+        let second = session_of(lines.input(2, 7, opened(2))).expect("opened");
+        assert_ne!(first, second);
+
+        let beat = || Up::Heartbeat { seq: 1, held: Vec::new() };
+        assert_eq!(session_of(lines.input(2, 7, beat())), Some(second));
+        assert_eq!(session_of(lines.input(2, 8, beat())), None);
+        lines.tell(first, Bytes::from_static(b"x"));
+        assert_eq!(one.try_recv(), Ok(ToSession { session: 7, down: Some(Bytes::from_static(b"x")) }));
+        assert!(two.try_recv().is_err());
+
+        // One that the leader ended says nothing more; the end of a line is the end of what it still has.
+        lines.end(first);
+        assert_eq!(one.try_recv(), Ok(ToSession { session: 7, down: None }));
+        assert_eq!(session_of(lines.input(1, 7, beat())), None);
+        assert_eq!(lines.close(1), []);
+        assert_eq!(lines.close(2), [second]);
+        assert!(lines.is_idle());
     }
 }

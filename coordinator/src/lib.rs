@@ -2,10 +2,11 @@
 //! nothing.
 //!
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
-//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread · [`sessions`] workers · [`api`] what is
-//! called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
+//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread · [`sessions`] workers, [`registrar`], [`uplink`],
+//! [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
 
 pub mod api;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod history;
@@ -15,15 +16,19 @@ pub mod machine;
 pub mod peers;
 pub mod proposer;
 pub mod raft;
+pub mod registrar;
+pub mod relay;
 pub mod reports;
 pub mod room;
 pub mod security;
 pub mod sessions;
+pub mod standing;
 mod start;
 #[cfg(test)]
 mod start_test;
 pub mod storage;
 pub mod store;
+pub mod uplink;
 pub mod watch;
 
 pub use config::{ConfigError, CoordinatorConfig, StoreConfig};

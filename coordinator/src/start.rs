@@ -13,12 +13,15 @@ use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{self, MembershipError, Node};
+use crate::registrar::Registrar;
 use crate::reports;
 use crate::room::Room;
 use crate::security::{ClusterSecret, Gate, SecretError, Secrets, read_token, write_private};
 use crate::sessions::Sessions;
+use crate::standing::{Standing, was_removed};
 use crate::storage::{MemberFile, RocksDisk, StorageError, scrub};
 use crate::store::{Store, StoreError};
+use crate::uplink::Uplink;
 use crate::watch::Hub;
 use muster_core::command::Command;
 use muster_proto::channel::{Bearer, ChannelError, dial, listen};
@@ -40,6 +43,8 @@ use tonic::transport::server::TcpIncoming;
 const TAKE_OVER: Duration = Duration::from_secs(10);
 /// Members that are just starting are waited for.
 const JOIN_WITHIN: Duration = Duration::from_secs(15);
+/// In a data directory that is about to join: what it asks with.
+const JOINING: &str = "joining";
 /// Streams that are open at the end get this long.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -62,6 +67,11 @@ pub enum StartError {
     Fresh(PathBuf),
     #[error("cannot join: {0}")]
     Join(String),
+    /// The cluster said no, and what to do about it.
+    #[error("cannot join: {reason}")]
+    JoinRefused { reason: String, hint: Option<String> },
+    #[error("member {member} was removed from cluster {cluster}; {dir} is not used again")]
+    Removed { dir: PathBuf, member: u64, cluster: String },
     #[error(transparent)]
     Raft(raft::StartError),
     #[error(transparent)]
@@ -79,7 +89,7 @@ pub enum StartError {
 impl StartError {
     /// The next step, for people.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Config(error) => error.hint(),
             Self::Channel(error) => error.hint(),
@@ -99,6 +109,11 @@ impl StartError {
                 "give --bootstrap for the first member of a cluster, --join and --join-token-file for others"
             }
             Self::Join(_) => "is a member running there, and is the join token younger than an hour?",
+            Self::JoinRefused { hint: Some(hint), .. } => hint,
+            Self::JoinRefused { hint: None, .. } => "`muster cluster status` shows the members",
+            Self::Removed { .. } => {
+                "to use this machine again join as a new member, with an empty data directory: `muster cluster add ADDRESS` says how"
+            }
             Self::StorageFailed(_) => {
                 "look at the disk; a start checks what is there: it serves again, or names what is damaged and what to do"
             }
@@ -130,6 +145,8 @@ pub struct Running {
     pub store_url: String,
     /// The file with a fresh join token, on the member that bootstraps.
     pub join_token_file: Option<PathBuf>,
+    dir: PathBuf,
+    removed: tokio::sync::watch::Receiver<bool>,
     node: Node<CoreMachine>,
     leader: LeaderHandle,
     thread: std::thread::JoinHandle<()>,
@@ -138,6 +155,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Before a planned stop: if this member leads, another takes over first, so that nobody waits for an election.
+    pub async fn hand_over(&self) {
+        self.node.hand_over().await;
+    }
+
     /// Waits until this member knows a leader.
     pub async fn ready(&self) {
         let _ = self.node.status().wait_for(|status| status.leader.is_some()).await;
@@ -161,6 +183,9 @@ impl Running {
             reason = storage_failed(self.node.disks()) => StartError::StorageFailed(reason),
             _ = status.wait_for(|status| status.role == raft::Role::Stopped) => {
                 StartError::StorageFailed("raft ended; the reason is in the log above".to_owned())
+            }
+            Ok(_) = self.removed.wait_for(|removed| *removed) => {
+                StartError::Removed { dir: self.dir.clone(), member: self.member, cluster: self.cluster_id.clone() }
             }
         }
     }
@@ -198,6 +223,9 @@ pub async fn run(config: CoordinatorConfig, shutdown: impl Future<Output = ()>) 
         () = shutdown => None,
         error = running.failed() => Some(error),
     };
+    if failed.is_none() {
+        running.hand_over().await;
+    }
     running.stop().await;
     failed.map_or(Ok(()), Err)
 }
@@ -248,9 +276,12 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         runtime: tokio::runtime::Handle::current(),
     };
     let thread = leader::spawn(inputs, hands).map_err(StartError::Thread)?;
-    let leadership = leadership::follow(node.clone(), clock, proposer.clone());
-    // 6. The services.
     let peers = Peers::new(&member_token, config.tls.clone());
+    let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
+    let standing = Standing::new(&dir, member, &secrets.cluster_id);
+    let removed = standing.removed();
+    tokio::spawn(standing.clone().watch(node.clone(), peers.clone(), config.join.clone()));
+    // 6. The services.
     tokio::spawn(reports::run(member, room.clone(), peers.clone(), leadership.clone()));
     let forward = Forward::new(node.clone(), proposer, peers, leadership, member, room);
     let gate = Gate::new(secrets.cluster.clone());
@@ -262,11 +293,13 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         history: HistoryReader::new(node.rows()),
         sessions: sessions.clone(),
         cluster_id: secrets.cluster_id.as_str().into(),
+        gate: gate.clone(),
     };
     let workers = Workers {
         forward: forward.clone(),
         sessions: sessions.clone(),
-        leader: leader.clone(),
+        registrar: Registrar::start(forward.clone()),
+        uplink: Uplink::start(forward.clone(), leader.clone()),
         gate: gate.clone(),
         cluster_id: secrets.cluster_id.clone(),
         store_url: store_url.clone(),
@@ -279,6 +312,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         cluster_id: secrets.cluster_id.clone(),
         store_url: store_url.clone(),
         joining: Arc::default(),
+        standing,
     };
     let stop = CancellationToken::new();
     let mut server = server;
@@ -305,6 +339,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         member,
         store_url,
         join_token_file,
+        dir,
+        removed,
         node,
         leader,
         thread,
@@ -348,6 +384,10 @@ struct Identity {
 async fn identify(config: &CoordinatorConfig, dir: &Path, advertised: &str) -> Result<Identity, StartError> {
     let known = Secrets::load(dir)?;
     let file = MemberFile::read(dir)?;
+    if let (Some(file), true) = (&file, was_removed(dir)) {
+        let (member, cluster) = (file.member, file.cluster.clone());
+        return Err(StartError::Removed { dir: dir.to_owned(), member, cluster });
+    }
     let remembered = || std::fs::read_to_string(dir.join("store-url")).ok().map(|url| url.trim().to_owned());
     let own_store = || format!("file://{}", dir.join("store").display());
     let given = config.store.url.clone();
@@ -373,7 +413,7 @@ async fn identify(config: &CoordinatorConfig, dir: &Path, advertised: &str) -> R
         return Err(StartError::Fresh(dir.to_owned()));
     };
     let token = read_token(token_file)?;
-    let reply = join(config, &token, advertised).await?;
+    let reply = join(config, &token, advertised, join_request(dir)?).await?;
     let bad = || StartError::Join("the cluster answered without its secret".to_owned());
     let secrets = Secrets {
         cluster: ClusterSecret::from_hex(&reply.cluster_secret).ok_or_else(bad)?,
@@ -383,13 +423,31 @@ async fn identify(config: &CoordinatorConfig, dir: &Path, advertised: &str) -> R
     secrets.store(dir)?;
     write_private(&dir.join("store-url"), &store_url)?;
     MemberFile::claim(dir, &secrets.cluster_id, reply.member)?;
+    let _ = std::fs::remove_file(dir.join(JOINING));
     Ok(Identity { secrets, member: reply.member, store_url })
+}
+
+/// The id of this directory's request to join, kept until it has joined: a start that was killed in between asks again for the same
+/// member id, and leaves no member behind that nobody is.
+fn join_request(dir: &Path) -> Result<String, StartError> {
+    let path = dir.join(JOINING);
+    if let Ok(known) = std::fs::read_to_string(&path)
+        && !known.trim().is_empty()
+    {
+        return Ok(known.trim().to_owned());
+    }
+    let fresh = format!("{:032x}", rand::random::<u128>());
+    std::fs::create_dir_all(dir)
+        .map_err(|error| StartError::Storage(StorageError::Io { path: dir.to_owned(), error }))?;
+    write_private(&path, &fresh)?;
+    Ok(fresh)
 }
 
 async fn join(
     config: &CoordinatorConfig,
     token: &str,
     advertised: &str,
+    request: String,
 ) -> Result<muster_proto::member::JoinMemberReply, StartError> {
     let deadline = Instant::now() + JOIN_WITHIN;
     loop {
@@ -404,8 +462,22 @@ async fn join(
                 Err(error) => return Err(error.into()),
             };
             let mut member = MemberApiClient::with_interceptor(channel, Bearer::new(token));
-            match member.join_member(JoinMemberRequest { address: advertised.to_owned() }).await {
+            let asked = JoinMemberRequest {
+                address: advertised.to_owned(),
+                replace: config.replace.unwrap_or_default(),
+                request: request.clone(),
+            };
+            match member.join_member(asked).await {
                 Ok(reply) => return Ok(reply.into_inner()),
+                Err(status)
+                    if matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound) =>
+                {
+                    let hint = status.metadata().get("muster-hint").and_then(|hint| hint.to_str().ok());
+                    return Err(StartError::JoinRefused {
+                        reason: status.message().to_owned(),
+                        hint: hint.map(str::to_owned),
+                    });
+                }
                 Err(status) if status.code() == tonic::Code::Unauthenticated => {
                     return Err(StartError::Join(format!("{address}: {}", status.message())));
                 }

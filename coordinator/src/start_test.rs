@@ -5,6 +5,7 @@ use bytes::Bytes;
 use muster_core::command::{Report, ReportKind};
 use muster_core::leader::instruction::Instruction;
 use muster_core::model::attempt::Outcome;
+use muster_core::model::lease::RENEW_MS;
 use muster_core::model::worker::WorkerSpec;
 use muster_core::view_doc::{ClusterDoc, JobDoc, JobsDoc, WorkersDoc};
 use muster_proto::api::api_client::ApiClient;
@@ -18,6 +19,7 @@ use muster_proto::worker::{
     Heartbeat, JoinRequest, LogData, Register, Reports, WorkerMessage, member_message, worker_message,
 };
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
@@ -80,8 +82,17 @@ async fn play_worker(member: &Running, join_token: &str, code: i32) -> tokio::ta
     let mut inbound =
         client.session(UnboundedReceiverStream::new(receive)).await.expect("session").into_inner();
     tokio::spawn(async move {
-        let mut seq = 0;
-        while let Ok(Some(message)) = inbound.message().await {
+        let (mut seq, mut beats) = (0, tokio::time::interval(Duration::from_millis(RENEW_MS)));
+        loop {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                _ = beats.tick(), if seq > 0 => {
+                    seq += 1;
+                    say(worker_message::Kind::Heartbeat(Heartbeat { seq, held: vec![] }));
+                    continue;
+                }
+            };
+            let Ok(Some(message)) = message else { return };
             match message.kind {
                 Some(member_message::Kind::Registered(_)) => {
                     seq += 1;
@@ -231,9 +242,17 @@ async fn three_members_take_any_call_and_outlive_their_leader() {
     assert_eq!(text, b"hi\n");
     // Without the leader the others go on, and know all that was acknowledged.
     members.remove(0).stop().await;
-    worker.await.expect("the session ended with its leader");
     assert_eq!(submit(&mut user, "r1", HELLO).await.expect("same id").job, 1);
     assert_eq!(submit(&mut user, "r2", HELLO).await.expect("submit").job, 2);
+    // The session of the worker at a member that lives outlives the leader: nobody registered again.
+    let mut events = user.watch(WatchRequest { job: 2 }).await.expect("watch").into_inner();
+    while let Some(event) = events.message().await.expect("event") {
+        if event.terminal {
+            assert_eq!(event.state, "succeeded");
+            break;
+        }
+    }
+    assert!(!worker.is_finished());
     assert_eq!(list(&mut client(&members[1])).await.jobs.len(), 2);
     let json = user.cluster_status(ListRequest {}).await.expect("status").into_inner().json;
     let cluster: ClusterDoc = serde_json::from_str(&json).expect("document");
@@ -242,6 +261,7 @@ async fn three_members_take_any_call_and_outlive_their_leader() {
     for member in members {
         member.stop().await;
     }
+    worker.await.expect("the session ended with its member");
 }
 
 #[tokio::test]

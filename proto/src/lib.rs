@@ -1,8 +1,9 @@
-//! muster-proto: the wire. Generated messages, the one way to dial and to listen ([`channel`]).
+//! muster-proto: the wire. Generated messages, the one way to dial and to listen ([`channel`]), to call any member ([`caller`]).
 //!
 //! Architecture invariant: wire types stop here and in the adapters (`coordinator/src/api/grpc*`, `worker/src/session.rs`, `cli/src/client`);
 //! what crosses as opaque `bytes` is postcard of a core type, decoded only through [`convert`].
 
+pub mod caller;
 pub mod channel;
 pub mod convert;
 

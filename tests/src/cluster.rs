@@ -11,20 +11,20 @@ use std::process::Child;
 use std::time::Duration;
 
 /// How long a cluster may take to come up on a machine that is busy with other tests.
-const UP: Duration = Duration::from_secs(60);
+pub(crate) const UP: Duration = Duration::from_secs(60);
 
 /// A running cluster.
 pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub cli: Cli,
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
     workers: Vec<(String, Vec<String>, Option<Child>)>,
 }
 
-struct Member {
-    args: Vec<String>,
-    address: String,
-    process: Option<Child>,
+pub(crate) struct Member {
+    pub args: Vec<String>,
+    pub address: String,
+    pub process: Option<Child>,
 }
 
 /// A port of loopback that is free now.
@@ -56,7 +56,7 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
     }
 

@@ -14,7 +14,7 @@ mod logs;
 mod logs_upload;
 pub mod machine;
 mod run;
-mod session;
+pub mod session;
 pub mod shim;
 
 pub use config::{ConfigError, WorkerConfig};

@@ -1,5 +1,8 @@
 //! One stream to any member: find one that answers, register, send and receive. No decisions.
 
+use muster_core::model::lease::{
+    FAILOVER_P99_MS, RECONNECT_P99_MS, RENEW_MS, TERM_BEFORE_MS, WORKER_LEASE_MS,
+};
 use muster_proto::channel::{Bearer, ChannelError, Tls, dial};
 use muster_proto::worker::worker_api_client::WorkerApiClient;
 use muster_proto::worker::worker_message::Kind as Up;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Sender, UnboundedSender, channel, unbounded_channel};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::Streaming;
+use tonic::transport::Channel;
 
 /// A member that has no leader holds a registration back; after this long another one is asked.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,6 +25,17 @@ const LOGS_QUEUED: usize = 64;
 /// After a whole round through the members failed: short at first, because an election takes a second.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+/// When a member dies, its workers turn to the others all at once; each comes at its own moment within this time. It is part of what a
+/// reconnect may take of a lease.
+const SPREAD: Duration = Duration::from_secs(1);
+/// A session without an acknowledged heartbeat for this long leads to a member that has lost its leader: another one is asked. A renewal
+/// and an election fit in.
+pub const UNHEARD: Duration = Duration::from_millis(RENEW_MS + FAILOVER_P99_MS);
+// The lease lasts over it, a reconnect, and what the shim needs.
+const _: () = assert!(
+    RENEW_MS + FAILOVER_P99_MS + RECONNECT_P99_MS < WORKER_LEASE_MS - TERM_BEFORE_MS
+        && SPREAD.as_millis() < RECONNECT_P99_MS as u128
+);
 /// After a refusal, which only somebody's hand can mend.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);
 
@@ -77,7 +92,7 @@ impl Outbox {
     }
 }
 
-/// Opens a session with `member`.
+/// Opens a session with `member`, over a connection of its own.
 ///
 /// # Errors
 /// Nobody answers there, or it refuses.
@@ -88,7 +103,20 @@ pub async fn open(
     register: Register,
 ) -> Result<Session, SessionError> {
     let connection = dial(&member, tls.as_ref()).await?;
-    let mut client = WorkerApiClient::with_interceptor(connection, Bearer::new(&token));
+    open_over(connection, member, &token, register).await
+}
+
+/// Opens a session with `member` over a connection that is there.
+///
+/// # Errors
+/// It refuses, or does not answer.
+pub async fn open_over(
+    connection: Channel,
+    member: String,
+    token: &str,
+    register: Register,
+) -> Result<Session, SessionError> {
+    let mut client = WorkerApiClient::with_interceptor(connection, Bearer::new(token));
     let (control, control_queue) = unbounded_channel();
     let (logs, log_queue) = channel::<WorkerMessage>(LOGS_QUEUED);
     let outbox = Outbox { control, logs };
@@ -152,6 +180,15 @@ impl Members {
         self.round.insert(0, member.to_owned());
     }
 
+    /// How long to wait after a session was lost: a stream that broke broke for others too. One that fell silent did so at its own time.
+    #[must_use]
+    pub fn lost(&self, error: &SessionError) -> Duration {
+        match error {
+            SessionError::Silent => Duration::ZERO,
+            _ => SPREAD.mul_f64(rand::rng().random_range(0.0..1.0)),
+        }
+    }
+
     /// How long to wait after this failure: not at all while there are members left in the round.
     pub fn failed(&mut self, error: &SessionError) -> Duration {
         if !self.round.is_empty() {
@@ -191,5 +228,14 @@ mod tests {
         members.opened("a:1");
         members.next();
         assert!(members.failed(&SessionError::Ended) <= RETRY_FIRST.mul_f64(1.5));
+    }
+
+    #[test]
+    fn sessions_that_broke_together_come_back_apart() {
+        let members = Members::new(["a:1".to_owned()]);
+        let pauses: Vec<Duration> = (0..100).map(|_| members.lost(&SessionError::Ended)).collect();
+        let (least, most) = (pauses.iter().min().expect("some"), pauses.iter().max().expect("some"));
+        assert!(*most <= SPREAD && *most - *least > SPREAD / 2, "{least:?} to {most:?}");
+        assert_eq!(members.lost(&SessionError::Silent), Duration::ZERO);
     }
 }

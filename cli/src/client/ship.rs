@@ -3,11 +3,11 @@
 
 use super::Client;
 use crate::failure::Failure;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::output::progress;
+use indicatif::ProgressBar;
 use muster_core::model::blob::BlobId;
 use muster_proto::api::{Blob, BlobIds};
 use muster_worker::blobs::{self, BlobError, Packed};
-use std::io::IsTerminal;
 use std::path::Path;
 
 /// Ids of one question, and blobs of one call: a few megabytes of either.
@@ -77,18 +77,7 @@ fn progress(packed: &Packed, missing: &[BlobId]) -> ProgressBar {
             blobs::Source::File { length, .. } => *length as u64,
         })
         .sum();
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    if let Ok(style) =
-        ProgressStyle::with_template("workdir {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-    {
-        bar.set_style(style);
-    }
-    bar
+    progress::bar("workdir", bytes)
 }
 
 fn unpackable(dir: &Path, error: &BlobError) -> Failure {

@@ -36,6 +36,8 @@ pub struct CoordinatorSection {
     pub join: Vec<String>,
     /// The file with the join token.
     pub join_token_file: Option<PathBuf>,
+    /// The member whose place this one takes.
+    pub replace: Option<u64>,
     /// Bytes kept back on the disk, at most a sixteenth of it. Default: 256MiB.
     pub ballast: Option<Size>,
     /// New jobs are refused when the disk is this full, per cent. Default: 95.
@@ -43,13 +45,14 @@ pub struct CoordinatorSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 14] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
     Key::new("coordinator", "bootstrap", Kind::Switch),
     Key::new("coordinator", "join", Kind::List),
     Key::new("coordinator", "join_token_file", Kind::Text),
+    Key::new("coordinator", "replace", Kind::Number),
     Key::new("coordinator", "ballast", Kind::Text),
     Key::new("coordinator", "disk_full_at", Kind::Number),
     Key::new("store", "url", Kind::Text),
@@ -76,6 +79,7 @@ impl CoordinatorFile {
             bootstrap: section.bootstrap,
             join: section.join.clone(),
             join_token_file: section.join_token_file.clone(),
+            replace: section.replace,
             store: self.store.clone(),
             tls: self.tls.clone(),
             ..CoordinatorConfig::default()

@@ -5,7 +5,7 @@
 
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
-use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::{Incarnation, WorkerSpec};
 use crate::spec::SpecBytes;
@@ -141,4 +141,24 @@ pub enum Command {
     Retire {
         before: Tick,
     },
+    /// A member asks to join: it gets an id that nobody had before. Asking again under the same request gives the same id, until
+    /// the admission is closed.
+    AdmitMember {
+        request: String,
+        /// How others reach it.
+        address: String,
+        /// The member whose place it takes once it has caught up.
+        replace: Option<MemberId>,
+        /// The greatest id of the membership as the leader knows it: the state of an older version counted none.
+        floor: MemberId,
+    },
+    /// The admitted member votes now, or will not come any more. No id up to `floor` is given again: this comes before a removal, so
+    /// that a state that never counted knows of the greatest id before it is gone.
+    CloseAdmission {
+        member: MemberId,
+        floor: MemberId,
+    },
+    /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
+    /// and whatever it was running is lost.
+    Restored,
 }

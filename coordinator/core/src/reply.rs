@@ -1,6 +1,6 @@
 //! What the caller hears. A refusal is a value, not an error.
 
-use crate::model::ids::{JobId, Token, WorkerId};
+use crate::model::ids::{JobId, MemberId, Token, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// The replies of one [`crate::command::Batch`], in order.
@@ -33,6 +33,9 @@ pub enum Reply {
         fenced: u32,
     },
     Rejected(Rejection),
+    Admitted {
+        member: MemberId,
+    },
 }
 
 /// Why a command changed nothing.
@@ -58,6 +61,10 @@ pub enum Rejection {
     OldIncarnation { got: String },
     #[error("token {token} is not current")]
     Fenced { token: Token },
+    #[error("{open} members are about to join; the most at once is {limit}")]
+    TooManyAdmissions { open: usize, limit: usize },
+    #[error("member {member} is already being replaced, by member {by}")]
+    ReplacedAlready { member: MemberId, by: MemberId },
 }
 
 impl Rejection {
@@ -75,6 +82,8 @@ impl Rejection {
             Self::MissingParts { .. } => "SUBMISSION_INCOMPLETE",
             Self::OldIncarnation { .. } => "OLD_INCARNATION",
             Self::Fenced { .. } => "FENCED",
+            Self::TooManyAdmissions { .. } => "TOO_MANY_ADMISSIONS",
+            Self::ReplacedAlready { .. } => "REPLACED_ALREADY",
         }
     }
 }

@@ -20,6 +20,9 @@ const RELEASE_EVERY_MS: u64 = 15_000;
 pub struct Op {
     pub command: Command,
     pub tries: u32,
+    /// When it was made first, and answered first.
+    pub invoked: u64,
+    pub answered: u64,
     pub reply: Option<Reply>,
     /// What a second call under another payload must hear.
     pub reuses: bool,
@@ -57,7 +60,8 @@ impl World {
     /// A call that is made in `delay` ms.
     pub(crate) fn plan_op(&mut self, delay: u64, command: Command, reuses: bool) {
         let op = self.clients.ops.len();
-        self.clients.ops.push(Op { command, tries: 0, reply: None, reuses });
+        let invoked = self.now + delay;
+        self.clients.ops.push(Op { command, tries: 0, invoked, answered: 0, reply: None, reuses });
         self.clients.open += 1;
         self.at(delay, Event::Ask { op });
     }
@@ -116,6 +120,7 @@ impl World {
             return;
         }
         call.reply = Some(reply.clone());
+        call.answered = self.now;
         self.clients.open -= 1;
         if call.reuses && !matches!(reply, Reply::Rejected(Rejection::RequestIdReused { .. })) {
             self.violate(format!("I1: a request id was taken for another payload: {reply:?}"));
@@ -123,15 +128,26 @@ impl World {
         let call = &self.clients.ops[op];
         match (&call.command, &reply) {
             (Command::Submit { request, .. }, Reply::Submitted { job, .. }) => {
-                self.oracle.acknowledged.insert(*job, request.id.clone());
-                let job = *job;
+                let (job, request) = (*job, request.id.clone());
+                self.oracle.acknowledged.insert(job, request.clone());
                 if !self.healed {
                     self.plan_mutations(job);
+                    self.plan_looks(&request, 400);
                 }
             }
             (Command::Cancel { target, .. }, Reply::Changed { .. }) => {
                 let target = target.clone();
+                self.look_after(&target);
                 self.plan_rerun(target.job);
+            }
+            (
+                Command::Hold { target, .. }
+                | Command::Release { target, .. }
+                | Command::Rerun { target, .. },
+                _,
+            ) => {
+                let target = target.clone();
+                self.look_after(&target);
             }
             _ => {}
         }

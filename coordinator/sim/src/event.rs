@@ -1,6 +1,7 @@
 //! Everything that can be due in the world, and on whom it waits while that one is stopped.
 
 use crate::faults::Fault;
+use crate::register::JobAnswer;
 use muster_core::command::Report;
 use muster_core::leader::instruction::Instruction;
 use muster_core::model::ids::Token;
@@ -48,12 +49,23 @@ pub enum Event {
     Prepared { worker: usize, agent: u32, token: Token },
     Noticed { worker: usize, agent: u32, token: Token, notice: Notice },
     ProcessEnds { worker: usize, boot: u32, token: Token, killed: bool },
+    Gone { worker: usize, boot: u32, token: Token },
     Fence { worker: usize, boot: u32, token: Token },
     // Clients.
     Ask { op: usize },
     Call { op: usize, via: usize },
     Answer { op: usize, reply: Reply },
     Impatient { op: usize, tries: u32 },
+    // People who look.
+    Look { read: usize },
+    LookAt { read: usize, via: usize },
+    IndexAsked { read: usize, via: usize, leader: usize },
+    IndexConfirmed { read: usize, via: usize, leader: usize, term: u64, index: u64 },
+    Serve { read: usize, via: usize, index: u64 },
+    Seen { read: usize, answer: JobAnswer },
+    // Operators.
+    Retire,
+    Roll { step: usize },
     // Faults.
     NextFault,
     Break(Fault),
@@ -108,11 +120,20 @@ impl Event {
             Self::ProcessEnds { worker, token, killed, .. } => {
                 ("ends", *worker as u64, token.0 * 2 + u64::from(*killed))
             }
+            Self::Gone { worker, token, .. } => ("gone", *worker as u64, token.0),
             Self::Fence { worker, token, .. } => ("fence", *worker as u64, token.0),
             Self::Ask { op } => ("ask", *op as u64, 0),
             Self::Call { op, via } => ("call", *op as u64, *via as u64),
             Self::Answer { op, .. } => ("answer", *op as u64, 0),
             Self::Impatient { op, tries } => ("impatient", *op as u64, u64::from(*tries)),
+            Self::Look { read } => ("look", *read as u64, 0),
+            Self::LookAt { read, via } => ("look-at", *read as u64, *via as u64),
+            Self::IndexAsked { read, leader, .. } => ("index-asked", *read as u64, *leader as u64),
+            Self::IndexConfirmed { read, index, .. } => ("index", *read as u64, *index),
+            Self::Serve { read, via, .. } => ("serve", *read as u64, *via as u64),
+            Self::Seen { read, .. } => ("seen", *read as u64, 0),
+            Self::Retire => ("retire", 0, 0),
+            Self::Roll { step } => ("roll", *step as u64, 0),
             Self::NextFault => ("next-fault", 0, 0),
             Self::Break(fault) => ("break", fault.number(), 0),
             Self::Mend(fault) => ("mend", fault.number(), 0),

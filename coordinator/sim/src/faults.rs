@@ -99,14 +99,20 @@ impl World {
     }
 
     pub(crate) fn break_it(&mut self, fault: Fault) {
-        if self.healed || self.faults.active.contains(&fault) {
-            return;
+        if self.break_now(fault) && fault != Fault::Flap {
+            let lasts = self.duration(fault);
+            self.at(lasts, Event::Mend(fault));
         }
-        self.stats.faults += 1;
+    }
+
+    /// False if it is broken already.
+    fn break_now(&mut self, fault: Fault) -> bool {
+        if self.healed || self.faults.active.contains(&fault) {
+            return false;
+        }
         match fault {
-            Fault::KillMember(m) if !self.members[m].up => return,
+            Fault::KillMember(m) | Fault::PauseMember(m) if !self.members[m].up => return false,
             Fault::KillMember(m) => self.kill_member(m),
-            Fault::PauseMember(m) if !self.members[m].up => return,
             Fault::PauseMember(m) => self.members[m].paused = true,
             Fault::CutMember(m) => {
                 for o in (0..MEMBERS).filter(|o| *o != m) {
@@ -117,11 +123,10 @@ impl World {
                 self.network.cuts.insert((a.min(b), a.max(b)));
             }
             Fault::Flap => self.elect(),
-            Fault::KillAgent(w) if self.machines[w].agent.is_none() => return,
+            Fault::KillAgent(w) | Fault::PauseAgent(w) if self.machines[w].agent.is_none() => return false,
             Fault::KillAgent(w) => self.kill_agent(w),
-            Fault::PauseAgent(w) if self.machines[w].agent.is_none() => return,
             Fault::PauseAgent(w) => self.machines[w].paused = true,
-            Fault::CrashMachine(w) if !self.machines[w].is_on => return,
+            Fault::CrashMachine(w) if !self.machines[w].is_on => return false,
             Fault::CrashMachine(w) => self.crash_machine(w),
             Fault::CutWorker(w) => (0..MEMBERS).for_each(|m| {
                 self.network.worker_cuts.insert((w, m));
@@ -136,21 +141,52 @@ impl World {
                 }
             }
         }
-        self.break_cut_sessions();
-        self.watch_election();
+        self.stats.faults += 1;
         if fault != Fault::Flap {
             self.faults.active.push(fault);
-            let often = if self.options.hostile { 40_000 } else { 4_000 };
-            let longest = self.faults.rng.pick(&[1_000, often, 15_000, 40_000]);
-            // What is soon back has leases that still count.
-            let soon =
-                matches!(fault, Fault::KillAgent(_) | Fault::CrashMachine(_)) && self.faults.rng.chance(500);
-            let longest = if soon { 1_500 } else { longest };
-            // Two sides that each go on for less than a lease never meet.
-            let shortest = if matches!(fault, Fault::CutTogether(..)) { LEADER_LEASE_MS } else { 50 };
-            let lasts = self.faults.rng.range(shortest, longest.max(2 * shortest));
+        }
+        self.break_cut_sessions();
+        self.watch_election();
+        true
+    }
+
+    /// How long it lasts, ms.
+    fn duration(&mut self, fault: Fault) -> u64 {
+        let often = if self.options.hostile { 40_000 } else { 4_000 };
+        let longest = self.faults.rng.pick(&[1_000, often, 15_000, 40_000]);
+        // What is soon back has leases that still count.
+        let soon =
+            matches!(fault, Fault::KillAgent(_) | Fault::CrashMachine(_)) && self.faults.rng.chance(500);
+        let longest = if soon { 1_500 } else { longest };
+        // Two sides that each go on for less than a lease never meet.
+        let shortest = if matches!(fault, Fault::CutTogether(..)) { LEADER_LEASE_MS } else { 50 };
+        self.faults.rng.range(shortest, longest.max(2 * shortest))
+    }
+
+    /// A rolling upgrade under load: one member after another hands over, goes down and comes back, then one agent after another. It
+    /// waits for what is down, as an operator would, and does not wait for what is merely slow.
+    pub(crate) fn roll(&mut self, step: usize) {
+        if self.healed || step >= MEMBERS + self.machines.len() {
+            return;
+        }
+        let all_up = self.members.iter().all(|m| m.up);
+        let (fault, ready) = match step.checked_sub(MEMBERS) {
+            None => (Fault::KillMember(step), all_up),
+            Some(w) => (Fault::KillAgent(w), true),
+        };
+        if !ready {
+            self.at(500, Event::Roll { step });
+            return;
+        }
+        if step < MEMBERS {
+            self.hand_over(step);
+        }
+        let lasts = self.faults.rng.range(200, 2_500);
+        if self.break_now(fault) {
             self.at(lasts, Event::Mend(fault));
         }
+        let pause = self.faults.rng.range(100, 3_000);
+        self.at(lasts + pause, Event::Roll { step: step + 1 });
     }
 
     pub(crate) fn mend(&mut self, fault: Fault) {

@@ -10,11 +10,16 @@ mod clients;
 mod event;
 mod faults;
 mod invariants;
+pub mod linearize;
+#[cfg(test)]
+mod linearize_test;
 mod network;
 mod options;
 mod oracle;
 mod plants;
+mod reads;
 mod reference;
+pub mod register;
 mod replicas;
 mod rng;
 mod shim;
@@ -26,7 +31,7 @@ mod world;
 use std::collections::BTreeSet;
 
 pub use options::Options;
-pub use plants::Plant;
+pub use plants::{Caught, Plant};
 pub use rng::Rng;
 pub use world::Stats;
 

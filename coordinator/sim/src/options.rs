@@ -38,6 +38,8 @@ pub struct Options {
     pub failure_permille: u64,
     /// Attempts in 1,000 that run for as long as a few leases.
     pub long_permille: u64,
+    /// The wall clocks of the members are wrong, and jump.
+    pub wall_jumps: bool,
     /// Quiet at the end, ms.
     pub quiet_ms: u64,
     /// Made by [`Options::hostile`].
@@ -66,6 +68,7 @@ impl Options {
             failure_permille: rng.pick(&[0, 50, 150, 300]),
             late_permille: if calm { 0 } else { rng.pick(&[0, 100, 300]) },
             long_permille: 40,
+            wall_jumps: true,
             quiet_ms: if seed.is_multiple_of(10) { IDLE_MS } else { QUIET_MS },
             hostile: false,
             plant: None,

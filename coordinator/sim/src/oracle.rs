@@ -4,25 +4,32 @@
 use crate::invariants;
 use crate::reference::Reference;
 use crate::world::World;
-use muster_core::command::{Command, Target};
+use muster_core::command::{Batch, Command, Target};
 use muster_core::event::Event;
 use muster_core::model::attempt::{Cause, Outcome};
 use muster_core::model::ids::{IndexRef, JobId, Token, WorkerId};
-use muster_core::model::job::IndexState;
+use muster_core::model::job::{IndexState, JobState};
 use muster_core::reply::Reply;
 use muster_core::state::{Applied, State};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The books.
 #[derive(Default)]
 pub struct Oracle {
     /// Entries up to here are in the books.
     pub applied: u64,
+    /// The entries, as the first member that applied each found it.
+    pub entries: Vec<Arc<Batch>>,
     /// Processes that truly live: index → (machine, token).
     pub running: BTreeMap<IndexRef, BTreeSet<(usize, Token)>>,
     /// Submissions whose client was answered: job → request id.
     pub acknowledged: BTreeMap<JobId, String>,
     pub by_request: BTreeMap<String, JobId>,
+    /// The same, the other way round and as the client calls it.
+    pub requests: BTreeMap<JobId, String>,
+    /// Jobs that ended and left memory, by request: the job, how it ended, and the index that it left at.
+    pub retired: BTreeMap<String, (JobId, JobState, u64)>,
     /// Kinds of commands that took effect and of causes that attempts ended with: what the workload reaches.
     pub seen: BTreeSet<String>,
     /// Calls that use a request id again for another payload, not made yet.
@@ -111,6 +118,7 @@ impl World {
                 Event::AttemptEnded { at, token, cause, retried, .. } => {
                     self.oracle.saw(cause);
                     self.stats.lost += u64::from(*cause == Cause::Lost);
+                    invariants::i19_gone::on_ended(self, *at, *token, cause);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);
                     invariants::i20_clock::on_ended(self, *at, *token, cause);

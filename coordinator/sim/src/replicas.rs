@@ -4,7 +4,7 @@
 use crate::event::Event;
 use crate::invariants;
 use crate::options::MEMBERS;
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 use crate::world::World;
 use muster_core::command::{Batch, Command};
 use muster_core::leader::{Input, Leader, Output, SessionId};
@@ -18,6 +18,12 @@ use std::sync::Arc;
 const FLUSH_EVERY: u64 = 40;
 /// Entries between two comparisons of digests.
 pub const DIGEST_EVERY: u64 = 100;
+
+/// A wall clock stays as wrong as it is for this long, ms …
+const WALL_HOLDS_MS: u64 = 7_000;
+/// … by so much.
+const HOUR_MS: i64 = 3_600_000;
+const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
 
 /// Who waits for a proposal.
 #[derive(Debug, Clone)]
@@ -174,6 +180,19 @@ impl World {
             return;
         }
         let winner = self.cluster.rng.pick(&able);
+        self.take_over(winner);
+    }
+
+    /// The leader hands over before it goes down, to one that is well.
+    pub(crate) fn hand_over(&mut self, from: usize) {
+        let able = |m: &usize| *m != from && !self.members[*m].paused && self.has_majority(*m);
+        let to = (0..MEMBERS).filter(able).max_by_key(|m| (self.members[*m].applied, *m));
+        if let Some(to) = to.filter(|_| self.cluster.leader == Some(from)) {
+            self.take_over(to);
+        }
+    }
+
+    fn take_over(&mut self, winner: usize) {
         let old = self.cluster.leader.filter(|old| *old != winner);
         // 1. A prefix of what the old leader had begun to send survives, whoever waited for it.
         let queue = match self.cluster.leader.and_then(|old| self.members[old].led.as_ref()) {
@@ -194,6 +213,7 @@ impl World {
         self.cluster.leader = Some(winner);
         self.stats.elections += 1;
         let term = self.cluster.term;
+        self.plant_at_election(winner);
         self.catch_up_to(winner, self.cluster.log.len() as u64);
         let tick = self.members[winner].state.tick();
         let led = Term {
@@ -278,6 +298,24 @@ impl World {
         self.watch_election();
     }
 
+    /// What the wall clock of a member shows, ms. It is wrong by up to ten years either way and jumps every few seconds, all of which
+    /// nothing may notice.
+    fn wall(&self, m: usize) -> i64 {
+        let jump = mix(self.options.seed ^ mix((self.now / WALL_HOLDS_MS) << 2 | m as u64));
+        let wrong = match jump % 4 {
+            _ if !self.options.wall_jumps => 0,
+            0 | 1 => 0,
+            2 => (jump >> 8) as i64 % (2 * HOUR_MS) - HOUR_MS,
+            _ => (jump >> 8) as i64 % (20 * YEAR_MS) - 10 * YEAR_MS,
+        };
+        self.now as i64 + wrong
+    }
+
+    /// Whether a majority says, now, that this member leads.
+    pub(crate) fn is_confirmed(&self, m: usize, term: u64) -> bool {
+        self.true_term(m, term) && !self.members[m].paused && self.has_majority(m)
+    }
+
     /// A member that believes to lead takes a proposal.
     pub(crate) fn propose(&mut self, m: usize, commands: Vec<Command>, origin: Origin) {
         let sent = (0..MEMBERS)
@@ -285,9 +323,12 @@ impl World {
         let ready = self.now + self.cluster.rng.range(1, 12);
         let now = self.now;
         let commands = self.plant_in_log(commands);
-        let Some(led) = self.members[m].led.as_mut() else { return };
+        let wall = self.wall(m);
+        let Some(led) = self.members[m].led.as_ref() else { return };
         let tick = led.clock.0.plus(now - led.clock.1);
-        let batch = Arc::new(Batch { stamp: Stamp { wall: Wall(now as i64), tick }, commands });
+        let stamp = self.plant_in_stamp(Stamp { wall: Wall(wall), tick });
+        let Some(led) = self.members[m].led.as_mut() else { return };
+        let batch = Arc::new(Batch { stamp, commands });
         led.queue.push_back(Proposal { batch, origin, ready, sent });
         let term = led.term;
         self.at_time(ready, Event::CommitDue { member: m, term });
@@ -373,18 +414,25 @@ impl World {
     fn apply(&mut self, m: usize, index: u64) -> (Replies, Changes) {
         let batch = self.cluster.log[index as usize - 1].clone();
         invariants::i20_clock::on_entry(self, batch.stamp.tick.0);
+        invariants::i15_replicas::on_entry(self, m, index, &batch);
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
         for command in &batch.commands {
             let (stamp, command) = self.plant_in_entry(m, batch.stamp, command);
             let entry = Entry { index, stamp, command: &command };
             self.plant_before_apply(m, entry);
+            let is_first = index > self.oracle.applied;
+            let retires = is_first && matches!(command, Command::Retire { .. });
+            let before = retires.then(|| invariants::i1_submissions::before_retire(self, m));
             let applied = self.members[m].state.apply(entry);
-            if index > self.oracle.applied {
+            if is_first {
                 self.learn(m, index, &command, &applied);
                 self.plant_after_learning(m, &applied);
             }
-            self.plant_after_apply(m, &applied);
+            self.plant_after_apply(m, &command, &applied);
+            if let Some(before) = before {
+                invariants::i1_submissions::after_retire(self, m, index, before);
+            }
             replies.push(applied.reply);
             changes.merge(applied.changes);
         }
@@ -454,7 +502,7 @@ impl World {
 
     /// The truth at the moment the majority is asked; the answer arrives later.
     pub(crate) fn quorum_asked(&mut self, m: usize, term: u64, batch: u64) {
-        let ok = self.true_term(m, term) && !self.members[m].paused && self.has_majority(m);
+        let ok = self.is_confirmed(m, term);
         let delay = if ok { self.cluster.rng.range(1, 10) } else { 1_000 };
         self.at(delay, Event::Confirmed { member: m, term, batch, ok });
     }

@@ -23,6 +23,10 @@ pub struct Process {
     fenced: bool,
     stopping: bool,
     outcome: Outcome,
+    /// How long its children hold on after they are killed, ms.
+    lingers_ms: u64,
+    /// The first of it has ended, like this and after so long; some of its cgroup lives.
+    ended: Option<(Outcome, u64)>,
 }
 
 /// What an attempt does when nobody interferes: fixed by the seed and its place.
@@ -33,6 +37,8 @@ pub struct Fate {
     pub outcome: Outcome,
     /// Whether it ends at SIGTERM.
     pub obeys: bool,
+    /// How long what it started holds on when the cgroup is killed, ms.
+    pub lingers_ms: u64,
 }
 
 impl Fate {
@@ -57,6 +63,7 @@ impl Fate {
             run_ms: if long { rng.range(5_000, 60_000) } else { rng.range(5, 4_000) },
             outcome,
             obeys: rng.chance(800),
+            lingers_ms: if rng.chance(300) { rng.range(1, 100) } else { 0 },
         }
     }
 }
@@ -89,6 +96,8 @@ impl World {
             fenced: false,
             stopping: false,
             outcome: fate.outcome,
+            lingers_ms: fate.lingers_ms,
+            ended: None,
         };
         self.oracle.started.entry(token).or_insert(self.now);
         self.oracle.running.entry(order.at).or_default().insert((w, token));
@@ -145,16 +154,39 @@ impl World {
         if machine.boot != boot {
             return;
         }
-        let Some(process) = machine.processes.get(&token) else { return };
+        let Some(process) = machine.processes.get(&token).filter(|p| p.ended.is_none()) else { return };
         let outcome = match (killed, process.fenced) {
             (true, true) => Outcome::Fenced,
             (true, false) => Outcome::Signal(if process.stopping && process.obeys { 15 } else { 9 }),
             (false, _) => process.outcome.clone(),
         };
         self.stats.fenced += u64::from(outcome == Outcome::Fenced);
-        let ran = self.now - process.started;
+        let (ran, lingers) = (self.now - process.started, process.lingers_ms);
+        let lingers = self.plant_lingers(lingers);
         self.oracle.outcomes.insert(token, outcome.clone());
-        self.machines[w].exits.insert(token, (outcome, ran));
+        if self.plant_reports_early() {
+            self.machines[w].exits.insert(token, (outcome.clone(), ran));
+            self.notice(w, token, Notice::Ended, 1);
+        }
+        if let Some(process) = self.machines[w].processes.get_mut(&token) {
+            process.ended = Some((outcome, ran));
+        }
+        if lingers == 0 {
+            self.gone(w, boot, token);
+        } else {
+            self.at(lingers, Event::Gone { worker: w, boot, token });
+        }
+    }
+
+    /// The cgroup is empty: the shim writes the exit record and only then speaks of it.
+    pub(crate) fn gone(&mut self, w: usize, boot: u32, token: Token) {
+        if self.machines[w].boot != boot {
+            return;
+        }
+        let Some(exit) = self.machines[w].processes.get_mut(&token).and_then(|p| p.ended.take()) else {
+            return;
+        };
+        self.machines[w].exits.insert(token, exit);
         self.remove_process(w, token);
         // Outputs are stored before the agent hears of the end.
         let delay = mix(token.0 ^ 7) % 300;

@@ -1,5 +1,7 @@
 //! What is asked of the cluster: random DAGs with arrays, rules, retries, timeouts and GPUs, and what people do to them meanwhile.
 
+use crate::event::Event;
+use crate::replicas::Origin;
 use crate::rng::Rng;
 use crate::world::World;
 use muster_core::command::{Command, Request, Target};
@@ -10,6 +12,7 @@ use muster_core::model::job_spec::{
 };
 use muster_core::model::resources::{GpuRequest, Resources};
 use muster_core::model::retry::{Backoff, RetryOn, RetryPolicy};
+use muster_core::model::time::Tick;
 use muster_core::spec::SpecBytes;
 use std::collections::BTreeMap;
 
@@ -24,6 +27,9 @@ impl World {
             let request = self.clients.request();
             self.oracle.reference.written(&request.id, &job_spec);
             let delay = rng.below(span * 3 / 4);
+            if rng.chance(300) {
+                self.plan_read(delay + rng.below(100), &request.id);
+            }
             if rng.chance(150) {
                 self.plan_parts(delay, request, &spec, rng.range(1, 3) as u32);
                 continue;
@@ -34,6 +40,12 @@ impl World {
                 let other = SpecBytes::encode(&job(&mut rng, number + 1000));
                 self.plan_reuse(delay, Command::Submit { request, spec: other, parts: 0 });
             }
+        }
+        if rng.chance(250) {
+            self.at(rng.range(span / 2, span), Event::Retire);
+        }
+        if rng.chance(200) {
+            self.at(rng.range(span / 4, span * 3 / 4), Event::Roll { step: 0 });
         }
         for _ in 0..rng.below(4) {
             let worker = WorkerId(rng.range(1, self.machines.len() as u64));
@@ -104,6 +116,35 @@ impl World {
     fn is_answered(&self, command: &Command) -> bool {
         let Command::Submit { request, .. } = command else { return false };
         self.oracle.acknowledged.values().any(|id| *id == request.id)
+    }
+
+    /// Whoever submitted looks at once, now and then, and later.
+    pub(crate) fn plan_looks(&mut self, request: &str, at_once_permille: u64) {
+        if self.clients.rng.chance(at_once_permille) {
+            self.plan_read(1, request);
+        }
+        for _ in 0..self.clients.rng.below(4) {
+            let delay = self.clients.rng.range(1, 40_000);
+            self.plan_read(delay, request);
+        }
+    }
+
+    /// A mutation was answered: somebody looks what came of it.
+    pub(crate) fn look_after(&mut self, target: &Target) {
+        if !self.healed
+            && self.clients.rng.chance(300)
+            && let Some(request) = self.oracle.requests.get(&target.job).cloned()
+        {
+            self.plan_read(1, &request);
+        }
+    }
+
+    /// Finished jobs leave memory, as they do after a week.
+    pub(crate) fn retire(&mut self) {
+        let Some(leader) = self.cluster.leader.filter(|_| !self.healed) else { return };
+        let tick = self.members[leader].state.tick().0;
+        let before = Tick(tick.saturating_sub(2_000));
+        self.propose(leader, vec![Command::Retire { before }], Origin::Nobody);
     }
 
     /// Some of what was cancelled is wanted after all.

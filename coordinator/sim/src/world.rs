@@ -9,6 +9,7 @@ use crate::network::Network;
 use crate::options::{LIVENESS_MS, MEMBERS, Options};
 use crate::oracle::Oracle;
 use crate::plants::Planted;
+use crate::reads::Reads;
 use crate::replicas::{Cluster, Member};
 use crate::trace::Trace;
 use crate::workers::Machine;
@@ -23,6 +24,9 @@ pub struct Stats {
     pub virtual_ms: u64,
     pub events: u64,
     pub entries: u64,
+    pub commands: u64,
+    /// Calls and looks of clients.
+    pub calls: u64,
     pub jobs: u64,
     pub attempts: u64,
     pub lost: u64,
@@ -46,6 +50,7 @@ pub struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
+    pub(crate) reads: Reads,
     pub(crate) faults: Faults,
     pub(crate) oracle: Oracle,
     pub(crate) planted: Planted,
@@ -71,6 +76,7 @@ impl World {
             machines: (0..options.workers).map(|w| Machine::new(options.seed, w)).collect(),
             network: Network::new(&options),
             clients: Clients::new(&options),
+            reads: Reads::default(),
             faults: Faults::new(&options),
             oracle: Oracle::default(),
             planted: Planted::new(options.plant),
@@ -106,6 +112,8 @@ impl World {
         invariants::at_the_end(self);
         self.stats.virtual_ms = self.now;
         self.stats.entries = self.cluster.log.len() as u64;
+        self.stats.commands = self.cluster.log.iter().map(|b| b.commands.len() as u64).sum();
+        self.stats.calls = (self.clients.ops.len() + self.reads.all.len()) as u64;
     }
 
     /// Makes `event` due in `delay` ms.
@@ -163,6 +171,10 @@ impl World {
             | Event::Confirmed { member: m, .. }
             | Event::Answered { member: m, .. }
             | Event::Register { via: m, .. }
+            | Event::LookAt { via: m, .. }
+            | Event::IndexAsked { leader: m, .. }
+            | Event::IndexConfirmed { leader: m, .. }
+            | Event::Serve { via: m, .. }
             | Event::Call { via: m, .. } => member(*m),
             Event::Up { session, .. } | Event::ClosedAtLeader { session } => {
                 self.network.sessions.get(session).and_then(|s| s.leader).map_or(Who::Nobody, member)
@@ -213,6 +225,17 @@ impl World {
                 self.process_ends(worker, boot, token, killed)
             }
             Event::Fence { worker, boot, token } => self.fence(worker, boot, token),
+            Event::Gone { worker, boot, token } => self.gone(worker, boot, token),
+            Event::Look { read } => self.look(read),
+            Event::LookAt { read, via } => self.look_at(read, via),
+            Event::IndexAsked { read, via, leader } => self.index_asked(read, via, leader),
+            Event::IndexConfirmed { read, via, leader, term, index } => {
+                self.index_confirmed(read, via, leader, term, index);
+            }
+            Event::Serve { read, via, index } => self.serve(read, via, index),
+            Event::Seen { read, answer } => self.seen(read, answer),
+            Event::Retire => self.retire(),
+            Event::Roll { step } => self.roll(step),
             Event::Ask { op } => self.ask(op),
             Event::Call { op, via } => self.call(op, via),
             Event::Answer { op, reply } => self.answer(op, reply),
@@ -226,7 +249,9 @@ impl World {
 
     fn is_finished(&self) -> bool {
         let longest = &self.members[self.most_applied()].state;
-        self.clients.all_answered() && longest.jobs().all(|job| job.state().is_terminal())
+        self.clients.all_answered()
+            && self.reads.all_answered()
+            && longest.jobs().all(|job| job.state().is_terminal())
     }
 
     /// The member whose state is the newest.

@@ -21,6 +21,7 @@ fn forty_seeds_reach_every_command_and_every_cause() {
         "Stop",
         "Drain",
         "Undrain",
+        "Retire",
     ];
     let causes = ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled"];
     for name in commands.into_iter().chain(causes) {

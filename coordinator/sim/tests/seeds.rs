@@ -1,6 +1,6 @@
 //! The gate: 200 seeds hold every property, and a seed repeats to the last event.
 
-use muster_sim::run;
+use muster_sim::{Options, run, run_with};
 
 #[test]
 fn two_hundred_seeds_hold_every_property() {
@@ -32,4 +32,14 @@ fn the_same_seed_gives_the_same_trace() {
         assert!(first.stats.attempts > 0, "seed {seed} ran nothing");
     }
     assert_ne!(run(1).trace_hash, run(2).trace_hash);
+}
+
+/// I20: wall clocks that are wrong by years and jump make no difference to anything that happens.
+#[test]
+fn wall_clocks_change_no_decision() {
+    for seed in 0..20 {
+        let right = run_with(Options { wall_jumps: false, ..Options::hostile(seed) });
+        let wrong = run_with(Options { wall_jumps: true, ..Options::hostile(seed) });
+        assert_eq!(right, wrong, "seed {seed}");
+    }
 }

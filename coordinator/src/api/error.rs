@@ -1,6 +1,6 @@
 //! What goes wrong for a caller, and the one mapping of it to a status: code and hint travel as metadata.
 
-use crate::raft::{ProposeError, ReadError};
+use crate::raft::{MembershipError, ProposeError, ReadError};
 use crate::store::StoreError;
 use muster_core::reply::Rejection;
 use muster_core::spec::SpecErrors;
@@ -43,6 +43,17 @@ pub enum ApiError {
     Stopped(String),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Member(#[from] MembershipError),
+    #[error("member {member} has the address {address}")]
+    AddressTaken { address: String, member: u64 },
+    #[error("the cluster has {members} members; the most is {limit}")]
+    GroupFull { members: usize, limit: usize },
+    #[error("cannot read the state for the backup: {0}")]
+    Backup(std::io::Error),
+    /// What the leader answered, passed on as it is.
+    #[error("{}", .0.message())]
+    Peer(Box<Status>),
     #[error("a message can't be read: {0}")]
     Bytes(#[from] BadBytes),
     #[error("cannot read the history: {0}")]
@@ -78,7 +89,11 @@ impl ApiError {
             Self::NoLeader(_) => "NO_LEADER",
             Self::Stopped(_) => "UNAVAILABLE",
             Self::Store(_) => "STORE_FAILED",
-            Self::History(_) => "INTERNAL",
+            Self::History(_) | Self::Backup(_) => "INTERNAL",
+            Self::Member(error) => member_code(error),
+            Self::AddressTaken { .. } => "ADDRESS_TAKEN",
+            Self::GroupFull { .. } => "TOO_MANY_MEMBERS",
+            Self::Peer(_) => "REFUSED",
         }
     }
 
@@ -98,9 +113,28 @@ impl ApiError {
             }
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
+            Self::Member(error) => return error.hint().map(str::to_owned),
+            Self::AddressTaken { member, .. } => {
+                return Some(format!(
+                    "is that member's data directory lost, and this is to take its place? --replace {member}"
+                ));
+            }
+            Self::GroupFull { .. } => "take one out first: muster cluster remove ID",
+            Self::Rejected(Rejection::TooManyAdmissions { .. }) => {
+                "`muster cluster status` shows them as learners; take out those that will not come: muster cluster remove ID"
+            }
+            Self::Rejected(Rejection::ReplacedAlready { .. }) => {
+                "wait until that one votes, or take it out: muster cluster remove ID"
+            }
             _ => return None,
         };
         Some(text.to_owned())
+    }
+
+    /// Whether the same call may go through a moment later, or at another member.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self.grpc(), Code::Unavailable | Code::Unknown | Code::Cancelled)
     }
 
     fn grpc(&self) -> Code {
@@ -114,7 +148,8 @@ impl ApiError {
             | Self::NoJob(_)
             | Self::NoTask { .. }
             | Self::NoIndex { .. }
-            | Self::NoWorker(_) => Code::NotFound,
+            | Self::NoWorker(_)
+            | Self::Member(MembershipError::NotAMember { .. }) => Code::NotFound,
             Self::Rejected(Rejection::RequestIdReused { .. }) => Code::AlreadyExists,
             Self::Rejected(_) | Self::NoWorkdir => Code::FailedPrecondition,
             Self::Spec(_)
@@ -124,10 +159,35 @@ impl ApiError {
             | Self::Bytes(_)
             | Self::TooLarge(_)
             | Self::WrongBlob(_) => Code::InvalidArgument,
+            Self::NoLeader(_)
+            | Self::Stopped(_)
+            | Self::Member(MembershipError::NotLeader { .. } | MembershipError::Fatal { .. }) => {
+                Code::Unavailable
+            }
+            Self::Member(_) | Self::AddressTaken { .. } | Self::GroupFull { .. } => Code::FailedPrecondition,
+            Self::Peer(status) => status.code(),
+            Self::Store(_) | Self::History(_) | Self::Backup(_) => Code::Internal,
             Self::DiskFull(_) => Code::ResourceExhausted,
-            Self::NoLeader(_) | Self::Stopped(_) => Code::Unavailable,
-            Self::Store(_) | Self::History(_) => Code::Internal,
         }
+    }
+}
+
+fn member_code(error: &MembershipError) -> &'static str {
+    match error {
+        MembershipError::NotLeader { .. } => "NO_LEADER",
+        MembershipError::Bootstrapped => "BOOTSTRAPPED",
+        MembershipError::NotAMember { .. } => "MEMBER_NOT_FOUND",
+        MembershipError::LastVoter { .. } => "LAST_MEMBER",
+        MembershipError::LosesMajority { .. } => "WOULD_LOSE_MAJORITY",
+        MembershipError::NoSpare { .. } => "NO_SPARE_MEMBER",
+        MembershipError::Leads { .. } => "MEMBER_LEADS",
+        MembershipError::NoVote { .. } => "MEMBER_IS_LEARNER",
+        MembershipError::Silent { .. } => "MEMBER_SILENT",
+        MembershipError::NobodyElse => "NOBODY_ELSE",
+        MembershipError::Behind { .. } => "MEMBER_BEHIND",
+        MembershipError::NotTaken { .. } => "NOT_TAKEN",
+        MembershipError::Refused { .. } => "REFUSED",
+        MembershipError::Fatal { .. } => "UNAVAILABLE",
     }
 }
 
@@ -152,6 +212,9 @@ impl From<ProposeError> for ApiError {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
+        if let ApiError::Peer(status) = error {
+            return *status;
+        }
         let mut status = Self::new(error.grpc(), error.to_string());
         let metadata = status.metadata_mut();
         metadata.insert("muster-code", MetadataValue::from_static(error.code()));

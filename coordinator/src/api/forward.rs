@@ -85,7 +85,7 @@ impl Forward {
     ///
     /// # Errors
     /// [`ApiError::DiskFull`].
-    pub fn admit(&self, commands: &[Command]) -> Result<(), ApiError> {
+    pub fn check_room(&self, commands: &[Command]) -> Result<(), ApiError> {
         let grows =
             |command: &Command| matches!(command, Command::Submit { .. } | Command::SubmitPart { .. });
         if !commands.iter().any(grows) {
@@ -117,7 +117,7 @@ impl Forward {
             let known = leadership.borrow_and_update().clone();
             match known.leader {
                 Some((id, _)) if id == self.member => {
-                    self.admit(&commands)?;
+                    self.check_room(&commands)?;
                     match timeout_at(deadline, self.proposer.propose(commands.clone())).await {
                         Ok(Ok(replies)) => return Ok(replies),
                         Ok(Err(error @ (ProposeError::NotLeader { .. } | ProposeError::Unknown { .. }))) => {
@@ -127,22 +127,30 @@ impl Forward {
                         Err(_) => return Err(ApiError::NoLeader("no majority answered".to_owned())),
                     }
                 }
-                Some((_, address)) => match timeout_at(deadline, self.ask(&address, &commands)).await {
-                    Ok(Ok(replies)) => return Ok(replies),
-                    Ok(Err(status))
-                        if matches!(
-                            status.code(),
-                            tonic::Code::InvalidArgument | tonic::Code::Unauthenticated
-                        ) =>
-                    {
-                        return Err(ApiError::BadRequest(status.message().to_owned()));
+                Some((_, ref address)) => {
+                    let asked = timeout_at(deadline, self.ask(address, &commands));
+                    // A leader that hangs answers nobody; its successor is asked as soon as there is one.
+                    let answer = tokio::select! {
+                        answer = asked => answer,
+                        () = replaced(&mut leadership, &known) => continue,
+                    };
+                    match answer {
+                        Ok(Ok(replies)) => return Ok(replies),
+                        Ok(Err(status))
+                            if matches!(
+                                status.code(),
+                                tonic::Code::InvalidArgument | tonic::Code::Unauthenticated
+                            ) =>
+                        {
+                            return Err(ApiError::BadRequest(status.message().to_owned()));
+                        }
+                        Ok(Err(status)) if status.code() == tonic::Code::ResourceExhausted => {
+                            return Err(ApiError::DiskFull(status.message().to_owned()));
+                        }
+                        Ok(Err(status)) => last = format!("{address}: {}", status.message()),
+                        Err(_) => last = format!("{address} does not answer"),
                     }
-                    Ok(Err(status)) if status.code() == tonic::Code::ResourceExhausted => {
-                        return Err(ApiError::DiskFull(status.message().to_owned()));
-                    }
-                    Ok(Err(status)) => last = format!("{address}: {}", status.message()),
-                    Err(_) => last = format!("{address} does not answer"),
-                },
+                }
                 None => {}
             }
             let pause = (Instant::now() + PAUSE).min(deadline);
@@ -180,8 +188,13 @@ impl Forward {
         let deadline = Instant::now() + PATIENCE;
         let mut leadership = self.leadership.clone();
         loop {
-            leadership.borrow_and_update();
-            let last = match timeout_at(deadline, self.node.linearizable_read_index()).await {
+            let known = leadership.borrow_and_update().clone();
+            let asked = timeout_at(deadline, self.node.linearizable_read_index());
+            let answer = tokio::select! {
+                answer = asked => answer,
+                () = replaced(&mut leadership, &known) => continue,
+            };
+            let last = match answer {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => ApiError::from(error),
                 Err(_) => return Err(ApiError::NoLeader("no majority answered".to_owned())),
@@ -192,5 +205,15 @@ impl Forward {
                 return Err(last);
             }
         }
+    }
+}
+
+/// Waits until another leader is known than `known` names.
+async fn replaced(leadership: &mut watch::Receiver<Leadership>, known: &Leadership) {
+    let another = |now: &Leadership| now.leader.is_some() && now.leader != known.leader;
+    let gone = leadership.wait_for(another).await.is_err();
+    if gone {
+        // This member is going down, and so is the call.
+        std::future::pending::<()>().await;
     }
 }

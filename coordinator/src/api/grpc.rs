@@ -12,8 +12,10 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest,
-    Mutation, MutationReply, SubmitPart, SubmitReply, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest,
+    ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply, PrepareMemberRequest,
+    RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply, TransferLeaderReply,
+    TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -164,7 +166,54 @@ impl Api for Grpc {
     }
 
     async fn cluster_status(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
-        document(&self.0.cluster())
+        document(&self.0.cluster().await)
+    }
+
+    async fn prepare_member(
+        &self,
+        call: Request<PrepareMemberRequest>,
+    ) -> Result<Response<PrepareMemberReply>, Status> {
+        let asked = call.into_inner();
+        let replace = (asked.replace != 0).then_some(asked.replace);
+        Ok(Response::new(self.0.prepare_member(&asked.address, replace).await?))
+    }
+
+    async fn remove_member(
+        &self,
+        call: Request<RemoveMemberRequest>,
+    ) -> Result<Response<RemoveMemberReply>, Status> {
+        let RemoveMemberRequest { member, force } = call.into_inner();
+        let done = self.0.remove_member(member, force).await?;
+        Ok(Response::new(RemoveMemberReply {
+            member,
+            removed_now: done.changed,
+            warning: done.warning,
+            address: done.address,
+        }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        call: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderReply>, Status> {
+        let done = self.0.transfer_leader(call.into_inner().to).await?;
+        Ok(Response::new(TransferLeaderReply {
+            from: done.from,
+            to: done.to,
+            changed: done.changed,
+            took_ms: done.took_ms,
+        }))
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupChunk, Status>> + Send>>;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let (total, chunks) = self.0.backup().await?;
+        let chunks = ReceiverStream::new(chunks).map(move |data| match data {
+            Ok(data) => Ok(BackupChunk { data, total }),
+            Err(error) => Err(ApiError::Backup(error).into()),
+        });
+        Ok(Response::new(Box::pin(chunks)))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;

@@ -2,19 +2,21 @@
 
 use super::error::ApiError;
 use super::forward::Forward;
-use crate::leader::{LeaderHandle, Up};
-use crate::raft::{Node, ProposeError, Role};
+use crate::leader::LeaderHandle;
+use crate::raft::{ProposeError, Role};
+use crate::relay;
 use crate::security::Gate;
 use crate::sessions::{LogPart, Sessions};
+use crate::standing::Standing;
 use muster_core::command::Command;
-use muster_core::model::ids::{Token, WorkerId};
-use muster_core::model::worker::Incarnation;
+use muster_core::model::ids::WorkerId;
 use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, bearer_of};
 use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
-    CommandReplies, Commands, JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest,
-    RelayDown, RelayUp, ReportReply, ReportRequest, WorkerLogChunk, WorkerLogRequest,
+    ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
+    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply,
+    ReportRequest, StandingReply, StandingRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +36,9 @@ pub struct Members {
     pub gate: Gate,
     pub cluster_id: String,
     pub store_url: String,
-    /// One join at a time, so that no id is given twice.
+    /// One join at a time, so that two do not take the last place.
     pub joining: Arc<Mutex<()>>,
+    pub standing: Standing,
 }
 
 impl Members {
@@ -45,33 +48,6 @@ impl Members {
         MemberApiServer::new(self)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    /// Gives the next id and begins to replicate to it; it votes once it has caught up.
-    async fn admit(&self, address: String) -> Result<u64, Status> {
-        let _one = self.joining.lock().await;
-        let node: &Node<_> = self.forward.node();
-        let mut status = node.status();
-        // Members leave the membership only by a command that this version has not: the greatest id is the last one given.
-        let id = status.borrow().members.iter().map(|member| member.id).max().unwrap_or(0) + 1;
-        let (adding, to) = (node.clone(), address.clone());
-        tokio::spawn(async move {
-            if let Err(error) = adding.add_learner(id, to).await {
-                tracing::debug!(member = id, %error, "waiting for it ended");
-            }
-        });
-        let known = tokio::time::timeout(
-            JOIN_WITHIN,
-            status.wait_for(|status| status.members.iter().any(|m| m.id == id)),
-        );
-        let is_known = matches!(known.await, Ok(Ok(_)));
-        if !is_known {
-            return Err(ApiError::NoLeader("the membership did not change".to_owned()).into());
-        }
-        // Once more through the log: what the id rests on is committed.
-        self.forward.propose_here(Vec::new()).await.map_err(|error| Status::from(ApiError::from(error)))?;
-        tracing::info!(member = id, %address, "joins");
-        Ok(id)
     }
 }
 
@@ -95,7 +71,16 @@ impl MemberApi for Members {
                 .map_err(|error| Status::unavailable(error.to_string()))?;
             return peer.join_member(call.into_inner()).await;
         }
-        let member = self.admit(call.into_inner().address).await?;
+        let asked = call.into_inner();
+        let replace = (asked.replace != 0).then_some(asked.replace);
+        // Who gives no id of the request can't ask again; the next try is another member.
+        let id =
+            if asked.request.is_empty() { format!("{:032x}", rand::random::<u128>()) } else { asked.request };
+        let member = {
+            let _one = self.joining.lock().await;
+            let admitted = tokio::time::timeout(JOIN_WITHIN, self.forward.admit(id, asked.address, replace));
+            admitted.await.map_err(|_| ApiError::NoLeader("the membership did not change".to_owned()))??
+        };
         let members =
             self.forward.node().status().borrow().members.iter().map(|m| m.address.clone()).collect();
         Ok(Response::new(JoinMemberReply {
@@ -112,7 +97,7 @@ impl MemberApi for Members {
     async fn propose(&self, call: Request<Commands>) -> Result<Response<CommandReplies>, Status> {
         self.gate.member(&call)?;
         let commands: Vec<Command> = unpack(&call.into_inner().commands).map_err(ApiError::from)?;
-        self.forward.admit(&commands)?;
+        self.forward.check_room(&commands)?;
         match self.forward.propose_here(commands).await {
             Ok(replies) => {
                 let applied = *self.forward.node().applied().borrow();
@@ -131,6 +116,46 @@ impl MemberApi for Members {
         Ok(Response::new(ReadIndexReply { index }))
     }
 
+    async fn standing(&self, call: Request<StandingRequest>) -> Result<Response<StandingReply>, Status> {
+        self.gate.member(&call)?;
+        let id = call.into_inner().member;
+        let status = self.forward.node().status().borrow().clone();
+        let leads = status.role == Role::Leader;
+        let applied = *self.forward.node().applied().borrow();
+        Ok(Response::new(StandingReply {
+            member: self.forward.member(),
+            applied,
+            leads,
+            removed: leads && id != 0 && self.forward.is_removed(id).await,
+            members: status.members.into_iter().map(|member| member.address).collect(),
+        }))
+    }
+
+    async fn removed(&self, call: Request<RemovedNotice>) -> Result<Response<RemovedReply>, Status> {
+        self.gate.member(&call)?;
+        let id = call.into_inner().member;
+        if id != self.forward.member() {
+            // Another member lives at that address by now.
+            return Ok(Response::new(RemovedReply {}));
+        }
+        self.standing.leave().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(RemovedReply {}))
+    }
+
+    async fn change_members(
+        &self,
+        call: Request<ChangeMembersRequest>,
+    ) -> Result<Response<ChangeMembersReply>, Status> {
+        self.gate.member(&call)?;
+        let change =
+            call.into_inner().change.ok_or_else(|| Status::invalid_argument("no change is asked for"))?;
+        self.forward
+            .change_here(&change)
+            .await
+            .map(Response::new)
+            .map_err(|error| ApiError::from(error).into())
+    }
+
     async fn report(&self, call: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         self.gate.member(&call)?;
         let ReportRequest { member, disk_full } = call.into_inner();
@@ -140,49 +165,14 @@ impl MemberApi for Members {
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;
 
-    /// One call a session: HTTP/2 multiplexes them over one connection, and the end of a call is the end of its session.
+    /// One call a follower: it carries all of its sessions, and its end is theirs here; the follower takes them to the next leader.
     async fn relay(&self, call: Request<Streaming<RelayUp>>) -> Result<Response<Self::RelayStream>, Status> {
         self.gate.member(&call)?;
-        let mut ups = call.into_inner();
+        let ups = call.into_inner();
         let (send, receive) = mpsc::unbounded_channel();
-        let mut leadership = self.forward.leadership();
-        let leader = self.leader.clone();
+        let (leader, leadership) = (self.leader.clone(), self.forward.leadership());
         tokio::spawn(async move {
-            let ended = async {
-                let opened = ups
-                    .message()
-                    .await?
-                    .filter(|up| up.opened)
-                    .ok_or_else(|| Status::invalid_argument("a relay begins with opened"))?;
-                let held: Vec<Token> = unpack(&opened.message).map_err(ApiError::from)?;
-                let ready =
-                    tokio::time::timeout(Duration::from_secs(5), leadership.wait_for(|known| known.is_ready));
-                let is_ready = matches!(ready.await, Ok(Ok(_)));
-                if !is_ready {
-                    return Err(Status::unavailable("this member does not lead"));
-                }
-                let (down, mut downs) = mpsc::unbounded_channel();
-                let session =
-                    leader.open(WorkerId(opened.worker), Incarnation(opened.incarnation), held, down);
-                loop {
-                    tokio::select! {
-                        up = ups.message() => match up? {
-                            Some(up) => session.up(unpack::<Up>(&up.message).map_err(ApiError::from)?),
-                            None => return Ok(()),
-                        },
-                        instructions = downs.recv() => match instructions {
-                            Some(instructions) => {
-                                if send.send(Ok(RelayDown { instructions, ..RelayDown::default() })).is_err() {
-                                    return Ok(());
-                                }
-                            }
-                            None => return Err(Status::unavailable("this member does not lead any more")),
-                        },
-                        () = send.closed() => return Ok(()),
-                    }
-                }
-            };
-            if let Err(status) = ended.await {
+            if let Err(status) = relay::serve(&leader, leadership, ups, &send).await {
                 let _ = send.send(Err(status));
             }
         });

@@ -2,11 +2,14 @@
 //!
 //! Architecture invariant: wire types stop at the adapters.
 
+pub mod backup;
+pub mod cluster;
 pub mod error;
 pub mod forward;
 pub mod grpc;
 pub mod logs;
 pub mod member;
+pub mod membership;
 pub mod service;
 pub mod submit;
 pub mod views;

@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::forward::Forward;
 use crate::history::HistoryReader;
+use crate::security::Gate;
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::watch::Hub;
@@ -21,6 +22,7 @@ pub struct Service {
     pub history: HistoryReader,
     pub sessions: Sessions,
     pub cluster_id: Arc<str>,
+    pub gate: Gate,
 }
 
 /// The four mutations of jobs.

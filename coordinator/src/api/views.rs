@@ -10,8 +10,8 @@ use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
-    AttemptDoc, ClusterDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, MemberDoc, NeedDoc,
-    QueueDoc, QueuesDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
+    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, NeedDoc, QueueDoc, QueuesDoc,
+    TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
 
@@ -419,32 +419,5 @@ impl Service {
         });
         let doc = |(name, (jobs, sum)): (String, (u64, Counts))| QueueDoc { name, jobs, tasks: counts(&sum) };
         Ok(QueuesDoc { queues: queues.into_iter().map(doc).collect() })
-    }
-
-    /// `muster cluster status`: answered without a leader too.
-    #[must_use]
-    pub fn cluster(&self) -> ClusterDoc {
-        let node = self.forward.node();
-        let status = node.status().borrow().clone();
-        let applied = *node.applied().borrow();
-        let leader = status.leader.as_ref().map(|(id, _)| *id);
-        let members = status.members.iter().map(|member| MemberDoc {
-            id: member.id,
-            address: member.address.clone(),
-            role: match (member.voter, leader == Some(member.id)) {
-                (_, true) => "leader",
-                (true, false) => "follower",
-                (false, false) => "learner",
-            }
-            .to_owned(),
-            last_applied: (member.id == status.member).then_some(applied),
-        });
-        ClusterDoc {
-            members: members.collect(),
-            leader,
-            term: status.term,
-            cluster_id: self.cluster_id.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
     }
 }

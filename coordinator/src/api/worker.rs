@@ -1,25 +1,25 @@
 //! The adapter of `muster.worker.v1`: a worker joins, and keeps one session, which ends up at the leader: in this process, or relayed.
 //!
-//! When the leader changes, every session ends and the worker registers again: its Register says what it holds, so the new leader
-//! compares state with facts and nobody remembers anything for it.
+//! A session outlives leaders ([`crate::uplink`]). A worker that comes again as what it is registered as opens one without an entry in
+//! the log: when a member dies, thousands come at once, and nothing about them has changed.
 
 use super::error::ApiError;
 use super::forward::Forward;
-use crate::leader::{Down, LeaderHandle, OpenSession, Up};
+use crate::leader::Up;
 use crate::leadership::Leadership;
+use crate::registrar::Registrar;
 use crate::security::Gate;
 use crate::sessions::Sessions;
+use crate::uplink::Uplink;
 use muster_core::command::Command;
 use muster_core::model::ids::{Token, WorkerId};
-use muster_core::model::worker::{Incarnation, WorkerSpec};
+use muster_core::model::worker::{Incarnation, WorkerSpec, WorkerState};
 use muster_core::reply::Reply;
 use muster_proto::channel::MESSAGE_BYTES_MAX;
-use muster_proto::convert::{pack, unpack};
-use muster_proto::member::RelayUp;
+use muster_proto::convert::unpack;
 use muster_proto::worker::worker_api_server::{WorkerApi, WorkerApiServer};
 use muster_proto::worker::{
-    Instructions, JoinReply, JoinRequest, MemberMessage, Refused, Registered, WorkerMessage, member_message,
-    worker_message,
+    JoinReply, JoinRequest, MemberMessage, Refused, Registered, WorkerMessage, member_message, worker_message,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,27 +38,11 @@ const NAME_MAX: usize = 63;
 pub struct Workers {
     pub forward: Forward,
     pub sessions: Sessions,
-    pub leader: LeaderHandle,
+    pub registrar: Registrar,
+    pub uplink: Uplink,
     pub gate: Gate,
     pub cluster_id: String,
     pub store_url: String,
-}
-
-/// Where a session's messages go.
-enum Route {
-    Here(OpenSession),
-    There(mpsc::UnboundedSender<RelayUp>),
-}
-
-impl Route {
-    fn up(&self, up: Up) {
-        match self {
-            Self::Here(session) => session.up(up),
-            Self::There(relay) => {
-                let _ = relay.send(RelayUp { message: pack(&up), ..RelayUp::default() });
-            }
-        }
-    }
 }
 
 impl Workers {
@@ -81,6 +65,42 @@ impl Workers {
         send: &mpsc::UnboundedSender<Result<MemberMessage, Status>>,
     ) -> Result<(), Status> {
         // 1. It registers.
+        let Some((worker, incarnation, held)) = self.admit(name, &mut inbound, send).await? else {
+            return Ok(());
+        };
+        // 2. Its session is linked to whoever leads.
+        let seat = self.sessions.sit(worker, send.clone());
+        let registered = Registered { worker: worker.0, members: self.members() };
+        let _ = send.send(Ok(MemberMessage { kind: Some(member_message::Kind::Registered(registered)) }));
+        let linked = self.uplink.link(worker, incarnation, held, send.clone());
+        // 3. Messages both ways until something ends.
+        loop {
+            tokio::select! {
+                message = inbound.message() => match message?.and_then(|message| message.kind) {
+                    Some(worker_message::Kind::Heartbeat(beat)) => {
+                        linked.up(Up::Heartbeat { seq: beat.seq, held: beat.held.into_iter().map(Token).collect() });
+                    }
+                    Some(worker_message::Kind::Reports(reports)) => {
+                        linked.up(Up::Reports(unpack(&reports.reports).map_err(ApiError::from)?));
+                    }
+                    Some(worker_message::Kind::Log(data)) => self.sessions.on_log(data),
+                    Some(worker_message::Kind::Register(_)) => return Err(Status::invalid_argument("registered already")),
+                    None => return Ok(()),
+                },
+                () = linked.over.cancelled() => return Err(Status::unavailable("the leader ended the session: register again")),
+                () = seat.replaced.cancelled() => return Err(Status::aborted("the worker opened another session")),
+                () = send.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Who opens the session, or none when it was refused.
+    async fn admit(
+        &self,
+        name: &str,
+        inbound: &mut Streaming<WorkerMessage>,
+        send: &mpsc::UnboundedSender<Result<MemberMessage, Status>>,
+    ) -> Result<Option<(WorkerId, Incarnation, Vec<Token>)>, Status> {
         let first = tokio::time::timeout(REGISTER_WITHIN, inbound.message())
             .await
             .map_err(|_| Status::deadline_exceeded("a session begins with Register"))??;
@@ -96,121 +116,51 @@ impl Workers {
         }
         let incarnation = Incarnation(register.incarnation);
         let held: Vec<Token> = register.held.into_iter().map(Token).collect();
-        let mut leadership = self.forward.leadership();
-        let reply = self
-            .forward
-            .one(Command::Register { spec, incarnation: incarnation.clone(), held: held.clone() })
-            .await;
-        let worker = match reply {
-            Ok(Reply::Registered { worker }) => worker,
-            Ok(_) => return Err(Status::internal("a Register was answered with something else")),
+        // A member that knows no leader sends the worker on to one that may.
+        wait_known(&mut self.forward.leadership()).await?;
+        if let Some(worker) = self.known(&spec, &incarnation) {
+            return Ok(Some((worker, incarnation, held)));
+        }
+        match self.register(spec, &incarnation, &held).await {
+            Ok(worker) => Ok(Some((worker, incarnation, held))),
             Err(ApiError::Rejected(rejection)) => {
                 let refused = Refused { reason: rejection.to_string() };
                 let _ = send.send(Ok(MemberMessage { kind: Some(member_message::Kind::Refused(refused)) }));
-                return Ok(());
+                Ok(None)
             }
-            Err(error) => return Err(error.into()),
-        };
-        // 2. Its session opens at the leader.
-        let seat = self.sessions.sit(worker, send.clone());
-        let (down, mut downs) = mpsc::unbounded_channel::<Down>();
-        let registered = Registered { worker: worker.0, members: self.members() };
-        let _ = send.send(Ok(MemberMessage { kind: Some(member_message::Kind::Registered(registered)) }));
-        let known = wait_ready(&mut leadership, self.forward.member()).await?;
-        let route = self.route(&known, worker, incarnation, held, down).await?;
-        // 3. Messages both ways until something ends.
-        loop {
-            tokio::select! {
-                message = inbound.message() => match message?.and_then(|message| message.kind) {
-                    Some(worker_message::Kind::Heartbeat(beat)) => {
-                        route.up(Up::Heartbeat { seq: beat.seq, held: beat.held.into_iter().map(Token).collect() });
-                    }
-                    Some(worker_message::Kind::Reports(reports)) => {
-                        route.up(Up::Reports(unpack(&reports.reports).map_err(ApiError::from)?));
-                    }
-                    Some(worker_message::Kind::Log(data)) => self.sessions.on_log(data),
-                    Some(worker_message::Kind::Register(_)) => return Err(Status::invalid_argument("registered already")),
-                    None => return Ok(()),
-                },
-                instructions = downs.recv() => match instructions {
-                    Some(instructions) => {
-                        let message = MemberMessage { kind: Some(member_message::Kind::Instructions(Instructions { instructions })) };
-                        if send.send(Ok(message)).is_err() {
-                            return Ok(());
-                        }
-                    }
-                    None => return Err(Status::unavailable("the leader ended the session: register again")),
-                },
-                changed = leadership.changed() => {
-                    let now = leadership.borrow_and_update().clone();
-                    if changed.is_err() || now.term != known.term || now.leader != known.leader {
-                        return Err(Status::unavailable("the leader changed: register again"));
-                    }
-                }
-                () = seat.replaced.cancelled() => return Err(Status::aborted("the worker opened another session")),
-                () = send.closed() => return Ok(()),
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    async fn route(
+    /// The worker, if the state here says of it exactly what it says of itself. The state may be old: the leader compares again when
+    /// the session opens, and when a heartbeat of it is acknowledged, and ends a session of another incarnation or of a lost worker.
+    fn known(&self, spec: &WorkerSpec, incarnation: &Incarnation) -> Option<WorkerId> {
+        self.forward.read(|state| {
+            let worker = state.worker_named(&spec.name)?;
+            let same = worker.incarnation == *incarnation && worker.spec == *spec;
+            (same && worker.state != WorkerState::Lost).then_some(worker.id)
+        })
+    }
+
+    async fn register(
         &self,
-        known: &Leadership,
-        worker: WorkerId,
-        incarnation: Incarnation,
-        held: Vec<Token>,
-        down: mpsc::UnboundedSender<Down>,
-    ) -> Result<Route, Status> {
-        let Some((id, address)) = &known.leader else {
-            return Err(Status::unavailable("no leader is known"));
-        };
-        if *id == self.forward.member() {
-            return Ok(Route::Here(self.leader.open(worker, incarnation, held, down)));
+        spec: WorkerSpec,
+        incarnation: &Incarnation,
+        held: &[Token],
+    ) -> Result<WorkerId, ApiError> {
+        let command = Command::Register { spec, incarnation: incarnation.clone(), held: held.to_vec() };
+        match self.registrar.register(command).await? {
+            Reply::Registered { worker } => Ok(worker),
+            _ => Err(ApiError::Stopped("a Register was answered with something else".to_owned())),
         }
-        let mut peer =
-            self.forward.peers().at(address).map_err(|error| Status::unavailable(error.to_string()))?;
-        let (up, ups) = mpsc::unbounded_channel();
-        let opened = RelayUp {
-            worker: worker.0,
-            incarnation: incarnation.0,
-            message: pack(&held),
-            opened: true,
-            ..RelayUp::default()
-        };
-        let _ = up.send(opened);
-        let mut answers = peer.relay(UnboundedReceiverStream::new(ups)).await?.into_inner();
-        tokio::spawn(async move {
-            // The end of either side ends the other: `down` goes with this task, the relay with the route.
-            loop {
-                tokio::select! {
-                    answer = answers.message() => match answer {
-                        Ok(Some(answer)) => {
-                            if down.send(answer.instructions).is_err() {
-                                return;
-                            }
-                        }
-                        Ok(None) | Err(_) => return,
-                    },
-                    () = down.closed() => return,
-                }
-            }
-        });
-        Ok(Route::There(up))
     }
 }
 
-/// Waits until there is a leader that may instruct, as far as this member can tell.
-async fn wait_ready(
-    leadership: &mut tokio::sync::watch::Receiver<Leadership>,
-    member: u64,
-) -> Result<Leadership, Status> {
-    let ready = leadership.wait_for(|known| match &known.leader {
-        Some((id, _)) if *id == member => known.is_ready,
-        Some(_) => true,
-        None => false,
-    });
-    match tokio::time::timeout(LEADER_WITHIN, ready).await {
-        Ok(Ok(known)) => Ok(known.clone()),
+/// Waits until some member leads, as far as this one can tell.
+async fn wait_known(leadership: &mut tokio::sync::watch::Receiver<Leadership>) -> Result<(), Status> {
+    let known = leadership.wait_for(|known| known.leader.is_some());
+    match tokio::time::timeout(LEADER_WITHIN, known).await {
+        Ok(Ok(_)) => Ok(()),
         _ => Err(Status::unavailable("no leader is known")),
     }
 }

@@ -8,6 +8,7 @@
 //! Left out: what commands mean (muster-core), who may call (the service checks the cluster's secret only), forwarding.
 //! Architecture invariant: nothing outside this module names `openraft`.
 
+pub mod adopt;
 pub mod bench;
 pub mod log_store;
 pub mod machine;
@@ -23,5 +24,9 @@ pub mod sync;
 mod tests;
 pub mod types;
 
+pub use adopt::adopt;
 pub use machine::{Applied, Machine, RestoreError, Rows};
-pub use node::{Config, Member, MembershipError, Node, ProposeError, ReadError, Role, StartError, Status};
+pub use node::{
+    Config, Copy, Member, MembershipError, Node, Peer, ProposeError, ReadError, Role, StartError, Status,
+    Transfer,
+};

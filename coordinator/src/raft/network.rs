@@ -1,7 +1,7 @@
 //! openraft's network over gRPC, the calling side: one lazy channel per peer and purpose, so that neither a snapshot nor a large
 //! append holds up a heartbeat.
 //!
-//! Append is one bidirectional stream with many requests in flight. Every message names the cluster.
+//! Append is one bidirectional stream with many requests in flight. Every message names the cluster and the member it is meant for.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -65,9 +65,9 @@ impl Caller {
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    fn message<T: Serialize>(&self, value: &T) -> Result<RaftMessage, postcard::Error> {
+    fn message<T: Serialize>(&self, to: u64, value: &T) -> Result<RaftMessage, postcard::Error> {
         let payload = postcard::to_stdvec(value)?.into();
-        Ok(RaftMessage { cluster_id: self.cluster.clone(), member: self.member, payload })
+        Ok(RaftMessage { cluster_id: self.cluster.clone(), member: self.member, payload, to })
     }
 
     /// The read index of the leader at `address`.
@@ -139,7 +139,7 @@ impl Peer {
     where
         F: Future<Output = Result<tonic::Response<RaftMessage>, Status>>,
     {
-        let message = self.caller.message(request).map_err(|error| garbled(&error))?;
+        let message = self.caller.message(self.target, request).map_err(|error| garbled(&error))?;
         let limit = option.hard_ttl();
         match tokio::time::timeout(limit, call(self.client()?, message)).await {
             Ok(Ok(reply)) => {
@@ -190,12 +190,12 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
             let mut client = self.client::<A>()?;
             let sent = Arc::new(AtomicU64::new(0));
             let counted = sent.clone();
-            let caller = self.caller.clone();
+            let (caller, target) = (self.caller.clone(), self.target);
             // A request that cannot be encoded ends the stream; the leader hears that and starts another.
             let requests = input
                 .map(move |request| {
                     caller
-                        .message(&request)
+                        .message(target, &request)
                         .inspect_err(|error| tracing::error!(%error, "cannot encode an append"))
                         .ok()
                 })
@@ -296,7 +296,7 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         let head =
             postcard::to_stdvec(&head).map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let (sender, receiver) = mpsc::channel(4);
-        let cluster = self.caller.cluster.clone();
+        let (cluster, to) = (self.caller.cluster.clone(), self.target);
         let files = snapshot.snapshot;
         let sent = files.clone();
         // Each part must be taken within the limit: a peer that stands still is given up.
@@ -305,7 +305,9 @@ impl<A: Answer> RaftNetworkV2<C<A>> for Peer {
         let counted = progress.clone();
         tokio::task::spawn_blocking(move || {
             let send = |part| {
-                sender.blocking_send(SnapshotPart { cluster_id: cluster.clone(), part: Some(part) }).is_ok()
+                sender
+                    .blocking_send(SnapshotPart { cluster_id: cluster.clone(), part: Some(part), to })
+                    .is_ok()
             };
             let mut read = Ok(());
             if send(WirePart::Head(head.into())) {

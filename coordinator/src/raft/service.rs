@@ -1,7 +1,8 @@
-//! The gRPC service between members, the answering side: checks the secret and the cluster, decodes, hands to openraft.
+//! The gRPC service between members, the answering side: checks the secret, the cluster and whom it is for, decodes, hands to openraft.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use muster_proto::channel::{MESSAGE_BYTES_MAX, bearer_of};
@@ -10,6 +11,7 @@ use muster_proto::raft::snapshot_part::Part as WirePart;
 use muster_proto::raft::{RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotPart};
 use openraft::raft::AppendEntriesRequest;
 use openraft::{Raft, Snapshot};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,6 +25,28 @@ use crate::storage::{Checkpoint, RocksDisk};
 
 type C<M> = Types<<M as Machine>::Replies, Tokio>;
 
+/// When a leader last sent something.
+#[derive(Debug)]
+pub struct Heard(Mutex<Instant>);
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+}
+
+impl Heard {
+    fn now(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    /// For how long nothing came.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
+}
+
 /// Answers other members.
 pub struct Service<M: Machine> {
     node: Node<M>,
@@ -31,6 +55,7 @@ pub struct Service<M: Machine> {
     cluster: String,
     secret: blake3::Hash,
     member: u64,
+    heard: Arc<Heard>,
 }
 
 /// The service, ready to be added to a server.
@@ -44,8 +69,10 @@ impl<M: Machine> Service<M> {
         cluster: String,
         secret: &str,
         member: u64,
+        heard: Arc<Heard>,
     ) -> Server<M> {
-        let service = Self { node, raft, disk, cluster, secret: blake3::hash(secret.as_bytes()), member };
+        let secret = blake3::hash(secret.as_bytes());
+        let service = Self { node, raft, disk, cluster, secret, member, heard };
         RaftServer::new(service)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -61,6 +88,7 @@ impl<M: Machine> Service<M> {
 
     fn decode<T: DeserializeOwned>(&self, message: &RaftMessage) -> Result<T, Status> {
         same_cluster(&self.cluster, &message.cluster_id)?;
+        meant_for(self.member, message.to)?;
         postcard::from_bytes(&message.payload)
             .map_err(|error| Status::invalid_argument(format!("a message does not decode: {error}")))
     }
@@ -77,9 +105,18 @@ fn same_cluster(mine: &str, theirs: &str) -> Result<(), Status> {
     Err(Status::failed_precondition(format!("this member belongs to cluster {mine}, the caller to {theirs}")))
 }
 
+/// An address may have been another member's: a machine whose directory was lost joins as a new member where the old one was. What is
+/// meant for the old one must not be answered by the new: its vote would count twice, and for entries that it does not hold.
+fn meant_for(mine: u64, to: u64) -> Result<(), Status> {
+    if mine == to {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!("this is member {mine}; the message is for member {to}")))
+}
+
 fn message<T: Serialize>(cluster: &str, member: u64, value: &T) -> Result<RaftMessage, Status> {
     let payload = postcard::to_stdvec(value).map_err(|error| Status::internal(error.to_string()))?.into();
-    Ok(RaftMessage { cluster_id: cluster.to_owned(), member, payload })
+    Ok(RaftMessage { cluster_id: cluster.to_owned(), member, payload, to: 0 })
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -95,10 +132,12 @@ impl<M: Machine> RaftApi for Service<M> {
         request: Request<Streaming<RaftMessage>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.admit(&request)?;
-        let (cluster, member) = (self.cluster.clone(), self.member);
+        let (cluster, member, heard) = (self.cluster.clone(), self.member, self.heard.clone());
         let requests = request.into_inner().map(move |message| {
             let message = message?;
             same_cluster(&cluster, &message.cluster_id)?;
+            meant_for(member, message.to)?;
+            heard.now();
             postcard::from_bytes::<AppendEntriesRequest<C<M>>>(&message.payload)
                 .map_err(|error| Status::invalid_argument(format!("an append does not decode: {error}")))
         });
@@ -139,7 +178,8 @@ impl<M: Machine> RaftApi for Service<M> {
         request: Request<Streaming<SnapshotPart>>,
     ) -> Result<Response<RaftMessage>, Status> {
         self.admit(&request)?;
-        let (head, snapshot) = receive(&self.disk, &self.cluster, request.into_inner()).await?;
+        let (head, snapshot) =
+            receive(&self.disk, &self.cluster, self.member, &self.heard, request.into_inner()).await?;
         let (vote, meta): (Vote, SnapshotMeta) = postcard::from_bytes(&head).map_err(|error| {
             Status::invalid_argument(format!("a snapshot's head does not decode: {error}"))
         })?;
@@ -174,6 +214,8 @@ impl<M: Machine> RaftApi for Service<M> {
 async fn receive(
     disk: &RocksDisk,
     cluster: &str,
+    member: u64,
+    heard: &Heard,
     mut parts: Streaming<SnapshotPart>,
 ) -> Result<(bytes::Bytes, Checkpoint), Status> {
     let refused = |error: ReceiveError| Status::data_loss(error.to_string());
@@ -181,9 +223,11 @@ async fn receive(
     let mut receiver = Receiver::new(disk.staging()?);
     while let Some(part) = parts.message().await? {
         same_cluster(cluster, &part.cluster_id)?;
+        meant_for(member, part.to)?;
         match part.part {
             Some(WirePart::Head(bytes)) => head = Some(bytes),
             Some(WirePart::File(file)) => {
+                heard.now();
                 receiver = tokio::task::spawn_blocking(move || receiver.take(file).map(|()| receiver))
                     .await
                     .map_err(|error| Status::internal(error.to_string()))?

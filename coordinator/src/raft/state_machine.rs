@@ -22,9 +22,9 @@ use super::types::{LogId, Membership, SnapshotMeta, Types};
 use crate::storage::{Change, Digest, Disk, FORMAT, StorageError, Table};
 
 const FORMAT_KEY: &[u8] = b"format";
-const CLUSTER: &[u8] = b"cluster";
-const APPLIED: &[u8] = b"applied";
-const MEMBERSHIP: &[u8] = b"membership";
+pub(super) const CLUSTER: &[u8] = b"cluster";
+pub(super) const APPLIED: &[u8] = b"applied";
+pub(super) const MEMBERSHIP: &[u8] = b"membership";
 /// [`Digest`] of the rows. Whoever changes rows without this module removes it: without one there is nothing to compare.
 pub const DIGEST: &[u8] = b"digest";
 
@@ -174,11 +174,11 @@ impl<M: Machine, R: AsyncRuntime, D: Disk> StateMachine<M, R, D> {
     }
 }
 
-fn put<T: Serialize>(key: &[u8], value: &T) -> io::Result<Change> {
+pub(super) fn put<T: Serialize>(key: &[u8], value: &T) -> io::Result<Change> {
     Ok(Change::Put(Table::Meta, key.to_vec(), postcard::to_stdvec(value).map_err(io::Error::other)?))
 }
 
-fn read<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> io::Result<Option<T>> {
+pub(super) fn read<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> io::Result<Option<T>> {
     bytes.map(|bytes| postcard::from_bytes(&bytes).map_err(io::Error::other)).transpose()
 }
 
@@ -344,7 +344,12 @@ impl<A: super::machine::Answer, R: AsyncRuntime, D: Disk> RaftSnapshotBuilder<Ty
     }
 }
 
-fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
+/// The membership as of the last applied entry.
+pub(super) fn read_membership<D: Disk>(disk: &D) -> io::Result<Membership> {
+    Ok(read(disk.get(Table::Meta, MEMBERSHIP)?)?.unwrap_or_default())
+}
+
+pub(super) fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
     let get = |key| D::read_snapshot(snapshot, Table::Meta, key);
     check_owner(get(FORMAT_KEY)?, get(CLUSTER)?, cluster, Path::new("the snapshot"))
         .map_err(|error| io::Error::other(error.to_string()))?;

@@ -17,7 +17,7 @@ pub struct Gate(Arc<ClusterSecret>);
 fn refused(error: TokenError) -> Status {
     let mut status = Status::unauthenticated(error.to_string());
     let hint = match error {
-        TokenError::Expired => "restart the first member with --bootstrap: it writes a new join-token",
+        TokenError::Expired => "`muster cluster add ADDRESS` makes a new one",
         TokenError::Missing | TokenError::Wrong => "choose the context of this cluster: muster context list",
     };
     let metadata = status.metadata_mut();

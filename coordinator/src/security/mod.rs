@@ -9,4 +9,4 @@ mod tokens;
 
 pub use gate::{Caller, Gate};
 pub use secrets::{SecretError, Secrets, read_token, write_private};
-pub use tokens::{ClusterSecret, TokenError};
+pub use tokens::{ClusterSecret, JOIN_SECONDS, TokenError};

@@ -141,10 +141,9 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), SecretError> {
         hit(Point::SecretWritten)?;
         fs::rename(&partial, path)?;
         hit(Point::SecretRenamed)?;
-        match path.parent() {
-            Some(parent) => fs::File::open(parent)?.sync_all(),
-            None => Ok(()),
-        }
+        // A bare name lies in the current directory.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error| SecretError::Io { path: path.to_owned(), error })
 }

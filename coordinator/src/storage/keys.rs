@@ -14,6 +14,7 @@ const WORKER: u8 = 0x07;
 const LIVE: u8 = 0x08;
 const REQUEST: u8 = 0x09;
 const PART: u8 = 0x0a;
+const MEMBERS: u8 = 0x0b;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -51,6 +52,7 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Live(token) => Bytes::of(LIVE).long(token.0),
         Key::Request(request) => Bytes::of(REQUEST).text(request),
         Key::Part(request, part) => Bytes::of(PART).text(request).short(*part),
+        Key::Members => Bytes::of(MEMBERS),
     }
     .0
 }
@@ -63,7 +65,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     let short = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let wanted = match *kind {
-        META => 0,
+        META | MEMBERS => 0,
         SPEC | JOB | WORKER | LIVE => 8,
         TASK => 12,
         BLOCK | ARTIFACTS => 16,
@@ -74,6 +76,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     }
     Some(match *kind {
         META => Key::Meta,
+        MEMBERS => Key::Members,
         SPEC => Key::Spec(JobId(long(0)?)),
         JOB => Key::Job(JobId(long(0)?)),
         TASK => Key::Task(JobId(long(0)?), TaskNo(short(8)?)),
@@ -141,6 +144,7 @@ mod tests {
             Key::Live(Token(1)),
             Key::Request("ada/x".into()),
             Key::Part("ada/x".into(), 256),
+            Key::Members,
         ];
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());

@@ -317,6 +317,12 @@ impl Disk for RocksDisk {
 pub struct Checkpoint(Arc<Dir>);
 
 impl Checkpoint {
+    /// Takes a directory over; it goes with the last handle.
+    #[must_use]
+    pub fn adopt(path: PathBuf) -> Self {
+        Self(Arc::new(Dir(path)))
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {

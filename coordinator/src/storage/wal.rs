@@ -13,6 +13,8 @@ use super::error::StorageError;
 const BLOCK_BYTES: usize = 32 << 10;
 /// Checksum, length, type.
 const HEADER_BYTES: usize = 7;
+/// Of a batch: its number, and how many it holds.
+const BATCH_HEADER_BYTES: usize = 12;
 const FULL: u8 = 1;
 const FIRST: u8 = 2;
 
@@ -51,6 +53,8 @@ fn numbered(path: PathBuf) -> Option<(u64, PathBuf)> {
 
 /// Goes through the records; returns the number that the next batch must have.
 fn walk(bytes: &[u8], mut next: Option<u64>) -> Result<Option<u64>, (u64, &'static str)> {
+    // The beginning of the batch that is being read, and where it is. It may itself be cut by the end of a block.
+    let (mut begin, mut begun_at) = (Vec::with_capacity(BATCH_HEADER_BYTES), 0);
     for (number, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
         let start = number * BLOCK_BYTES;
         let mut at = 0;
@@ -68,11 +72,17 @@ fn walk(bytes: &[u8], mut next: Option<u64>) -> Result<Option<u64>, (u64, &'stat
             let Some(body) = block.get(at + HEADER_BYTES..at + HEADER_BYTES + length) else {
                 return Ok(next);
             };
-            if (kind == FULL || kind == FIRST)
-                && let (Some(sequence), Some(count)) = (number_at(body, 0, 8), number_at(body, 8, 4))
+            if kind == FULL || kind == FIRST {
+                begin.clear();
+                begun_at = start + at;
+            }
+            let known = begin.len();
+            begin.extend(body.iter().take(BATCH_HEADER_BYTES - known));
+            if known < BATCH_HEADER_BYTES
+                && let (Some(sequence), Some(count)) = (number_at(&begin, 0, 8), number_at(&begin, 8, 4))
             {
                 if next.is_some_and(|expected| sequence > expected) {
-                    return Err(((start + at) as u64, "batches before this one are missing"));
+                    return Err((begun_at as u64, "batches before this one are missing"));
                 }
                 next = Some(sequence + count);
             }
@@ -131,6 +141,56 @@ mod tests {
         }
         fs::write(&log, &whole).expect("write");
         RocksDisk::open(&path, Kind::State).expect("whole again");
+    }
+
+    /// Adds a record as RocksDB does: cut at the ends of blocks.
+    fn append(log: &mut Vec<u8>, mut record: &[u8]) {
+        let mut is_first = true;
+        loop {
+            let left = BLOCK_BYTES - log.len() % BLOCK_BYTES;
+            if left < HEADER_BYTES {
+                log.extend(std::iter::repeat_n(0, left));
+                continue;
+            }
+            let (part, rest) = record.split_at(record.len().min(left - HEADER_BYTES));
+            let kind = match (is_first, rest.is_empty()) {
+                (true, true) => FULL,
+                (true, false) => FIRST,
+                (false, false) => 3,
+                (false, true) => 4,
+            };
+            log.extend([0; 4]);
+            log.extend(u16::try_from(part.len()).expect("length").to_le_bytes());
+            log.push(kind);
+            log.extend(part);
+            if rest.is_empty() {
+                return;
+            }
+            (record, is_first) = (rest, false);
+        }
+    }
+
+    fn batch(sequence: u64, count: u32, bytes: usize) -> Vec<u8> {
+        let mut batch = sequence.to_le_bytes().to_vec();
+        batch.extend(count.to_le_bytes());
+        batch.resize(bytes, 7);
+        batch
+    }
+
+    /// Found by muster-chaos: a member that had done nothing wrong did not start again, because of its batch's first 12 bytes only 2 were
+    /// in front of the end of a block.
+    #[test]
+    fn a_batch_may_be_cut_anywhere_by_the_end_of_a_block() {
+        for left in 0..60 {
+            let mut log = Vec::new();
+            append(&mut log, &batch(1, 2, BLOCK_BYTES - HEADER_BYTES - left));
+            append(&mut log, &batch(3, 5, 100));
+            let mut missing = log.clone();
+            append(&mut log, &batch(8, 1, 100));
+            assert_eq!(walk(&log, None), Ok(Some(9)), "{left} bytes are left");
+            append(&mut missing, &batch(9, 1, 100));
+            assert!(walk(&missing, None).is_err(), "{left} bytes are left");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)] // a test that is skipped says why
 
 mod artifacts;
+mod backups;
 mod bad_input;
 mod crash;
 mod dev;
@@ -11,6 +12,7 @@ mod failover;
 mod fencing;
 mod first_steps;
 mod jobs;
+mod operations;
 
 /// `full` where the long version was asked for.
 fn scaled(short: u64, full: u64) -> u64 {

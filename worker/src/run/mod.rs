@@ -16,14 +16,13 @@ use crate::config::WorkerConfig;
 use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
 use crate::join::{Identity, identity};
 use crate::journal::{Journal, JournalError};
-use crate::session::{Members, Session, SessionError, open};
+use crate::session::{Members, Session, SessionError, UNHEARD, open};
 use crate::shim::clock::boot_ms;
 use crate::{logs_upload, machine, shim};
 use futures::future::{BoxFuture, OptionFuture};
 use hands::{Hands, Internal};
 use muster_agent::{Agent, Input};
 use muster_core::model::ids::Token;
-use muster_core::model::lease::RENEW_MS;
 use muster_proto::convert::{pack, unpack};
 use muster_proto::worker::{MemberMessage, Register, member_message::Kind as Down};
 use prepare::Preparer;
@@ -36,9 +35,6 @@ use tokio::time::{Instant, sleep_until};
 
 /// A predecessor that was killed a moment ago may still hold the journal.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// A session without an acknowledged heartbeat for this long leads to a member that has lost its leader: another one is asked. Longer
-/// than two renewals, and short enough that a lease lasts over it.
-const UNHEARD: Duration = Duration::from_millis(2 * RENEW_MS + 1_000);
 /// Most events taken in one turn.
 const TURN_MAX: usize = 4096;
 /// How long tasks have to end when the worker ends them.
@@ -285,7 +281,7 @@ impl Worker {
         self.session = None;
         self.hands.session_lost();
         inputs.push(Input::SessionClosed);
-        Instant::now()
+        Instant::now() + self.members.lost(error)
     }
 
     fn heard_message(&mut self, message: MemberMessage, inputs: &mut Vec<Input>) {

@@ -7,10 +7,12 @@
 //! ```
 //! A lease that is renewed after its SIGTERM was sent does not save the attempt: a task that ignores SIGTERM would go on half stopped.
 
+use muster_core::model::lease::{KILL_BEFORE_MS, TERM_BEFORE_MS};
+
 /// SIGTERM this long before the lease deadline, milliseconds.
-pub const FENCE_TERM_MS: u64 = 1_000;
+pub const FENCE_TERM_MS: u64 = TERM_BEFORE_MS;
 /// SIGKILL of the group this long before the lease deadline, milliseconds.
-pub const FENCE_KILL_MS: u64 = 500;
+pub const FENCE_KILL_MS: u64 = KILL_BEFORE_MS;
 /// Time between SIGTERM and SIGKILL of an ordered stop, milliseconds.
 pub const STOP_KILL_MS: u64 = 2_000;
 /// A group that is not empty this long after the first SIGKILL is reported, milliseconds.

@@ -1,7 +1,12 @@
 //! Verbs about the members of the Raft group.
 
+pub mod add;
+pub mod backup;
 pub mod init;
+pub mod remove;
+pub mod restore;
 pub mod status;
+pub mod transfer_leader;
 
 use super::block_on;
 use crate::args::Global;
@@ -19,6 +24,11 @@ pub struct Args {
 enum Verb {
     Init(init::Args),
     Status(status::Args),
+    Add(add::Args),
+    Remove(remove::Args),
+    TransferLeader(transfer_leader::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
 }
 
 impl Args {
@@ -28,6 +38,11 @@ impl Args {
         match self.verb {
             Verb::Init(args) => args.run(global),
             Verb::Status(args) => block_on(args.run(global)),
+            Verb::Add(args) => block_on(args.run(global)),
+            Verb::Remove(args) => block_on(args.run(global)),
+            Verb::TransferLeader(args) => block_on(args.run(global)),
+            Verb::Backup(args) => block_on(args.run(global)),
+            Verb::Restore(args) => args.run(global),
         }
     }
 }

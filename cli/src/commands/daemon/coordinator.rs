@@ -2,6 +2,7 @@
 
 use super::{ConfigArgs, Flag, TlsArgs, block_on, ending, warn};
 use crate::args::Global;
+use crate::client::Client;
 use crate::config::coordinator::{CoordinatorFile, KEYS};
 use crate::config::layers::{Merged, merge};
 use crate::config::log;
@@ -10,6 +11,8 @@ use crate::failure::{DONE, Done, Failure};
 use crate::output;
 use muster_coordinator::Running;
 use muster_coordinator::config::CoordinatorConfig;
+use muster_coordinator::security::write_private;
+use muster_proto::api::PrepareMemberRequest;
 
 /// The context that a bootstrapped cluster gets when none is named with --context.
 pub const CONTEXT: &str = "default";
@@ -37,9 +40,12 @@ pub struct Args {
     /// Members of the cluster to join, separated by commas. A data directory that has joined just starts.
     #[arg(long, value_name = "ADDR,…")]
     join: Vec<String>,
-    /// The file with the join token.
+    /// The file with the join token. Without it a token is asked for with the current context's own.
     #[arg(long, value_name = "FILE")]
     join_token_file: Option<String>,
+    /// With --join: the member, dead or alive, whose place this one takes once it has caught up.
+    #[arg(long, value_name = "ID")]
+    replace: Option<String>,
     /// Where blobs, artifacts and logs lie, reachable by all members and workers: file:///path [default: what the
     /// cluster says; of a new one DIR/store, for one machine only].
     #[arg(long, value_name = "URL")]
@@ -58,9 +64,10 @@ impl Args {
     /// # Errors
     /// A bad configuration, before any port opens; a member that cannot start or go on.
     pub fn run(self, global: &Global) -> Done {
-        let Merged { settings, warnings } =
+        let Merged { mut settings, warnings } =
             merge::<CoordinatorFile>(self.config.config.as_deref(), &KEYS, &self.flags(), std::env::vars())?;
         warn(&warnings);
+        let fetch_token = own_token(&mut settings);
         let config = settings.check()?;
         if self.config.check_config {
             output::talk("the configuration is sound");
@@ -68,7 +75,13 @@ impl Args {
         }
         log::start(settings.log.level.as_deref(), "info");
         let name = global.context.clone().unwrap_or_else(|| CONTEXT.to_owned());
-        block_on(serve(config, name))
+        let global = global.clone();
+        block_on(async move {
+            if fetch_token {
+                fetch_join_token(&config, &global).await?;
+            }
+            serve(config, name).await
+        })
     }
 
     fn flags(&self) -> Vec<Flag> {
@@ -80,6 +93,7 @@ impl Args {
             ("coordinator", "bootstrap", if self.bootstrap { vec!["true".to_owned()] } else { Vec::new() }),
             ("coordinator", "join", self.join.clone()),
             ("coordinator", "join_token_file", one(&self.join_token_file)),
+            ("coordinator", "replace", one(&self.replace)),
             ("coordinator", "ballast", one(&self.ballast)),
             ("coordinator", "disk_full_at", one(&self.disk_full_at)),
             ("store", "url", one(&self.store_url)),
@@ -87,6 +101,36 @@ impl Args {
         flags.extend(self.tls.flags());
         flags
     }
+}
+
+/// Whether a member that joins for the first time names no token: then the operator's own context gets it one.
+fn own_token(settings: &mut CoordinatorFile) -> bool {
+    let section = &mut settings.coordinator;
+    let Some(dir) = section.data_dir.clone().filter(|_| !section.join.is_empty()) else { return false };
+    if section.join_token_file.is_some() {
+        return false;
+    }
+    section.join_token_file = Some(dir.join("join-token"));
+    !dir.join("member.toml").exists()
+}
+
+/// # Errors
+/// No context of that cluster; the cluster's refusal.
+async fn fetch_join_token(config: &CoordinatorConfig, global: &Global) -> Result<(), Failure> {
+    let Some(file) = &config.join_token_file else { return Ok(()) };
+    let no_token = |failure: Failure| {
+        let hint = "name the file with --join-token-file; `muster cluster add ADDRESS` writes one";
+        Failure { hint: Some(failure.hint.unwrap_or_else(|| hint.to_owned())), ..failure }
+    };
+    let members = Global { address: config.join.clone(), ..global.clone() };
+    let context = context::resolve(&members).map_err(no_token)?;
+    let request =
+        PrepareMemberRequest { address: config.address(), replace: config.replace.unwrap_or_default() };
+    let prepared = Client::of(context).call(async |api| api.prepare_member(request.clone()).await).await;
+    let token = prepared.map_err(no_token)?.join_token;
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| Failure::io("create", &config.data_dir, &error))?;
+    write_private(file, &token).map_err(|error| Failure::new("IO", error.to_string()))
 }
 
 async fn serve(config: CoordinatorConfig, name: String) -> Done {
@@ -102,6 +146,9 @@ async fn serve(config: CoordinatorConfig, name: String) -> Done {
         _ = ending() => None,
         error = running.failed() => Some(error),
     };
+    if failed.is_none() {
+        running.hand_over().await;
+    }
     running.stop().await;
     failed.map_or(Ok(DONE), |error| Err(Failure::from(error)))
 }

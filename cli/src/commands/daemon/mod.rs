@@ -119,8 +119,9 @@ pub async fn ending() -> Ending {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        let hint = error.hint();
-        Self::new("NO_START", chain(&error)).hint(hint)
+        let hint = error.hint().to_owned();
+        let code = if matches!(error, StartError::Removed { .. }) { "MEMBER_REMOVED" } else { "NO_START" };
+        Self::new(code, chain(&error)).hint(hint)
     }
 }
 

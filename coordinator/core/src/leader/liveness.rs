@@ -10,7 +10,7 @@ use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
 
-/// Leases, drains and lost attempts are looked at this often at most, ms: half a tick of the shell.
+/// Every worker is looked at this often at most, ms: half a tick of the shell. And only when something may be due.
 const SWEEP_EVERY_MS: u64 = 50;
 /// An attempt that was to stop for its timeout, and was not asked to, is asked again after this long, ms.
 const STOP_AGAIN_MS: u64 = 2_000;
@@ -37,11 +37,17 @@ impl Leader {
             self.closing.insert(session);
             return;
         }
-        if let Some(old) = self.by_worker.insert(worker, session) {
-            self.sessions.remove(&old);
-        }
+        // An older stream of the worker may be open still, and a new leader may hear of the two in any order: the worker is told things
+        // where it was heard last.
         self.sessions.insert(session, Session { worker, incarnation, acked: None });
-        self.view.set_connected(worker, false);
+        self.speaks(worker, session);
+    }
+
+    /// The worker is told things through this stream from now on.
+    fn speaks(&mut self, worker: WorkerId, session: SessionId) {
+        self.by_worker.insert(worker, session);
+        let acked = self.sessions.get(&session).is_some_and(|s| s.acked.is_some());
+        self.view.set_connected(worker, acked);
     }
 
     fn is_current(&self, worker: WorkerId, incarnation: &Incarnation) -> bool {
@@ -84,6 +90,10 @@ impl Leader {
         for (id, seq, received, held) in heartbeats {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let worker = session.worker;
+            if self.losing.contains(&worker) {
+                // Its attempts may end in the log at any moment: what is renewed or started now would run beside its successor.
+                continue;
+            }
             let lost = self.view.workers.get(&worker).is_none_or(|w| {
                 w.worker.state == WorkerState::Lost || w.worker.incarnation != session.incarnation
             });
@@ -97,8 +107,8 @@ impl Leader {
             let heard = self.heard.entry(worker).or_insert(received);
             *heard = (*heard).max(received);
             self.outbox.entry(id).or_default().push(Instruction::Renewed { seq, term });
-            if first {
-                self.view.set_connected(worker, true);
+            if first || self.by_worker.get(&worker) != Some(&id) {
+                self.speaks(worker, id);
                 self.must_plan = true;
             }
             self.reconcile(now, id, worker, &held);
@@ -108,9 +118,13 @@ impl Leader {
     /// Workers whose leases ran out, attempts whose time is up, drains whose deadline passed.
     pub(super) fn timers(&mut self, now: u64, tick: Tick) -> Vec<Command> {
         let mut commands = Vec::new();
-        if now >= self.next_sweep {
+        if now >= self.sweep_due.max(self.next_sweep) {
             self.next_sweep = now + SWEEP_EVERY_MS;
-            self.sweep(now, tick, &mut commands);
+            self.sweep_due = self.sweep(now, tick, &mut commands);
+        }
+        if !self.missing.is_empty() && now >= self.next_orphans {
+            self.next_orphans = now + SWEEP_EVERY_MS;
+            self.orphans(now);
         }
         let mut late = Vec::new();
         while self.deadlines.first().is_some_and(|(due, _)| *due <= tick) {
@@ -133,26 +147,40 @@ impl Leader {
         commands
     }
 
-    /// What needs a look at every worker: at the pace of ticks, not after every burst.
-    fn sweep(&mut self, now: u64, tick: Tick, commands: &mut Vec<Command>) {
+    /// Looks at every worker; says when it has to again. A lease ends no sooner than its worker's last heartbeat says, and that only
+    /// grows, so with ten thousand workers that are well this is every eight seconds. [`Leader::learn`] asks for an earlier one.
+    fn sweep(&mut self, now: u64, tick: Tick, commands: &mut Vec<Command>) -> u64 {
+        let mut due = u64::MAX;
         let mut evicted: Vec<Token> = Vec::new();
         for (id, view) in &self.view.workers {
             let worker = &view.worker;
-            let heard = self.heard.get(id).copied().unwrap_or(now);
-            if worker.state != WorkerState::Lost && now > heard + LEADER_LEASE_MS {
-                let incarnation = worker.incarnation.clone();
-                commands.push(Command::LoseWorker { worker: *id, incarnation });
-                self.heard.insert(*id, now);
+            if worker.state != WorkerState::Lost {
+                let heard = self.heard.entry(*id).or_insert(now);
+                if now > *heard + LEADER_LEASE_MS {
+                    let incarnation = worker.incarnation.clone();
+                    commands.push(Command::LoseWorker { worker: *id, incarnation });
+                    self.losing.insert(*id);
+                    // Should the proposal be lost, it is made again a lease later.
+                    *heard = now;
+                }
+                due = due.min(*heard + LEADER_LEASE_MS + 1);
             }
-            let due = worker.drain.as_ref().and_then(|d| d.deadline).is_some_and(|d| d <= tick);
-            if due && worker.state == WorkerState::Draining {
+            let Some(deadline) = worker.drain.as_ref().and_then(|d| d.deadline) else { continue };
+            if worker.state != WorkerState::Draining {
+                continue;
+            }
+            if deadline <= tick {
                 evicted.extend(self.view.tokens_of(*id).filter(|t| self.is_open(*t)));
+                // Should the proposal be lost, it is made again.
+                due = due.min(now);
+            } else {
+                due = due.min(now + (deadline.0 - tick.0));
             }
         }
         if !evicted.is_empty() {
             commands.push(Command::Stop { tokens: evicted, reason: StopReason::Drain });
         }
-        self.orphans(now);
+        due
     }
 
     /// It lives, and nobody has asked it to stop.

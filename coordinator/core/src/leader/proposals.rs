@@ -3,7 +3,7 @@
 use super::io::Output;
 use super::step::Leader;
 use crate::command::{Command, Placement};
-use crate::model::ids::Token;
+use crate::model::ids::{Token, WorkerId};
 use crate::model::time::Tick;
 use crate::reply::Replies;
 use crate::scheduler::plan;
@@ -18,7 +18,7 @@ pub(super) const RETIRE_AFTER_MS: u64 = 7 * 24 * 3600 * 1000;
 /// A proposal whose fate is not known yet.
 pub(super) enum InFlight {
     Plan(Vec<Placement>),
-    Rest { ends: Vec<Token>, starts: Vec<Token> },
+    Rest { ends: Vec<Token>, starts: Vec<Token>, losses: Vec<WorkerId> },
 }
 
 impl Leader {
@@ -42,7 +42,12 @@ impl Leader {
             }
         }
         if !commands.is_empty() {
-            self.propose(InFlight::Rest { ends, starts }, commands, outputs);
+            let losses = commands.iter().filter_map(|command| match command {
+                Command::LoseWorker { worker, .. } => Some(*worker),
+                _ => None,
+            });
+            let losses = losses.collect();
+            self.propose(InFlight::Rest { ends, starts, losses }, commands, outputs);
         }
         let planning = self.in_flight.values().any(|p| matches!(p, InFlight::Plan(_)));
         if self.must_plan && !planning && self.view.has_ready() {
@@ -67,12 +72,18 @@ impl Leader {
         let Some(what) = self.in_flight.remove(&id) else { return };
         self.must_plan = true;
         if replies.is_some() {
+            if let InFlight::Rest { losses, .. } = what {
+                losses.iter().for_each(|worker| {
+                    self.losing.remove(worker);
+                });
+            }
             return;
         }
         match what {
             InFlight::Plan(placements) => self.view.give_back(&placements),
-            // Their workers repeat them with the next heartbeat.
-            InFlight::Rest { ends, starts } => {
+            // Their workers repeat them with the next heartbeat. A loss whose fate is unknown may still come: it stays on its way
+            // until it is proposed again and answered.
+            InFlight::Rest { ends, starts, .. } => {
                 ends.iter().for_each(|t| {
                     self.ending.remove(t);
                 });

@@ -7,6 +7,7 @@ use super::proposals::InFlight;
 use crate::command::{Command, Report};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
+use crate::model::worker::WorkerState;
 use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
@@ -23,6 +24,7 @@ pub struct Leader {
     /// When (boot-time, ms) `view.tick` was learnt.
     pub(super) tick_at: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
+    /// The stream through which each worker was heard last.
     pub(super) by_worker: BTreeMap<WorkerId, SessionId>,
     /// Receipt of the last acknowledged heartbeat, or the election.
     pub(super) heard: BTreeMap<WorkerId, u64>,
@@ -32,6 +34,8 @@ pub struct Leader {
     pub(super) unconfirmed: Vec<Heard>,
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
     pub(super) confirms: u64,
+    /// Workers whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its grant.
+    pub(super) losing: BTreeSet<WorkerId>,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
@@ -49,7 +53,11 @@ pub struct Leader {
     pub(super) must_plan: bool,
     pub(super) policy: Policy,
     pub(super) next_retire: u64,
+    /// Not before this one …
     pub(super) next_sweep: u64,
+    /// … and not before a lease or a drain may be over.
+    pub(super) sweep_due: u64,
+    pub(super) next_orphans: u64,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -71,7 +79,7 @@ impl Leader {
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
         match input {
             Input::Elected { term, state } => self.elected(now, term, *state),
-            Input::Deposed => *self = Self::new(),
+            Input::Deposed => *self = self.afresh(),
             Input::Delta(delta) => self.learn(now, *delta),
             Input::SessionOpened { session, worker, incarnation, held } => {
                 self.session_opened(session, worker, incarnation, held);
@@ -86,6 +94,11 @@ impl Leader {
         Vec::new()
     }
 
+    /// Nothing is left of a term but its numbers: an answer that comes late must not fit a question of another term.
+    fn afresh(&self) -> Self {
+        Self { confirms: self.confirms, proposals: self.proposals, ..Self::new() }
+    }
+
     /// The tick that the log would carry now.
     pub(super) fn tick(&self, now: u64) -> Tick {
         self.view.tick.plus(now.saturating_sub(self.tick_at))
@@ -94,7 +107,7 @@ impl Leader {
     fn elected(&mut self, now: u64, term: u64, state: Delta) {
         let sessions = std::mem::take(&mut self.sessions);
         let by_worker = std::mem::take(&mut self.by_worker);
-        *self = Self { term: Some(term), sessions, by_worker, ..Self::new() };
+        *self = Self { term: Some(term), sessions, by_worker, ..self.afresh() };
         self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
         self.learn(now, state);
         // All leases start anew: nobody is lost for what an older leader did not hear.
@@ -121,15 +134,24 @@ impl Leader {
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
         for (id, worker) in &delta.workers {
-            let old = self.view.workers.get(id).map(|w| &w.worker.incarnation);
-            if old.is_some() && old != worker.as_ref().map(|w| &w.incarnation) {
+            let Some(old) = self.view.workers.get(id).map(|w| &w.worker) else { continue };
+            let other = Some(&old.incarnation) != worker.as_ref().map(|w| &w.incarnation);
+            let returned = old.state == WorkerState::Lost
+                && worker.as_ref().is_some_and(|w| w.state != WorkerState::Lost);
+            if other {
                 self.former.insert(*id, self.heard.get(id).copied().unwrap_or(now));
+            }
+            if other || returned {
+                // Its lease begins with its registration: what was heard of it before is an older one's, or long ago.
+                self.heard.insert(*id, now);
             }
         }
         self.view.learn(delta);
         self.must_plan = true;
         for id in joined {
             self.heard.entry(id).or_insert(now);
+            // Its lease or its drain may end sooner than what was looked at.
+            self.sweep_due = 0;
             self.worker_changed(id);
         }
         for (token, worker) in ended {

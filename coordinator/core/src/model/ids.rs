@@ -44,6 +44,11 @@ id!(
     Token(u64)
 );
 
+id!(
+    /// A member of the coordinator, counted by the log from 1 and never used twice in a cluster.
+    MemberId(u64)
+);
+
 /// One index of one task; a task without an array has only index 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IndexRef {

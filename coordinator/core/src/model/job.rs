@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// pending → running → succeeded | failed | cancelled; held while nothing of it may be placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Pending,

@@ -1,7 +1,7 @@
 //! One cycle: ready indices, by priority then age, each to the worker where it fits best.
 
 use super::feasible::fit;
-use super::view::View;
+use super::view::{View, WorkerView};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
@@ -39,13 +39,8 @@ pub struct Plan {
 #[must_use]
 pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
     let mut plan = Plan { based_on: view.tick, placements: Vec::new() };
-    // 1. What is free now: workers this leader hears and that take work.
-    let mut used: BTreeMap<WorkerId, Used> = view
-        .workers
-        .iter()
-        .filter(|(_, w)| View::is_usable(w))
-        .map(|(id, w)| (*id, w.used.clone()))
-        .collect();
+    // 1. What is free now: workers this leader hears and that take work; of those that get something here, what is taken then.
+    let mut used: BTreeMap<WorkerId, Used> = BTreeMap::new();
     let mut expressions = Expressions::new();
     let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
     // Amounts that fitted nowhere in this cycle will not fit later in it.
@@ -59,14 +54,16 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
             continue;
         }
         // 3. Workers whose constraints hold and that have room, the best first: once a class.
-        let candidates = used.iter().filter(|(id, _)| {
-            common.constraints.is_empty() || {
-                let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(view, **id)));
-                common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
+        let candidates = view.workers.iter().filter(|(id, worker)| {
+            View::is_usable(worker) && {
+                common.constraints.is_empty() || {
+                    let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(view, **id)));
+                    common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
+                }
             }
         });
         let mut ranked: BinaryHeap<Reverse<Score>> =
-            candidates.filter_map(|(id, used)| score(view, *id, used, common).map(Reverse)).collect();
+            candidates.filter_map(|(id, worker)| score(*id, worker, &used, common).map(Reverse)).collect();
         // 4. Each index to its best worker. What it takes makes that worker fuller still, so it stays the best until it is full.
         'class: for no in tasks.iter().map(TaskNo) {
             let task = &job.spec.tasks[no.0 as usize];
@@ -84,7 +81,7 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
                     full.insert(common);
                     break 'class;
                 };
-                let taken = used.entry(worker).or_default();
+                let taken = used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
                 taken.cpu_milli += common.resources.cpu_milli;
                 taken.memory += common.resources.memory;
                 taken.disk += common.resources.disk;
@@ -100,8 +97,13 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
 type Score = (bool, usize, u64, WorkerId);
 
 /// None: it has no room.
-fn score(view: &View, id: WorkerId, used: &Used, common: &TaskCommon) -> Option<Score> {
-    let spec = &view.workers[&id].worker.spec;
+fn score(
+    id: WorkerId,
+    worker: &WorkerView,
+    used: &BTreeMap<WorkerId, Used>,
+    common: &TaskCommon,
+) -> Option<Score> {
+    let (spec, used) = (&worker.worker.spec, used.get(&id).unwrap_or(&worker.used));
     let devices = fit(&common.resources, spec, used)?;
     // What an older incarnation still takes may have numbers that this one does not have.
     let taken = used.devices.range(..spec.devices.len() as u16).count();
@@ -119,7 +121,9 @@ fn best(
     common: &TaskCommon,
 ) -> Option<(WorkerId, Vec<u16>)> {
     while let Some(Reverse((.., id))) = ranked.peek() {
-        if let Some(devices) = fit(&common.resources, &view.workers[id].worker.spec, &used[id]) {
+        let worker = &view.workers[id];
+        let used = used.get(id).unwrap_or(&worker.used);
+        if let Some(devices) = fit(&common.resources, &worker.worker.spec, used) {
             return Some((*id, devices));
         }
         ranked.pop();

@@ -4,6 +4,8 @@ mod apply;
 mod delta;
 pub mod indices;
 pub mod job;
+#[cfg(test)]
+mod member_test;
 mod restore;
 pub mod rows;
 #[cfg(test)]
@@ -16,5 +18,5 @@ pub use apply::{Applied, Entry};
 pub use delta::{Delta, JobDelta, LiveDelta, TaskDelta, WhenDelta};
 pub use job::{Job, Phase, TaskRun};
 pub use restore::RestoreError;
-pub use rows::{Changes, History, Key, Row};
+pub use rows::{Admission, Changes, History, Key, Row};
 pub use store::{State, Used};

@@ -44,6 +44,7 @@ impl State {
             Key::Live(token) => self.live.get(token).map(|a| Row::Live(Box::new(a.clone()))),
             Key::Request(id) => self.requests.get(id).cloned().map(Row::Request),
             Key::Part(id, n) => self.parts.get(&(id.clone(), *n)).cloned().map(Row::Part),
+            Key::Members => Some(Row::Members(self.members.clone())),
         }
     }
 
@@ -113,6 +114,7 @@ impl State {
             (Key::Part(id, n), Row::Part(row)) => {
                 self.parts.insert((id, n), row);
             }
+            (Key::Members, Row::Members(row)) => self.members = row,
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }
         Ok(())

@@ -5,7 +5,7 @@ use super::job::Phase;
 use crate::dag::Parents;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
-use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::ranges::Ranges;
 use crate::model::time::{Stamp, Tick};
@@ -35,6 +35,8 @@ pub enum Key {
     Request(String),
     /// A staged part of a submission.
     Part(String, u32),
+    /// Absent until the first member joins a cluster of this version.
+    Members,
 }
 
 /// The value of a row.
@@ -50,6 +52,7 @@ pub enum Row {
     Live(Box<Attempt>),
     Request(RequestRow),
     Part(PartRow),
+    Members(MembersRow),
 }
 
 /// The counters of the log.
@@ -97,6 +100,25 @@ pub struct RequestRow {
     pub job: Option<JobId>,
 }
 
+/// The ids of members. Who is a member is in Raft's own membership; here is only which ids are spent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MembersRow {
+    /// The last id given.
+    pub last: MemberId,
+    /// Those who have an id and do not vote yet.
+    pub admissions: BTreeMap<MemberId, Admission>,
+}
+
+/// A member on its way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// What the member asks again with when the answer was lost.
+    pub request: String,
+    pub address: String,
+    /// The member that leaves in the same change.
+    pub replace: Option<MemberId>,
+}
+
 /// A staged part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRow {
@@ -139,7 +161,11 @@ impl Changes {
 
     /// Adds what a later command touched.
     pub fn merge(&mut self, mut later: Self) {
-        self.keys.append(&mut later.keys);
+        // `append` walks both sets: four thousand reports in one entry would walk eight million keys.
+        if self.keys.len() < later.keys.len() {
+            std::mem::swap(&mut self.keys, &mut later.keys);
+        }
+        self.keys.extend(later.keys);
         self.history.append(&mut later.history);
         for (job, tasks) in later.reread {
             tasks.iter().for_each(|no| self.reread(job, TaskNo(no)));

@@ -1,9 +1,9 @@
 //! The maps, and what can be read of them.
 
 use super::job::Job;
-use super::rows::{Key, Meta, PartRow, RequestRow, Row};
+use super::rows::{Admission, Key, MembersRow, Meta, PartRow, RequestRow, Row};
 use crate::model::attempt::Attempt;
-use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
 use crate::model::worker::Worker;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,7 @@ pub struct State {
     pub(super) live: BTreeMap<Token, Attempt>,
     pub(super) requests: BTreeMap<String, RequestRow>,
     pub(super) parts: BTreeMap<(String, u32), PartRow>,
+    pub(super) members: MembersRow,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -58,6 +59,18 @@ impl State {
         Token(self.meta.last_token)
     }
 
+    /// The last id that a member got; an id up to it that is not in the membership has left it for good.
+    #[must_use]
+    pub fn last_member(&self) -> MemberId {
+        self.members.last
+    }
+
+    /// Members that have an id and do not vote yet.
+    #[must_use]
+    pub fn admissions(&self) -> &BTreeMap<MemberId, Admission> {
+        &self.members.admissions
+    }
+
     /// Jobs in memory, oldest first.
     pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
         self.jobs.values()
@@ -70,7 +83,7 @@ impl State {
     }
 
     /// All workers that ever registered and were not removed.
-    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> + Clone {
         self.workers.values()
     }
 
@@ -166,6 +179,7 @@ impl State {
         keys.extend(self.live.keys().map(|t| Key::Live(*t)));
         keys.extend(self.requests.keys().map(|r| Key::Request(r.clone())));
         keys.extend(self.parts.keys().map(|(r, n)| Key::Part(r.clone(), *n)));
+        keys.extend((self.members != MembersRow::default()).then_some(Key::Members));
         keys
     }
 

@@ -3,7 +3,22 @@
 
 use crate::options::MEMBERS;
 use crate::world::World;
+use muster_core::command::Batch;
 use muster_core::state::State;
+use std::sync::Arc;
+
+/// Everybody applies the same entry at an index: what was applied anywhere is never exchanged.
+pub(crate) fn on_entry(world: &mut World, m: usize, index: u64, batch: &Arc<Batch>) {
+    match world.oracle.entries.get(index as usize - 1) {
+        None => world.oracle.entries.push(batch.clone()),
+        Some(first) if Arc::ptr_eq(first, batch) => {}
+        Some(_) => {
+            world.violate(format!(
+                "I15: member {m} applies another entry at index {index} than was applied before"
+            ));
+        }
+    }
+}
 
 /// At the end: all members caught up and equal, and each equal to its rows.
 pub(crate) fn check(world: &mut World) {

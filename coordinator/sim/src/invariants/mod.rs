@@ -2,7 +2,9 @@
 
 pub mod i10_final;
 pub mod i11_liveness;
+pub mod i14_linearizable;
 pub mod i15_replicas;
+pub mod i19_gone;
 pub mod i1_submissions;
 pub mod i20_clock;
 pub mod i2_results;
@@ -16,6 +18,7 @@ use crate::world::World;
 pub(crate) fn at_the_end(world: &mut World) {
     if world.violations.is_empty() {
         i1_submissions::check(world);
+        i14_linearizable::check_all(world);
         i5_parents::check(world);
         i3_one_process::at_the_end(world);
         i15_replicas::check(world);

@@ -92,6 +92,16 @@ impl World {
         Some(IndexRef::new(at.job, TaskNo(no as u32), 0))
     }
 
+    /// Whether a member answers a read at once.
+    pub(crate) fn plant_reads_locally(&self) -> bool {
+        self.planted.is(Plant::ReadsLocally)
+    }
+
+    /// Whether a leader believes that it leads.
+    pub(crate) fn plant_reads_unconfirmed(&self) -> bool {
+        self.planted.is(Plant::ReadsUnconfirmed)
+    }
+
     /// A stream ended at its leader.
     pub(crate) fn plant_at_close(&mut self, m: usize, SessionId(session): SessionId) {
         if !self.planted.is(Plant::LosesEarly) {

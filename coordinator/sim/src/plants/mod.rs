@@ -4,10 +4,12 @@
 //! for, or remembers. `state.rs` perverts what the log and the rows say, `leader.rs` what the leader hears and says, `worker.rs` the
 //! agent, its journal and the shim.
 
+mod hunt;
 mod leader;
 mod state;
 mod worker;
 
+pub use hunt::Caught;
 use muster_core::model::attempt::Attempt;
 use muster_core::model::ids::Token;
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use std::collections::BTreeMap;
 pub enum Plant {
     AnswersEarly,
     ForgetsRequests,
+    RetiresOpen,
     EndsTwice,
     MixesTokens,
     SettlesEarly,
@@ -37,16 +40,23 @@ pub enum Plant {
     RerunsByItself,
     RetriesMore,
     ForgetsReturned,
+    ReadsLocally,
+    ReadsUnconfirmed,
+    CancelsEarly,
+    LosesCommits,
     OneDiffers,
     OwnClock,
     LosesRows,
+    ReportsEarly,
     HastyLeader,
+    WallTicks,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
 const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::AnswersEarly, "answers-early", "I1", "a member answers a submission before it is committed"),
     (Plant::ForgetsRequests, "forgets-requests", "I1", "the state forgets which request ids it has seen"),
+    (Plant::RetiresOpen, "retires-open", "I1", "retirement takes a job that has not ended"),
     (Plant::EndsTwice, "ends-twice", "I2", "the state accepts the same end twice"),
     (Plant::MixesTokens, "mixes-tokens", "I2", "an agent reports an end again under another of its tokens"),
     (Plant::SettlesEarly, "settles-early", "I2", "the leader settles a report before it is durable"),
@@ -82,10 +92,26 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "the log holds a job with three more attempts than submitted",
     ),
     (Plant::ForgetsReturned, "forgets-returned", "I11", "the leader does not hear what may be placed again"),
+    (Plant::ReadsLocally, "reads-locally", "I14", "a member answers a read from what it has applied so far"),
+    (
+        Plant::ReadsUnconfirmed,
+        "reads-unconfirmed",
+        "I14",
+        "a leader gives out its read index without asking a majority whether it leads",
+    ),
+    (Plant::CancelsEarly, "cancels-early", "I14", "a member answers a cancel before it is committed"),
+    (
+        Plant::LosesCommits,
+        "loses-commits",
+        "I15",
+        "a new leader lacks the last entries that were acknowledged",
+    ),
     (Plant::OneDiffers, "one-differs", "I15", "one member applies submissions with another priority"),
     (Plant::OwnClock, "own-clock", "I15", "one member applies entries at its own clock"),
     (Plant::LosesRows, "loses-rows", "I15", "members do not write the rows of requests to disk"),
+    (Plant::ReportsEarly, "reports-early", "I19", "the shim reports an end while the cgroup is not empty"),
     (Plant::HastyLeader, "hasty-leader", "I20", "the leader's clock is a minute ahead of the log's"),
+    (Plant::WallTicks, "wall-ticks", "I20", "the log's ticks are taken from the wall clock"),
 ];
 
 impl Plant {

@@ -6,7 +6,7 @@ use crate::world::World;
 use muster_core::command::{Command, ReportKind, Request, Target};
 use muster_core::event::Event;
 use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
-use muster_core::model::ids::Token;
+use muster_core::model::ids::{JobId, Token};
 use muster_core::model::time::{Stamp, Tick};
 use muster_core::reply::Reply;
 use muster_core::spec::SpecBytes;
@@ -36,6 +36,19 @@ impl World {
             }
         }
         changed
+    }
+
+    /// At what stamp it enters.
+    pub(crate) fn plant_in_stamp(&self, stamp: Stamp) -> Stamp {
+        let tick = Tick(u64::try_from(stamp.wall.0).unwrap_or_default());
+        if self.planted.is(Plant::WallTicks) { Stamp { tick, ..stamp } } else { stamp }
+    }
+
+    /// The log of a member that is about to lead.
+    pub(crate) fn plant_at_election(&mut self, winner: usize) {
+        if self.planted.is(Plant::LosesCommits) {
+            self.cluster.log.truncate(self.members[winner].applied as usize);
+        }
     }
 
     /// What this member applies instead of the command, and at what stamp.
@@ -113,7 +126,7 @@ impl World {
     }
 
     /// What this member's state becomes after it.
-    pub(crate) fn plant_after_apply(&mut self, m: usize, applied: &Applied) {
+    pub(crate) fn plant_after_apply(&mut self, m: usize, command: &Command, applied: &Applied) {
         for event in &applied.events {
             if let Event::AttemptPlaced { token, .. } = event
                 && self.planted.is(Plant::EndsTwice)
@@ -136,6 +149,11 @@ impl World {
                     meta.last_token = 0;
                 }
             });
+        } else if matches!(command, Command::Retire { .. }) && self.planted.is(Plant::RetiresOpen) {
+            let idle = |id: &JobId| state.live_of_job(*id).next().is_none();
+            let open = state.jobs().filter(|j| !j.state().is_terminal()).map(|j| j.id).find(idle);
+            let rows = rows_of(state).into_iter().filter(|(k, _)| job_of(k).is_none_or(|j| Some(j) != open));
+            self.members[m].state = State::restore(rows).expect("its own rows");
         } else if self.planted.is(Plant::ForgetsRequests) && matches!(applied.reply, Reply::Submitted { .. })
         {
             let rows = rows_of(state).into_iter().filter(|(k, _)| !matches!(k, Key::Request(_)));
@@ -159,10 +177,15 @@ impl World {
         }
     }
 
-    /// The answer to a submission that is not in the log yet.
+    /// The answer to what is not in the log yet.
     pub(crate) fn plant_answer(&mut self, leader: usize, op: usize, via: usize) {
         let command = self.clients.ops[op].command.clone();
-        if !self.planted.is(Plant::AnswersEarly) || !matches!(command, Command::Submit { .. }) {
+        let is_early = match command {
+            Command::Submit { .. } => self.planted.is(Plant::AnswersEarly),
+            Command::Cancel { .. } => self.planted.is(Plant::CancelsEarly),
+            _ => false,
+        };
+        if !is_early {
             return;
         }
         let mut state = self.members[leader].state.clone();
@@ -179,6 +202,18 @@ impl World {
 
 fn rows_of(state: &State) -> BTreeMap<Key, Row> {
     state.keys().into_iter().filter_map(|k| state.row(&k).map(|r| (k, r))).collect()
+}
+
+/// The job that a row is about.
+fn job_of(key: &Key) -> Option<JobId> {
+    match key {
+        Key::Job(job)
+        | Key::Spec(job)
+        | Key::Task(job, _)
+        | Key::Block(job, ..)
+        | Key::Artifacts(job, ..) => Some(*job),
+        _ => None,
+    }
 }
 
 /// The state whose rows are these, changed.

@@ -6,7 +6,7 @@ use muster_agent::Action;
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::ids::Token;
 
-/// How much too long `long-lease` is, ms.
+/// How much too long `long-lease` is, ms; `reports-early` leaves processes for a tenth of it.
 const TOO_LONG_MS: u64 = 20_000;
 
 impl World {
@@ -39,6 +39,16 @@ impl World {
     /// Whether the shim looks away when a deadline is due.
     pub(crate) fn plant_is_deaf(&self) -> bool {
         self.planted.is(Plant::DeafShim)
+    }
+
+    /// Whether the shim speaks of an end before all of it is gone.
+    pub(crate) fn plant_reports_early(&self) -> bool {
+        self.planted.is(Plant::ReportsEarly)
+    }
+
+    /// How long what was started holds on: nobody kills it.
+    pub(crate) fn plant_lingers(&self, lingers_ms: u64) -> u64 {
+        if self.planted.is(Plant::ReportsEarly) { TOO_LONG_MS / 10 } else { lingers_ms }
     }
 
     /// What a machine's journal is when its agent starts again.

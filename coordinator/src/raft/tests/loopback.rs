@@ -201,7 +201,7 @@ async fn a_killed_member_restarts_from_disk_and_catches_up() {
     assert_eq!(cluster.node(leader).machine().read().digest, cluster.node(second).machine().read().digest);
 
     // Handing over is quick and loses nothing.
-    cluster.node(second).transfer_leader(leader).await.expect("asked");
+    cluster.node(second).transfer_leader(Some(leader)).await.expect("it takes over");
     let third = cluster.leader(second).await;
     propose_many(cluster.node(third), 3, 10).await;
     for member in 1..=3 {
@@ -267,19 +267,62 @@ async fn a_member_alone_grows_to_three_and_a_stranger_is_refused() {
     first.status().wait_for(|status| status.role == Role::Leader).await.expect("leads");
     propose_many(&first, 1, 100).await;
     first.add_learner(2, addresses[1].clone()).await.expect("learner");
-    first.promote(2).await.expect("promote");
+    first.wait_caught_up(2).await.expect("it has the log");
+    first.promote(2, None).await.expect("promote");
     assert_eq!(first.status().borrow().members.len(), 2);
     let index = first.confirm_leadership().await.expect("leads with two");
     members[1].node.wait_applied(index).await.expect("applied");
     assert_eq!(members[1].writes(), 100);
 
     // The third shows another secret: nobody hears it, and it hears nobody.
-    let late =
-        tokio::time::timeout(std::time::Duration::from_secs(1), first.add_learner(3, addresses[2].clone()))
-            .await;
+    first.add_learner(3, addresses[2].clone()).await.expect("it need not be there");
+    let late = tokio::time::timeout(Duration::from_secs(1), first.wait_caught_up(3)).await;
     assert!(late.is_err(), "a stranger never catches up");
     assert_eq!(members[2].node.status().borrow().members.len(), 0);
     for member in members {
         member.kill().await;
+    }
+}
+
+/// A machine whose data directory was lost comes back at its old address, as a new member, beside the one it was: what is meant for the old
+/// one must not be answered by the new, or one process is two votes, of which one forgot what it promised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_member_at_a_dead_ones_address_answers_for_itself_alone_and_takes_its_place() {
+    super::trace();
+    let dir = tempfile::tempdir().expect("dir");
+    let mut cluster = Cluster::start(dir.path(), |_| {}).await;
+    let leader = cluster.leader(0).await;
+    propose_many(cluster.node(leader), 1, 100).await;
+    let dead = leader % 3 + 1;
+    cluster.kill(dead).await;
+    if let Some(process) = cluster.graves[dead as usize - 1].take() {
+        process.end().await;
+    }
+    let address = cluster.addresses[dead as usize - 1];
+    let listener = TcpListener::bind(address).await.expect("bind");
+    let fresh = Running::start(&dir.path().join("fresh"), 4, listener, |_| {}).await;
+
+    let node = cluster.node(leader).clone();
+    node.add_learner(4, address.to_string()).await.expect("learner");
+    node.wait_caught_up(4).await.expect("it has the log");
+    let behind = node.peers().expect("it leads").into_iter().find(|peer| peer.id == dead).expect("a member");
+    propose_many(&node, 2, 100).await;
+    let still = node.peers().expect("it leads").into_iter().find(|peer| peer.id == dead).expect("a member");
+    assert_eq!(still.matched, behind.matched, "the dead member acknowledges nothing");
+
+    node.promote(4, Some(dead)).await.expect("one change");
+    let status = node.status().borrow().clone();
+    let mut ids: Vec<(u64, bool)> = status.members.iter().map(|member| (member.id, member.voter)).collect();
+    ids.sort_unstable();
+    let mut expected: Vec<(u64, bool)> = (1..=4).filter(|id| *id != dead).map(|id| (id, true)).collect();
+    expected.sort_unstable();
+    assert_eq!((ids, status.joint), (expected, false));
+    let index = node.confirm_leadership().await.expect("leads");
+    fresh.node.wait_applied(index).await.expect("applied");
+    assert_eq!(fresh.writes(), 200);
+    assert!(node.is_absent(dead).await.expect("leads") && !node.is_absent(4).await.expect("leads"));
+    fresh.kill().await;
+    for member in (1..=3).filter(|member| *member != dead) {
+        cluster.kill(member).await;
     }
 }

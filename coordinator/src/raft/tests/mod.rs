@@ -7,6 +7,8 @@ mod ledger;
 mod loopback;
 mod refusals;
 mod sim;
+mod sim_members;
+mod sim_plants;
 mod sim_world;
 mod speed;
 mod suite;

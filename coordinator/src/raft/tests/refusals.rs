@@ -179,3 +179,55 @@ async fn another_cluster_another_member_and_a_second_process_are_refused() {
     assert!(matches!(restart(&config).await, Err(StorageError::Locked { .. })));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_format_is_refused_wherever_it_stands() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = member_with(dir.path(), 3).await;
+    let known = crate::storage::FORMAT;
+
+    // In the directory.
+    let file = dir.path().join("member.toml");
+    let right = fs::read_to_string(&file).expect("read");
+    let newer = right.replace(&format!("format = {known}"), &format!("format = {}", known + 1));
+    assert_ne!(right, newer);
+    fs::write(&file, newer).expect("write");
+    let error = restart(&config).await.expect_err("refused");
+    assert!(
+        matches!(&error, StorageError::NewerFormat { path, found, .. } if *path == file && *found == known + 1),
+        "{error}"
+    );
+    assert!(error.hint().contains("binary at least as new"));
+    fs::write(&file, right).expect("write");
+
+    // In the state, as a snapshot of a newer member would bring it; and the same with a state of another cluster.
+    let set = |key: &[u8], value: &[u8]| {
+        let disk = RocksDisk::open(&config.dir.join("state"), Kind::State).expect("open");
+        let before = disk.get(Table::Meta, key).expect("read").expect("it is there");
+        disk.write(vec![Change::Put(Table::Meta, key.to_vec(), value.to_vec())]).expect("write");
+        disk.sync().expect("sync");
+        before
+    };
+    let right = set(b"format", &(known + 1).to_be_bytes());
+    assert!(matches!(restart(&config).await, Err(StorageError::NewerFormat { .. })));
+    set(b"format", &right);
+    let right = set(b"cluster", b"another");
+    assert!(matches!(restart(&config).await, Err(StorageError::OtherCluster { .. })));
+    set(b"cluster", &right);
+
+    // In an entry of the log.
+    let mut saved = Vec::new();
+    tamper(&config, |disk| {
+        let (key, record) = disk.last(Table::Data).expect("read").expect("an entry");
+        saved.clone_from(&record);
+        let mut newer = record;
+        newer[0] += 1;
+        vec![Change::Put(Table::Data, key, newer)]
+    });
+    assert!(matches!(restart(&config).await, Err(StorageError::DamagedEntry { .. })));
+    tamper(&config, |disk| {
+        let (key, _) = disk.last(Table::Data).expect("read").expect("an entry");
+        vec![Change::Put(Table::Data, key, saved.clone())]
+    });
+    assert_eq!(restart(&config).await.expect("whole again"), 3);
+}

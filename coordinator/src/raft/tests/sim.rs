@@ -1,7 +1,8 @@
-//! 200 seeds of three members under crashes, isolation, lost messages, transfers and snapshots: what was acknowledged
-//! survives, all members apply the same, and a seed is a run.
+//! 200 seeds of members under crashes, isolation, lost messages, transfers, snapshots, and (every other seed) members that come, go and
+//! lose their disks: what was acknowledged survives, all members apply the same, and a seed is a run. Then the same with planted bugs.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use openraft_rt_sim::SimRuntime;
 use parking_lot::Mutex;
 
 use super::ledger::{Write, Writes};
-use super::sim_world::{C, World, draw, seed_dice};
+use super::sim_members::{Members, operate, tidy};
+use super::sim_plants::Plant;
+use super::sim_world::{C, Left, World, draw, seed_dice};
 use crate::raft::machine::encode;
 use crate::raft::types::Blob;
 
@@ -25,6 +28,7 @@ struct Outcome {
     acknowledged: usize,
     applied: usize,
     snapshots: usize,
+    changes: BTreeMap<&'static str, usize>,
     trace: Vec<String>,
 }
 
@@ -34,7 +38,7 @@ type Acknowledged = Arc<Mutex<BTreeSet<Write>>>;
 async fn client(world: Arc<World>, id: u64, acknowledged: Acknowledged, stop: Arc<AtomicBool>) {
     for number in 0.. {
         let bytes = Blob(encode(&Writes(vec![(id, number)])).expect("encodes"));
-        let mut at = 1 + draw(3);
+        let mut at = world.any().unwrap_or(1);
         loop {
             if stop.load(Ordering::Relaxed) {
                 return;
@@ -47,9 +51,9 @@ async fn client(world: Arc<World>, id: u64, acknowledged: Acknowledged, stop: Ar
                     break;
                 }
                 let leader = life.raft.metrics().borrow_watched().current_leader;
-                at = leader.filter(|leader| *leader != at).unwrap_or(at % 3 + 1);
+                at = leader.filter(|leader| *leader != at).or_else(|| world.any()).unwrap_or(1);
             } else {
-                at = at % 3 + 1;
+                at = world.any().unwrap_or(1);
             }
             C::sleep(Duration::from_millis(1 + draw(40))).await;
         }
@@ -57,10 +61,19 @@ async fn client(world: Arc<World>, id: u64, acknowledged: Acknowledged, stop: Ar
     }
 }
 
-async fn faults(world: &Arc<World>) {
+/// Starts one that crashed, unless it was taken out meanwhile.
+async fn restart(world: &Arc<World>, known: &Members, member: u64, left: Left) {
+    if known.may_start(member)
+        && let Err(refused) = world.restart(member, left).await
+    {
+        panic!("I16: no disk lost anything, and {}", refused.0);
+    }
+}
+
+async fn faults(world: &Arc<World>, known: &Members) {
     let mut down = VecDeque::new();
     for _ in 0..FAULTS {
-        let member = 1 + draw(3);
+        let Some(member) = world.any() else { continue };
         match draw(6) {
             0 | 1 => {
                 if let Some(left) = world.crash(member).await {
@@ -72,7 +85,8 @@ async fn faults(world: &Arc<World>) {
             }
             3 => {
                 if let Some(life) = world.member(member) {
-                    let _ = life.raft.trigger().transfer_leader(draw(3) + 1).await;
+                    let to = world.any().unwrap_or(member);
+                    let _ = life.raft.trigger().transfer_leader(to).await;
                 }
             }
             4 => {
@@ -82,7 +96,7 @@ async fn faults(world: &Arc<World>) {
             }
             // All at once: power is lost.
             _ => {
-                for member in 1..=3 {
+                for member in world.running() {
                     if let Some(left) = world.crash(member).await {
                         down.push_back((member, left));
                     }
@@ -95,23 +109,25 @@ async fn faults(world: &Arc<World>) {
         }
         while down.len() > 1 || (!down.is_empty() && draw(2) == 0) {
             if let Some((member, left)) = down.pop_front() {
-                world.restart(member, left).await;
+                restart(world, known, member, left).await;
             }
         }
     }
     world.isolated.lock().clear();
     for (member, left) in down {
-        world.restart(member, left).await;
+        restart(world, known, member, left).await;
     }
 }
 
 /// One run: faults, then peace, in which everything must become whole.
-fn run(seed: u64, record: bool) -> Outcome {
+fn run(seed: u64, plant: Option<Plant>, record: bool) -> Outcome {
     super::trace();
     seed_dice(seed);
     let mut runtime = SimRuntime::with_seed(seed);
     runtime.record_trace(record);
-    let world: Arc<World> = Arc::default();
+    let world = World::planted(plant);
+    let changes: Arc<Members> = Arc::default();
+    let operators = changes.clone();
     let acknowledged: Acknowledged = Arc::default();
     let inner = world.clone();
     let known = acknowledged.clone();
@@ -126,7 +142,15 @@ fn run(seed: u64, record: bool) -> Outcome {
         while known.lock().is_empty() {
             C::sleep(Duration::from_millis(10)).await;
         }
-        faults(&world).await;
+        if seed % 2 == 1 {
+            let (outside, inside) = (world.clone(), operators.clone());
+            let operator = C::spawn(async move { operate(&outside, &inside).await });
+            faults(&world, &operators).await;
+            operator.await.expect("no operator panics");
+            world.isolated.lock().clear();
+        } else {
+            faults(&world, &operators).await;
+        }
         // Peace: every client gets one more write through, so the cluster is alive.
         let before = known.lock().len();
         let deadline = C::now() + Duration::from_secs(60);
@@ -138,8 +162,10 @@ fn run(seed: u64, record: bool) -> Outcome {
         for client in clients {
             client.await.expect("no client panics");
         }
+        tidy(&world, &operators).await;
         // All members reach the end of the log of the one that has most.
-        let lives: Vec<_> = (1..=3).map(|id| world.member(id).expect("runs")).collect();
+        let lives: Vec<_> = world.running().into_iter().filter_map(|id| world.member(id)).collect();
+        assert!(lives.len() >= 3, "seed {seed}: {} members run", lives.len());
         loop {
             let metrics: Vec<_> =
                 lives.iter().map(|life| life.raft.metrics().borrow_watched().clone()).collect();
@@ -175,7 +201,8 @@ fn run(seed: u64, record: bool) -> Outcome {
     });
     world.members.lock().clear();
     let acknowledged = acknowledged.lock().len();
-    Outcome { acknowledged, applied, snapshots, trace: runtime.take_trace() }
+    let changes = changes.done.lock().clone();
+    Outcome { acknowledged, applied, snapshots, changes, trace: runtime.take_trace() }
 }
 
 /// The seeds of a run, `MUSTER_RAFT_SEEDS=first..end` to choose others.
@@ -188,32 +215,59 @@ fn seeds() -> std::ops::Range<u64> {
     chosen.map_or(0..200, |text| parse(&text).expect("MUSTER_RAFT_SEEDS is first..end"))
 }
 
+/// What a run says when it fails.
+fn failure(seed: u64, plant: Option<Plant>) -> Result<Outcome, String> {
+    std::panic::catch_unwind(|| run(seed, plant, false)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+    })
+}
+
 #[test]
 fn no_seed_loses_an_acknowledged_write() {
     let (mut acknowledged, mut snapshots) = (0, 0);
+    let mut changes: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in seeds() {
-        let outcome = std::panic::catch_unwind(|| run(seed, false)).unwrap_or_else(|panic| {
+        let outcome = failure(seed, None).unwrap_or_else(|text| {
             let command = "MUSTER_RAFT_SEEDS={}..{} cargo test --release -p muster-coordinator no_seed_loses";
             let command =
                 command.replacen("{}", &seed.to_string(), 1).replacen("{}", &(seed + 1).to_string(), 1);
             tracing::error!(seed, command, "reproduce");
-            panic!("seed {seed} failed ({:?}); reproduce with: {command}", panic.downcast_ref::<String>());
+            panic!("seed {seed} failed ({text}); reproduce with: {command}");
         });
         assert!(outcome.applied >= outcome.acknowledged);
         acknowledged += outcome.acknowledged;
         snapshots += outcome.snapshots;
+        for (what, count) in outcome.changes {
+            *changes.entry(what).or_default() += count;
+        }
     }
     assert!(
         acknowledged > 0 && snapshots > 0,
         "the runs wrote {acknowledged} and made {snapshots} snapshots"
     );
+    if seeds().count() >= 100 {
+        for what in ["added", "removed", "replaced", "refused", "disks dead"] {
+            assert!(changes.contains_key(what), "no member was ever {what}: {changes:?}");
+        }
+    }
+}
+
+#[test]
+fn every_planted_bug_of_the_store_is_caught() {
+    for (plant, about) in Plant::ALL {
+        let caught = (0..500).find_map(|seed| failure(seed, Some(plant)).err().map(|text| (seed, text)));
+        let Some((seed, text)) = caught else { panic!("{plant:?} ({about}) passes 500 seeds") };
+        let mut out = std::io::stderr();
+        writeln!(out, "{plant:?}: seed {seed}: {text}").expect("print");
+    }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..5 {
-        let first = run(seed, true).trace;
-        let again = run(seed, true).trace;
+    for seed in 0..6 {
+        let first = run(seed, None, true).trace;
+        let again = run(seed, None, true).trace;
         assert!(first.len() > 1_000);
         let differs = first.iter().zip(&again).position(|(a, b)| a != b);
         assert_eq!(differs, None, "seed {seed} differs");

@@ -1,12 +1,12 @@
-//! Three members on the deterministic runtime: the real log store and state machine on memory disks, an in-process network with
-//! delays and isolation, crashes that drop what was not synced.
+//! Members on the deterministic runtime: the real log store and state machine on memory disks, an in-process network with delays and
+//! isolation, crashes that drop what was not synced, disks that die or lose the end of their log. Members come and go; ids do not return.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -21,18 +21,19 @@ use openraft_rt_sim::SimRuntime;
 use parking_lot::{Mutex, RwLock};
 
 use super::ledger::{History, Ledger};
+use super::sim_plants::{Plant, SimDisk, Store};
 use crate::raft::log_store::{LogStore, Open};
 use crate::raft::node::Config;
 use crate::raft::open::check_promise;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{Types, Vote, promise};
-use crate::storage::memory::{MemoryDisk, MemoryMark};
+use crate::storage::memory::MemoryMark;
 use crate::storage::{Disk, Mark};
 
 pub type C = Types<Vec<u64>, SimRuntime>;
-type Sm = StateMachine<Ledger, SimRuntime, MemoryDisk>;
+type Sm = StateMachine<Ledger, SimRuntime, SimDisk>;
 pub type SimRaft = Raft<C, Sm>;
-type Sent = <MemoryDisk as Disk>::Snapshot;
+type Sent = <SimDisk as Disk>::Snapshot;
 
 thread_local! {
     /// The world's own dice: the runtime's are of a crate version that the workspace does not have.
@@ -58,25 +59,80 @@ pub struct Life {
     pub raft: SimRaft,
     pub machine: Arc<RwLock<Ledger>>,
     pub alive: Arc<AtomicBool>,
-    log: Arc<MemoryDisk>,
-    state: Arc<MemoryDisk>,
+    log: Arc<SimDisk>,
+    state: Arc<SimDisk>,
     mark: Arc<MemoryMark>,
 }
+
+/// What a crash leaves of a member: log, state, mark.
+pub struct Left(SimDisk, SimDisk, MemoryMark);
+
+impl Left {
+    /// The disk lost the last entries of the log, whatever it had said.
+    pub fn lose_tail(&mut self, count: u64, plant: Option<Plant>) {
+        self.0.lose_tail(count);
+        if plant == Some(Plant::ForgetsMark) {
+            self.2 = MemoryMark::default();
+        }
+    }
+}
+
+/// A member that does not start: its log ends before what it promised.
+#[derive(Debug)]
+pub struct Refused(pub String);
 
 #[derive(Default)]
 pub struct World {
     pub members: Mutex<BTreeMap<u64, Arc<Life>>>,
     pub isolated: Mutex<BTreeSet<u64>>,
     pub history: History,
+    pub plant: Option<Plant>,
+    /// Ids that were given out.
+    ids: AtomicU64,
 }
 
 impl World {
+    pub fn planted(plant: Option<Plant>) -> Arc<Self> {
+        Arc::new(Self { plant, ..Self::default() })
+    }
+
     pub fn member(&self, id: u64) -> Option<Arc<Life>> {
         self.members.lock().get(&id).cloned()
     }
 
+    /// The members that run.
+    pub fn running(&self) -> Vec<u64> {
+        self.members.lock().keys().copied().collect()
+    }
+
+    /// One of those that run.
+    pub fn any(&self) -> Option<u64> {
+        let running = self.running();
+        let at = draw(running.len().max(1) as u64);
+        running.get(usize::try_from(at).expect("small")).copied()
+    }
+
+    /// Starts an empty member under an id that nobody had.
+    pub async fn start_new(self: &Arc<Self>) -> u64 {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        self.start_empty(id).await;
+        id
+    }
+
+    /// Starts a member on empty disks.
+    pub async fn start_empty(self: &Arc<Self>, id: u64) {
+        let (log, state) = (SimDisk::empty(Store::Log, self.plant), SimDisk::empty(Store::State, self.plant));
+        self.start(id, log, state, MemoryMark::default()).await.expect("an empty member starts");
+    }
+
     /// Starts a member on these disks.
-    async fn start(self: &Arc<Self>, id: u64, log: MemoryDisk, state: MemoryDisk, mark: MemoryMark) {
+    async fn start(
+        self: &Arc<Self>,
+        id: u64,
+        log: SimDisk,
+        state: SimDisk,
+        mark: MemoryMark,
+    ) -> Result<(), Refused> {
         let (log, state, mark) = (Arc::new(log), Arc::new(state), Arc::new(mark));
         let machine = Arc::new(RwLock::new(Ledger { history: self.history.clone(), ..Ledger::default() }));
         let state_machine: Sm = StateMachine::open(state.clone(), machine.clone(), "sim", Path::new("state"))
@@ -87,7 +143,7 @@ impl World {
         #[allow(clippy::type_complexity)]
         let rounds: Arc<Mutex<Option<Arc<dyn Fn() + Send + Sync>>>> = Arc::default();
         let wake = rounds.clone();
-        let store: LogStore<Vec<u64>, SimRuntime, MemoryDisk> = LogStore::open(
+        let store: LogStore<Vec<u64>, SimRuntime, SimDisk> = LogStore::open(
             Open {
                 disk: log.clone(),
                 mark: mark.clone(),
@@ -118,7 +174,7 @@ impl World {
         }
         if let Some(promised) = promised.entry {
             check_promise(last, promised)
-                .unwrap_or_else(|()| panic!("member {id} lost what it promised: {last}, {promised}"));
+                .map_err(|()| Refused(format!("member {id} lost what it promised: {last}, {promised}")))?;
         }
         let config = Config { snapshot_entries: 40, keep_entries: 5, ..Config::new("unused", "sim", id, "") };
         let config = Arc::new(config.raft().validate().expect("valid"));
@@ -126,12 +182,13 @@ impl World {
         let raft = Raft::new(id, config, network, store, state_machine).await.expect("raft starts");
         let life = Arc::new(Life { raft, machine, alive, log, state, mark });
         self.members.lock().insert(id, life);
+        Ok(())
     }
 
     /// Three empty members, bootstrapped.
     pub async fn three(self: &Arc<Self>) {
-        for id in 1..=3 {
-            self.start(id, MemoryDisk::default(), MemoryDisk::default(), MemoryMark::default()).await;
+        for _ in 0..3 {
+            self.start_new().await;
         }
         let members: BTreeMap<u64, BasicNode> =
             (1..=3).map(|id| (id, BasicNode::new(id.to_string()))).collect();
@@ -139,11 +196,11 @@ impl World {
     }
 
     /// Pulls the plug: of the writes not yet synced a prefix survives, on each disk its own.
-    pub async fn crash(self: &Arc<Self>, id: u64) -> Option<(MemoryDisk, MemoryDisk, MemoryMark)> {
+    pub async fn crash(self: &Arc<Self>, id: u64) -> Option<Left> {
         let life = self.members.lock().remove(&id)?;
         life.alive.store(false, Ordering::Relaxed);
-        let kept = |disk: &MemoryDisk| usize::try_from(draw(disk.unsynced() as u64 + 1)).expect("small");
-        let left = (
+        let kept = |disk: &SimDisk| usize::try_from(draw(disk.unsynced() as u64 + 1)).expect("small");
+        let left = Left(
             life.log.after_crash(kept(&life.log)),
             life.state.after_crash(kept(&life.state)),
             life.mark.after_crash(),
@@ -152,8 +209,9 @@ impl World {
         Some(left)
     }
 
-    pub async fn restart(self: &Arc<Self>, id: u64, left: (MemoryDisk, MemoryDisk, MemoryMark)) {
-        self.start(id, left.0, left.1, left.2).await;
+    /// Starts again on what is left.
+    pub async fn restart(self: &Arc<Self>, id: u64, left: Left) -> Result<(), Refused> {
+        self.start(id, left.0, left.1, left.2).await
     }
 
     fn reachable(&self, from: u64, to: u64) -> bool {

@@ -2,15 +2,17 @@
 
 mod finish;
 mod flow;
+mod member;
 mod mutate;
 mod place;
 mod report;
+mod restored;
 mod retire;
 mod submit;
 mod when;
 mod worker;
 
-use super::rows::{Changes, Key, RequestRow};
+use super::rows::{Admission, Changes, Key, RequestRow};
 use super::store::State;
 use crate::command::{Command, Request};
 use crate::event::Event;
@@ -117,6 +119,13 @@ impl Apply<'_> {
             }
             Command::Undrain { request, worker } => self.once(request, command, |a| a.undrain(*worker)),
             Command::Retire { before } => self.retire(*before),
+            Command::AdmitMember { request, address, replace, floor } => {
+                let admission =
+                    Admission { request: request.clone(), address: address.clone(), replace: *replace };
+                self.admit_member(admission, *floor)
+            }
+            Command::CloseAdmission { member, floor } => self.close_admission(*member, *floor),
+            Command::Restored => self.restored(),
         }
     }
 

@@ -87,7 +87,7 @@ impl Apply<'_> {
     }
 
     /// Its worker is gone. A cancel that was acknowledged before is final all the same (I10).
-    fn lose(&mut self, token: Token) {
+    pub(super) fn lose(&mut self, token: Token) {
         let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
         self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
     }

@@ -1,0 +1,52 @@
+//! The use case of a backup: all that was acknowledged before the call, as the bytes of one file.
+
+use super::error::ApiError;
+use super::service::Service;
+use crate::backup::{self, Head};
+use crate::clock::wall_ms;
+use crate::raft::Copy;
+use bytes::Bytes;
+use muster_core::view_doc::rfc3339;
+use std::io;
+use tokio::sync::mpsc;
+
+/// Chunks that wait for a slow reader: at most this many MiB.
+const CHUNKS: usize = 4;
+
+impl Service {
+    /// Copies the state of this member, after it has caught up, and reads the copy out. Returns the size of the file and its bytes.
+    ///
+    /// # Errors
+    /// No leader within 5 s; the disk's.
+    pub async fn backup(&self) -> Result<(u64, mpsc::Receiver<io::Result<Bytes>>), ApiError> {
+        self.forward.catch_up().await?;
+        let Copy { files, index, term } = self.forward.node().copy_state().await.map_err(ApiError::Backup)?;
+        let head = Head {
+            cluster_id: self.cluster_id.to_string(),
+            member: self.forward.member(),
+            index,
+            term,
+            created: rfc3339(wall_ms()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            store_url: self.store.url().to_owned(),
+            ..Head::default()
+        };
+        let (send, receive) = mpsc::channel(CHUNKS);
+        let (sized, size) = tokio::sync::oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            let sending = send.clone();
+            let mut sized = Some(sized);
+            let written = backup::write(&files, head, |total, bytes| {
+                if let Some(sized) = sized.take() {
+                    let _ = sized.send(total);
+                }
+                sending.blocking_send(Ok(bytes)).is_ok()
+            });
+            if let Err(error) = written {
+                let _ = send.blocking_send(Err(error));
+            }
+        });
+        // An error before the first byte comes as the only item.
+        Ok((size.await.unwrap_or_default(), receive))
+    }
+}
