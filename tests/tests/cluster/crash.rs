@@ -90,6 +90,10 @@ fn members_die(points: &[Point]) {
             let file = job(&cluster, &name, "");
             cluster.kill_member(0);
             cluster.restart_member_with(0, &[(VARIABLE, &armed(*point))]);
+            // A worker that comes back is known; a new one is written down.
+            if *point == Point::SessionRegister {
+                cluster.add_worker(&format!("new{round}"), &[]);
+            }
             // The call may die with the member, or be acknowledged before: both are fine, and the same id asks again.
             let args = ["submit", &file, "--request-id", &request];
             let mut call = cluster.cli.daemon(&args, &cluster.dir.path().join("submit.log"));

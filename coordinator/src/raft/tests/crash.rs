@@ -20,7 +20,7 @@ pub(super) fn hits() -> u64 {
     if std::env::var("MUSTER_SCALE").is_ok_and(|scale| scale == "full") { 25 } else { 1 }
 }
 
-fn alone(dir: &Path, life: u64, writes: u64) -> Orders {
+pub(super) fn alone(dir: &Path, life: u64, writes: u64) -> Orders {
     Orders { dir: dir.to_owned(), member: 1, addresses: vec![free()], bootstrap: true, life, writes }
 }
 
