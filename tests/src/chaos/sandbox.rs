@@ -62,8 +62,7 @@ pub fn outer(seed: u64) -> Result<i32> {
     sweep::sweep();
     let dir = sweep::run_dir(std::process::id());
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET)
-        .context("cannot make namespaces")?;
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNET).context("cannot make namespaces")?;
     let mut command = again("init", &dir)?;
     if !std::env::args().any(|word| word == "--seed" || word.starts_with("--seed=")) {
         command.args(["--seed", &seed.to_string()]);
@@ -88,6 +87,8 @@ pub fn outer(seed: u64) -> Result<i32> {
 /// The mounts cannot be made.
 pub fn init() -> Result<i32> {
     let none = None::<&str>;
+    // Not the outer process's: it removes the directory when these mounts are gone with everybody in here.
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("cannot make mounts private")?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none).context("cannot mount /proc")?;
