@@ -97,17 +97,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The history of one key.
-type OfKey<'a, M> = Vec<&'a Operation<<M as Model>::Op, <M as Model>::Output>>;
-
 /// Judges every key of a history; empty: all of it is linearizable.
 #[must_use]
+#[allow(clippy::type_complexity)] // the map is spelled out once, where it is made
 pub fn check<M: Model>(history: &[Operation<M::Op, M::Output>]) -> Vec<Finding>
 where
     M::Op: fmt::Debug,
     M::Output: fmt::Debug,
 {
-    let mut keys: BTreeMap<&str, OfKey<'_, M>> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Vec<&Operation<M::Op, M::Output>>> = BTreeMap::new();
     history.iter().for_each(|o| keys.entry(&o.key).or_default().push(o));
     let mut findings = Vec::new();
     for (key, operations) in keys {

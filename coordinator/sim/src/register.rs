@@ -191,15 +191,13 @@ pub fn refused_may_come_again(
     (is_refusal && operation.op != JobCall::Status).then(|| Operation { answered: None, ..operation.clone() })
 }
 
-/// When, which job, and where in the history that is written.
-type FirstAnswer = (u64, u64, usize);
-
 /// Two submissions of which the first was answered before the second was made, and whose ids say the opposite (positions in the
 /// history).
 #[must_use]
+#[allow(clippy::type_complexity)] // (when, which job, where in the history)
 pub fn out_of_order(history: &[Operation<JobCall, JobAnswer>]) -> Option<(usize, usize)> {
     // A repeated submission hears the old id, so of each key only the first invocation and the first answer count.
-    let mut keys: BTreeMap<&str, (usize, Option<FirstAnswer>)> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, (usize, Option<(u64, u64, usize)>)> = BTreeMap::new();
     for (i, call) in history.iter().enumerate().filter(|(_, c)| c.op == JobCall::Submit) {
         let (first, answer) = keys.entry(&call.key).or_insert((i, None));
         if call.invoked < history[*first].invoked {
@@ -212,8 +210,8 @@ pub fn out_of_order(history: &[Operation<JobCall, JobAnswer>]) -> Option<(usize,
             *answer = Some((answered.at, id, i));
         }
     }
-    let mut begun: Vec<FirstAnswer> = Vec::new();
-    let mut answered: Vec<FirstAnswer> = Vec::new();
+    let mut begun: Vec<(u64, u64, usize)> = Vec::new();
+    let mut answered: Vec<(u64, u64, usize)> = Vec::new();
     for (first, answer) in keys.into_values() {
         if let Some((at, id, i)) = answer {
             begun.push((history[first].invoked, id, first));
