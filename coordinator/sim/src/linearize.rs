@@ -99,6 +99,7 @@ impl fmt::Display for Finding {
 
 /// Judges every key of a history; empty: all of it is linearizable.
 #[must_use]
+#[allow(clippy::type_complexity)] // the map is spelled out once, where it is made
 pub fn check<M: Model>(history: &[Operation<M::Op, M::Output>]) -> Vec<Finding>
 where
     M::Op: fmt::Debug,

@@ -194,6 +194,7 @@ pub fn refused_may_come_again(
 /// Two submissions of which the first was answered before the second was made, and whose ids say the opposite (positions in the
 /// history).
 #[must_use]
+#[allow(clippy::type_complexity)] // (when, which job, where in the history)
 pub fn out_of_order(history: &[Operation<JobCall, JobAnswer>]) -> Option<(usize, usize)> {
     // A repeated submission hears the old id, so of each key only the first invocation and the first answer count.
     let mut keys: BTreeMap<&str, (usize, Option<(u64, u64, usize)>)> = BTreeMap::new();

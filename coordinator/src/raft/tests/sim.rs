@@ -14,7 +14,7 @@ use openraft_rt_sim::SimRuntime;
 use parking_lot::Mutex;
 
 use super::ledger::{Write, Writes};
-use super::sim_members::{Members, operate, tidy};
+use super::sim_members::{Members, operate, shape, tidy};
 use super::sim_plants::Plant;
 use super::sim_world::{C, Left, World, draw, seed_dice};
 use crate::raft::machine::encode;
@@ -155,7 +155,8 @@ fn run(seed: u64, plant: Option<Plant>, record: bool) -> Outcome {
         let before = known.lock().len();
         let deadline = C::now() + Duration::from_secs(60);
         while known.lock().len() < before + 20 {
-            assert!(C::now() < deadline, "seed {seed}: no progress in 60 s of peace");
+            let late = C::now() >= deadline;
+            assert!(!late, "seed {seed}: no progress in 60 s of peace: {:?}", shape(&world));
             C::sleep(Duration::from_millis(20)).await;
         }
         stop.store(true, Ordering::Relaxed);

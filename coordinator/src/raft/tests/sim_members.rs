@@ -66,6 +66,18 @@ fn settled(metrics: &RaftMetrics<C>) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
     })
 }
 
+/// Who runs and what each believes, for the message of a run that fails.
+pub fn shape(world: &World) -> Vec<String> {
+    let lives: Vec<(u64, Arc<Life>)> = world.members.lock().iter().map(|(id, l)| (*id, l.clone())).collect();
+    let words = |(id, life): (u64, Arc<Life>)| {
+        let metrics = life.raft.metrics().borrow_watched().clone();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let (state, term) = (metrics.state, metrics.vote.leader_id.term);
+        format!("{id}: {state:?} term {term} log {:?} voters {voters:?}", metrics.last_log_index)
+    };
+    lives.into_iter().map(words).collect()
+}
+
 /// The members as the leader has them.
 pub fn members(world: &World) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
     settled(&leader(world)?.raft.metrics().borrow_watched())
@@ -183,9 +195,19 @@ async fn replace(world: &Arc<World>, known: &Members, patience: Duration) -> boo
         }
         return true;
     }
-    let voters = members(world).map(|(voters, _)| voters);
-    let short = voters.is_some_and(|v| v.contains(&dead) && v.len() <= VOTERS.0);
-    if short && add(world, known, patience).await.is_none() {
+    // Another comes first where the cluster would else shrink to two voters, of which neither may die.
+    let deadline = C::now() + patience;
+    let voters = loop {
+        if let Some((voters, _)) = members(world) {
+            break voters;
+        }
+        if C::now() >= deadline {
+            return false;
+        }
+        C::sleep(Duration::from_millis(20)).await;
+    };
+    let is_short = voters.contains(&dead) && voters.len() <= VOTERS.0;
+    if is_short && add(world, known, patience).await.is_none() {
         return false;
     }
     if !remove(world, known, dead, patience).await {
@@ -234,7 +256,7 @@ pub async fn operate(world: &Arc<World>, known: &Members) {
             1 if voters.len() > VOTERS.0 => {
                 remove(world, known, one, PATIENCE).await;
             }
-            _ if known.lost.lock().is_none() => {
+            _ if known.lost.lock().is_none() && voters.len() >= VOTERS.0 => {
                 lose_disk(world, known, one).await;
                 C::sleep(Duration::from_millis(draw(1_500))).await;
                 replace(world, known, PATIENCE).await;
