@@ -87,9 +87,9 @@ impl Machine for CoreMachine {
         let mut changes = Changes::default();
         for command in &batch.commands {
             let (before, after) = points(command);
-            before.map(pass);
+            before.into_iter().for_each(pass);
             let applied = self.state.apply(Entry { index, stamp: batch.stamp, command });
-            after.map(pass);
+            after.into_iter().for_each(pass);
             replies.push(applied.reply);
             self.events.extend(applied.events);
             changes.merge(applied.changes);

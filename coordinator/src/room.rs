@@ -45,7 +45,7 @@ impl Space {
     }
 
     fn used_percent(self) -> u64 {
-        if self.total == 0 { 100 } else { 100 - self.available * 100 / self.total }
+        100 - (self.available * 100).checked_div(self.total).unwrap_or(0)
     }
 }
 
@@ -141,11 +141,8 @@ impl Room {
         while Arc::strong_count(&self.0) > 1 {
             tokio::time::sleep(EVERY).await;
             let room = self.clone();
-            match tokio::task::spawn_blocking(move || room.look()).await {
-                Ok(Err(error)) => {
-                    tracing::warn!(dir = %self.0.dir.display(), %error, "cannot ask the disk for its room")
-                }
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || room.look()).await {
+                tracing::warn!(dir = %self.0.dir.display(), %error, "cannot ask the disk for its room");
             }
         }
     }

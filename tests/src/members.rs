@@ -71,12 +71,11 @@ impl Cluster {
     /// When it does not run, or does not end.
     pub fn ended_member(&mut self, at: usize) -> Option<i32> {
         let mut process = self.members[at].process.take().expect("a running member");
-        let ended = until("the end of a member", UP, || match process.try_wait() {
+        until("the end of a member", UP, || match process.try_wait() {
             Ok(Some(status)) => Ok(status.code()),
             Ok(None) => Err(self.member_log(at)),
             Err(error) => Err(error.to_string()),
-        });
-        ended
+        })
     }
 
     /// Starts one more member, on an empty directory, with `more` options; returns its position. The token comes from the context.

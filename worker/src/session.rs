@@ -164,7 +164,7 @@ impl Members {
     }
 
     /// The next member of this round, in random order.
-    pub fn next(&mut self) -> String {
+    pub fn pick(&mut self) -> String {
         if self.round.is_empty() {
             self.round = self.all.iter().cloned().collect();
             self.round.shuffle(&mut rand::rng());
@@ -208,10 +208,10 @@ mod tests {
     fn a_lost_session_goes_to_the_others_first_and_only_a_full_round_waits() {
         let mut members = Members::new(["a:1", "b:1", "c:1"].map(str::to_owned));
         members.opened("b:1");
-        let order: Vec<String> = (0..3).map(|_| members.next()).collect();
+        let order: Vec<String> = (0..3).map(|_| members.pick()).collect();
         assert_eq!(order[2], "b:1");
         assert!(members.failed(&SessionError::Ended) > Duration::ZERO);
-        members.next();
+        members.pick();
         assert_eq!(members.failed(&SessionError::Ended), Duration::ZERO);
     }
 
@@ -220,13 +220,13 @@ mod tests {
         let mut members = Members::new(["a:1".to_owned()]);
         let mut pauses = Vec::new();
         for _ in 0..20 {
-            members.next();
+            members.pick();
             pauses.push(members.failed(&SessionError::Silent));
         }
         assert!(pauses[0] <= RETRY_FIRST.mul_f64(1.5) && pauses[19] >= RETRY_LAST.mul_f64(0.5), "{pauses:?}");
         assert!(pauses.iter().all(|p| *p <= RETRY_LAST.mul_f64(1.5)));
         members.opened("a:1");
-        members.next();
+        members.pick();
         assert!(members.failed(&SessionError::Ended) <= RETRY_FIRST.mul_f64(1.5));
     }
 

@@ -168,7 +168,7 @@ impl<'a> Machine<'a> {
         let held = self.agent.held().into_iter().map(|token| token.0).collect();
         let register =
             Register { spec: pack(&self.config.spec), incarnation: self.incarnation.clone(), held };
-        let (member, token) = (self.members.next(), self.config.token.clone());
+        let (member, token) = (self.members.pick(), self.config.token.clone());
         match &self.config.connections {
             Connections::Own => Box::pin(open(member, token, self.config.tls.clone(), register)),
             Connections::Shared(channels) => {

@@ -99,7 +99,7 @@ impl Forward {
                     self.change_here(&change).await.map_err(ApiError::from)
                 }
                 Some((_, address)) => {
-                    let request = ChangeMembersRequest { change: Some(change.clone()) };
+                    let request = ChangeMembersRequest { change: Some(change) };
                     match self.peers().at(&address) {
                         Ok(mut peer) => match timeout_at(deadline, peer.change_members(request)).await {
                             Ok(Ok(reply)) => Ok(reply.into_inner()),
@@ -159,7 +159,7 @@ impl Forward {
         let greatest = members.iter().map(|member| member.id).max().unwrap_or(id);
         let rest = members.iter().filter(|member| member.voter && member.id != id).count();
         let spent = Command::CloseAdmission { member: MemberId(id), floor: MemberId(greatest) };
-        match node.may_remove(id, force) {
+        match node.may_remove(id, force).await {
             Ok(()) => {
                 self.propose_here(vec![spent]).await.map_err(not_proposed)?;
             }

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn promise(term: u64, index: u64) -> Promised {
-        let vote = Ballot { term, candidate: 2, committed: index % 2 == 0 };
+        let vote = Ballot { term, candidate: 2, committed: index.is_multiple_of(2) };
         Promised { entry: Some(Promise { term, index }), vote: Some(vote) }
     }
 

@@ -151,7 +151,7 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     evidence::lines(&dir.join("latches.jsonl"), &latches)?;
     evidence::lines(&dir.join("pauses.jsonl"), &pauses)?;
     evidence::lines(&dir.join("violations.jsonl"), &violations)?;
-    let tasks = docs.values().map(|doc| u64::from(doc.counts.succeeded)).sum();
+    let tasks = docs.values().map(|doc| doc.counts.succeeded).sum();
     summary(&done, docs, &records, (jobs.len(), latches.len()), seen.overlaps);
     Ok(Verdict { faults: done.faults(), tasks, violations, interrupted: false })
 }

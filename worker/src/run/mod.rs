@@ -247,7 +247,7 @@ impl Worker {
     fn dial(&mut self) -> Opening {
         let held = self.agent.held().into_iter().map(|token| token.0).collect();
         let register = Register { held, ..self.register.clone() };
-        Box::pin(open(self.members.next(), self.identity.token.clone(), self.config.tls.clone(), register))
+        Box::pin(open(self.members.pick(), self.identity.token.clone(), self.config.tls.clone(), register))
     }
 
     fn opened(&mut self, session: Session, inputs: &mut Vec<Input>) {

@@ -75,7 +75,7 @@ impl<M: Machine> Node<M> {
     pub async fn remove(&self, id: u64, force: bool) -> Result<Member, MembershipError> {
         // Checked again under the lock: another removal may have gone before.
         let _changing = self.0.changing.lock().await;
-        self.may_remove(id, force)?;
+        self.may_remove(id, force).await?;
         let member = self.member(id).ok_or(MembershipError::NotAMember { member: id })?;
         self.change_locked(leave(&member)).await?;
         Ok(member)
@@ -85,9 +85,9 @@ impl<M: Machine> Node<M> {
     ///
     /// # Errors
     /// As it.
-    pub fn may_remove(&self, id: u64, force: bool) -> Result<(), MembershipError> {
+    pub async fn may_remove(&self, id: u64, force: bool) -> Result<(), MembershipError> {
         let member = self.member(id).ok_or(MembershipError::NotAMember { member: id })?;
-        let peers = self.peers().ok_or_else(|| self.not_leader())?;
+        let peers = self.fresh_peers().await.ok_or_else(|| self.not_leader())?;
         if member.voter {
             may_leave(&peers, id, force)?;
         }

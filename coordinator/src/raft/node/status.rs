@@ -1,6 +1,7 @@
 //! What this member knows of the group, and on the leader: how the others are.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
@@ -70,7 +71,24 @@ impl<M: Machine> Node<M> {
     /// How the members are, by their acknowledgements; none when this member does not lead.
     #[must_use]
     pub fn peers(&self) -> Option<Vec<Peer>> {
-        let limit = self.0.config.election.1;
+        self.peers_within(self.0.config.election.1)
+    }
+
+    /// The same after a look at each: only who has acknowledged something that was sent after the call is alive. A member that has just died
+    /// looks alive for an election timeout otherwise, and a change of the members that counts on it never ends.
+    pub async fn fresh_peers(&self) -> Option<Vec<Peer>> {
+        let begun = std::time::Instant::now();
+        loop {
+            let peers = self.peers_within(begun.elapsed())?;
+            let all = peers.iter().all(|peer| !peer.voter || peer.alive);
+            if all || begun.elapsed() >= self.0.config.election.1 {
+                return Some(peers);
+            }
+            tokio::time::sleep(self.0.config.heartbeat / 4).await;
+        }
+    }
+
+    fn peers_within(&self, limit: Duration) -> Option<Vec<Peer>> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let (heard, matched) = (metrics.heartbeat.as_ref()?, metrics.replication.as_ref()?);
