@@ -289,7 +289,7 @@ fn a_loss_whose_fate_is_unknown_is_proposed_again_and_the_worker_waits_for_it() 
     assert!(rig.told.is_empty(), "{:?}", rig.told);
 
     rig.now += 1 + LEADER_LEASE_MS;
-    rig.step(Input::Tick);
+    rig.settle();
 
     assert!(rig.proposed.iter().any(|c| matches!(c, Command::LoseWorker { .. })));
 }

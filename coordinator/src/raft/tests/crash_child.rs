@@ -69,7 +69,7 @@ async fn live(orders: Orders) {
     let mut config = Config::new(&orders.dir, "crash", orders.member, "secret");
     (config.snapshot_entries, config.keep_entries) = (40, 5);
     (config.heartbeat, config.election) =
-        (Duration::from_millis(50), (Duration::from_millis(200), Duration::from_millis(400)));
+        (Duration::from_millis(50), (Duration::from_millis(300), Duration::from_millis(400)));
     let machine = Arc::new(RwLock::new(Ledger::default()));
     let node = match Node::start(config, machine.clone()).await {
         Ok(node) => node,

@@ -122,7 +122,7 @@ fn config(dir: &Path) -> Config {
     let mut config = Config::new(dir, "crash", 1, "secret");
     (config.snapshot_entries, config.keep_entries) = (60, 10);
     (config.heartbeat, config.election) =
-        (Duration::from_millis(10), (Duration::from_millis(20), Duration::from_millis(40)));
+        (Duration::from_millis(10), (Duration::from_millis(60), Duration::from_millis(80)));
     config
 }
 
