@@ -84,6 +84,10 @@ pub enum ToLeader {
         id: u64,
         replies: Option<Replies>,
     },
+    /// Nothing of the proposal is in the log, and nothing of it will be.
+    Refused {
+        id: u64,
+    },
     Stop,
 }
 
@@ -139,7 +143,7 @@ impl Drop for Line {
 
 /// What the leader thread can do to the world.
 pub trait Hands: Send + 'static {
-    /// Proposes; the answer comes back as [`ToLeader::Proposed`].
+    /// Proposes; the answer comes back as [`ToLeader::Proposed`] or [`ToLeader::Refused`].
     fn propose(&self, id: u64, commands: Vec<Command>);
     /// Confirms the leadership with a quorum; the answer comes back as [`ToLeader::Confirmed`].
     fn confirm(&self, batch: u64);
@@ -240,6 +244,7 @@ impl<H: Hands> Thread<H> {
             }
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },
+            ToLeader::Refused { id } => Input::Refused { id },
             ToLeader::Stop => return 1,
         };
         self.step(input);

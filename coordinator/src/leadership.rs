@@ -111,8 +111,12 @@ impl Steward {
         if joint {
             let node = self.node.clone();
             tokio::spawn(async move {
-                if let Err(error) = node.settle().await {
+                while let Err(error) = node.settle().await {
                     tracing::debug!(%error, "the voters' change is not ended yet");
+                    if node.status().borrow().role != Role::Leader {
+                        return;
+                    }
+                    tokio::time::sleep(PROMOTE_RETRY).await;
                 }
             });
         }
@@ -175,6 +179,10 @@ impl Steward {
                     tracing::debug!(member = id, reason, "not yet a voter");
                     tokio::time::sleep(PROMOTE_RETRY).await;
                 }
+                // Its majority was silent for a moment, and it leads on.
+                Err(MembershipError::NotLeader { .. }) if self.leads() => {
+                    tokio::time::sleep(PROMOTE_RETRY).await;
+                }
                 Err(error) => {
                     tracing::debug!(member = id, %error, "another leader goes on");
                     return;
@@ -183,12 +191,20 @@ impl Steward {
         }
     }
 
+    fn leads(&self) -> bool {
+        self.node.status().borrow().role == Role::Leader
+    }
+
     async fn close(&self, id: u64) {
         let member = MemberId(id);
-        if let Err(error) =
+        while let Err(error) =
             self.proposer.propose(vec![Command::CloseAdmission { member, floor: member }]).await
         {
-            tracing::debug!(member = id, %error, "another leader closes the admission");
+            tracing::debug!(member = id, %error, "the admission is not closed");
+            if !self.leads() {
+                return;
+            }
+            tokio::time::sleep(PROMOTE_RETRY).await;
         }
     }
 }

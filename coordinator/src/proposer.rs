@@ -5,7 +5,7 @@ use crate::machine::CoreMachine;
 use crate::raft::{Node, ProposeError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use muster_core::command::{Batch, Command};
+use muster_core::command::{Batch, Command, Report, ReportKind};
 use muster_core::reply::Replies;
 use muster_failpoint::{Point, pass};
 use std::sync::Arc;
@@ -42,12 +42,21 @@ pub fn weight(commands: &[Command]) -> usize {
             Command::ApplyPlan { placements } => {
                 64 + placements.iter().map(|p| 40 + 3 * p.devices.len()).sum::<usize>()
             }
-            Command::Reports { reports, .. } => 128 + reports.len() * 160,
+            Command::Reports { reports, .. } => 128 + reports.iter().map(report).sum::<usize>(),
             Command::Register { held, spec, .. } => 1024 + held.len() * 10 + spec.devices.len() * 128,
             Command::Stop { tokens, .. } => 64 + tokens.len() * 10,
             _ => 512,
         })
         .sum()
+}
+
+fn report(report: &Report) -> usize {
+    match &report.kind {
+        ReportKind::Ended { artifacts, .. } => {
+            160 + artifacts.iter().map(|artifact| 64 + artifact.name.len()).sum::<usize>()
+        }
+        ReportKind::Running => 64,
+    }
 }
 
 impl Proposer {

@@ -12,7 +12,7 @@ use crate::leadership;
 use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
-use crate::raft::{self, MembershipError, Node};
+use crate::raft::{self, MembershipError, Node, ProposeError};
 use crate::registrar::Registrar;
 use crate::reports;
 use crate::room::Room;
@@ -45,6 +45,8 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 const JOIN_WITHIN: Duration = Duration::from_secs(15);
 /// In a data directory that is about to join: what it asks with.
 const JOINING: &str = "joining";
+/// Connections that wait to be accepted: thousands of workers come within a second. The kernel cuts it at `somaxconn`.
+const BACKLOG: u32 = 4096;
 /// Streams that are open at the end get this long.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -361,7 +363,15 @@ impl Hands for Shell {
     fn propose(&self, id: u64, commands: Vec<Command>) {
         let leader = self.leader.clone();
         self.proposer.enqueue(commands, move |outcome| {
-            leader.send(ToLeader::Proposed { id, replies: outcome.ok() });
+            leader.send(match outcome {
+                Ok(replies) => ToLeader::Proposed { id, replies: Some(replies) },
+                Err(
+                    ProposeError::NotLeader { .. } | ProposeError::TooLarge { .. } | ProposeError::Encode(_),
+                ) => ToLeader::Refused { id },
+                Err(ProposeError::Unknown { .. } | ProposeError::Fatal { .. }) => {
+                    ToLeader::Proposed { id, replies: None }
+                }
+            });
         });
     }
 
@@ -491,10 +501,20 @@ async fn join(
     }
 }
 
+/// Binds with a queue for a storm of workers: the default of 128 overflows within milliseconds, and what the kernel drops comes back
+/// only after a second.
+fn listening(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket =
+        if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     let deadline = Instant::now() + TAKE_OVER;
     loop {
-        match TcpListener::bind(address).await {
+        match listening(address) {
             Ok(listener) => return Ok(listener),
             // A coordinator that was just killed: its port is free in a moment.
             Err(error)

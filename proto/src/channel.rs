@@ -16,6 +16,8 @@ pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 pub const STREAMS_MAX: u32 = 4096;
 /// A peer that answers no ping for this long, after an idle time as long, is gone. Without it a cut connection stays half open.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A peer that connects and does not finish its handshake is let go: keep-alive begins only after it.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A connection attempt ends after this long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -130,6 +132,7 @@ pub fn listen(address: SocketAddr, tls: Option<&Tls>) -> Result<Server, ChannelE
         Some(tls) => server
             .tls_config(
                 ServerTlsConfig::new()
+                    .timeout(HANDSHAKE)
                     .client_ca_root(Certificate::from_pem(read(&tls.ca)?))
                     .identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?)),
             )

@@ -189,10 +189,16 @@ impl Members {
         }
     }
 
-    /// How long to wait after this failure: not at all while there are members left in the round.
+    /// How long to wait after this failure: hardly at all while there are members left in the round.
     pub fn failed(&mut self, error: &SessionError) -> Duration {
         if !self.round.is_empty() {
-            return Duration::ZERO;
+            return match error {
+                // It is overloaded or gone, and its other workers find that out at the same moment.
+                SessionError::Silent | SessionError::Channel(_) => {
+                    (SPREAD / 4).mul_f64(rand::rng().random_range(0.0..1.0))
+                }
+                _ => Duration::ZERO,
+            };
         }
         let pause = if error.needs_a_hand() { RETRY_REFUSED } else { self.pause };
         self.pause = (self.pause * 2).min(RETRY_LAST);

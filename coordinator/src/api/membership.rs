@@ -146,6 +146,12 @@ impl Forward {
     async fn remove_here(&self, id: u64, force: bool) -> Result<ChangeMembersReply, MembershipError> {
         let node = self.node();
         if node.member(id).is_none() {
+            // It was let in and never came: its place is free again.
+            if self.read(|state| state.admissions().contains_key(&MemberId(id))) {
+                let spent = Command::CloseAdmission { member: MemberId(id), floor: MemberId(id) };
+                self.propose_here(vec![spent]).await.map_err(not_proposed)?;
+                return Ok(ChangeMembersReply { from: id, changed: true, ..ChangeMembersReply::default() });
+            }
             // Gone already: by an earlier try of this very call, most likely.
             let was_one = node.status().borrow().role == Role::Leader && self.is_removed(id).await;
             return if was_one {

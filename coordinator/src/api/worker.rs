@@ -65,7 +65,12 @@ impl Workers {
         send: &mpsc::UnboundedSender<Result<MemberMessage, Status>>,
     ) -> Result<(), Status> {
         // 1. It registers.
-        let Some((worker, incarnation, held)) = self.admit(name, &mut inbound, send).await? else {
+        let admitted = tokio::select! {
+            admitted = self.admit(name, &mut inbound, send) => admitted?,
+            // It gave up and asks elsewhere: what is done for it now stands in others' way.
+            () = send.closed() => return Ok(()),
+        };
+        let Some((worker, incarnation, held)) = admitted.filter(|_| !send.is_closed()) else {
             return Ok(());
         };
         // 2. Its session is linked to whoever leads.

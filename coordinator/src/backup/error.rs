@@ -25,6 +25,8 @@ pub enum BackupError {
     Unpack { path: PathBuf, reason: String },
     #[error("{0} is not empty")]
     NotEmpty(PathBuf),
+    #[error("{0} is a mount point, into which a restore cannot move what it made beside it")]
+    MountPoint(PathBuf),
     #[error("{0} exists and is not what a restore that was cut off left")]
     InTheWay(PathBuf),
     #[error(transparent)]
@@ -51,6 +53,7 @@ impl BackupError {
                 "use another copy of it, or an earlier backup: nothing of this one is restored"
             }
             Self::NotEmpty(_) => "a restore makes a new cluster: give it a directory that does not exist yet",
+            Self::MountPoint(_) => "name a directory in it that does not exist yet",
             Self::InTheWay(_) => "move it away, or choose another --data-dir",
             Self::Storage(error) | Self::Start(StartError::Storage(error)) => error.hint(),
             Self::Start(_) | Self::Membership(_) | Self::Propose(_) | Self::Secret(_) => {

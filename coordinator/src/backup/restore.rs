@@ -9,7 +9,7 @@ use crate::leader::LeaderHandle;
 use crate::machine::CoreMachine;
 use crate::raft::{self, MembershipError, Node, Role};
 use crate::security::{Secrets, write_private};
-use crate::storage::{Disk, Kind, RocksDisk, StorageError, Table};
+use crate::storage::{Checkpoint, Disk, Kind, RocksDisk, StorageError, Table};
 use crate::watch::Hub;
 use muster_core::command::{Batch, Command};
 use muster_core::model::time::{Stamp, Wall};
@@ -60,6 +60,7 @@ pub async fn restore(
     let dir = std::path::absolute(&wanted.data_dir).unwrap_or_else(|_| wanted.data_dir.clone());
     // 1. Nothing of an existing member is touched.
     empty(&dir)?;
+    no_mount(&dir)?;
     let staging = staging(&dir)?;
     let made = fill(&wanted, &dir, &staging, progress).await;
     // 2. All of it, or nothing.
@@ -68,7 +69,8 @@ pub async fn restore(
         Ok(restored) => {
             fs::remove_file(staging.join(UNFINISHED)).map_err(&io)?;
             File::open(&staging).and_then(|dir| dir.sync_all()).map_err(&io)?;
-            fs::rename(&staging, &dir).map_err(&io)?;
+            // The mark that it is unfinished is gone: what can't be moved goes too, or the next try would find it in the way.
+            fs::rename(&staging, &dir).inspect_err(|_| drop(fs::remove_dir_all(&staging))).map_err(&io)?;
             if let Some(parent) = dir.parent() {
                 File::open(parent).and_then(|parent| parent.sync_all()).map_err(&io)?;
             }
@@ -97,6 +99,7 @@ pub fn check_rows(file: &Path, beside: &Path, progress: impl FnMut(u64)) -> Resu
     }
     fs::create_dir_all(dir.join("files")).map_err(BackupError::io(&dir))?;
     let checked = unpack(file, dir.join("files"), progress).and_then(|(verified, files)| {
+        complete(&files, file)?;
         read_all(&RocksDisk::open(files.path(), Kind::State)?, file)?;
         Ok(verified)
     });
@@ -112,6 +115,16 @@ fn empty(dir: &Path) -> Result<(), BackupError> {
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(BackupError::Io { path: dir.to_owned(), error }),
+    }
+}
+
+/// What is made beside a mount point can't be moved into its place.
+fn no_mount(dir: &Path) -> Result<(), BackupError> {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
+    match (device(dir), dir.parent().and_then(device)) {
+        (Some(own), Some(above)) if own != above => Err(BackupError::MountPoint(dir.to_owned())),
+        _ => Ok(()),
     }
 }
 
@@ -192,6 +205,12 @@ async fn fill(
         store_url,
         join_token_file: dir.join("join-token"),
     })
+}
+
+/// Compares the digest of the rows with the one that was stored with them: a copy that misses some is no backup.
+fn complete(files: &Checkpoint, file: &Path) -> Result<(), BackupError> {
+    raft::check_copy::<CoreMachine, RocksDisk>(files)
+        .map_err(|error| BackupError::Unpack { path: file.to_owned(), reason: error.to_string() })
 }
 
 /// Reads every row, history too: a block that went bad on the disk where the backup was made is found here, not in a week.

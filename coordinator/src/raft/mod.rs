@@ -30,3 +30,4 @@ pub use node::{
     Config, Copy, Member, MembershipError, Node, Peer, ProposeError, ReadError, Role, StartError, Status,
     Transfer,
 };
+pub use state_machine::check_copy;

@@ -7,6 +7,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+/// Names of rows live in this process only, under a key of its own: users choose parts of row keys, and whoever could make two of them meet
+/// could make members refuse to start.
+static NAMES: std::sync::LazyLock<[u8; 32]> = std::sync::LazyLock::new(rand::random);
+
 /// Hashes of what is a hash already.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Same(u64);
@@ -29,14 +33,14 @@ impl Hasher for Same {
 #[derive(Debug, Default, Clone)]
 pub struct Digest {
     sum: u128,
-    /// What each row adds, by the hash of its key: some 32 bytes a row, instead of reading the old row for every change.
+    /// What each row adds, by the hash of its key: 40 to 75 bytes a row, instead of reading the old row for every change.
     rows: HashMap<u64, u128, BuildHasherDefault<Same>>,
 }
 
 impl Digest {
     /// The row has this value now; none: it is gone.
     pub fn set(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let name = low(&blake3::hash(key));
+        let name = low(&blake3::keyed_hash(&NAMES, key));
         let old = match value {
             Some(value) => {
                 let mut hasher = blake3::Hasher::new();

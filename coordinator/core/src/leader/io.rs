@@ -51,6 +51,10 @@ pub enum Input {
         id: u64,
         replies: Option<Replies>,
     },
+    /// Nothing of a proposal is in the log, and nothing of it will be.
+    Refused {
+        id: u64,
+    },
     /// The end of a burst of inputs, and at least every 100 ms.
     Tick,
 }

@@ -2,7 +2,7 @@
 
 use super::instruction::Instruction;
 use super::{Input, Leader, Output, SessionId};
-use crate::command::{Command, ReportKind};
+use crate::command::{Command, Report, ReportKind};
 use crate::model::attempt::Outcome;
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
@@ -312,4 +312,38 @@ fn an_answer_that_comes_a_term_late_confirms_nothing() {
     let outputs = rig.leader.step(0, Input::Tick);
 
     assert!(!outputs.iter().any(|o| matches!(o, Output::Instruct { .. })), "{outputs:?}");
+}
+
+/// Nothing of a refused proposal is in the log: its workers live on, and what they said runs is said to the log again.
+#[test]
+fn what_a_refused_proposal_held_is_as_it_was() {
+    let mut rig = Rig::new();
+    rig.open(1, "a");
+    rig.beat(1, &[]);
+    rig.test.submit(&TestJob::new().task(&[]));
+    rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
+    rig.beat(1, &[]);
+    let token = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token;
+    let report = Report { token, at: at(1, 0, 0), kind: ReportKind::Running };
+    rig.leader.step(0, Input::Reports { session: SessionId(1), reports: vec![report.clone()] });
+    let refuse = |rig: &mut Rig| {
+        let outputs = rig.leader.step(rig.now, Input::Tick);
+        let Some(Output::Propose { id, commands }) = outputs.first().cloned() else { panic!("{outputs:?}") };
+        rig.leader.step(rig.now, Input::Refused { id });
+        commands
+    };
+    assert!(
+        matches!(&refuse(&mut rig)[..], [Command::Reports { reports, .. }] if *reports == [report.clone()])
+    );
+    rig.now = 1 + LEADER_LEASE_MS;
+    let again = refuse(&mut rig);
+    assert!(
+        matches!(&again[..], [Command::LoseWorker { .. }, Command::Reports { reports, .. }] if *reports == [report])
+    );
+    rig.told.clear();
+
+    rig.beat(1, &[token.0]);
+
+    assert!(matches!(rig.told.first(), Some((1, Instruction::Renewed { .. }))), "{:?}", rig.told);
+    assert!(!rig.proposed.iter().any(|command| matches!(command, Command::LoseWorker { .. })));
 }

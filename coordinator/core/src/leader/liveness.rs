@@ -90,7 +90,7 @@ impl Leader {
         for (id, seq, received, held) in heartbeats {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let worker = session.worker;
-            if self.losing.contains(&worker) {
+            if self.losing.contains_key(&worker) {
                 // Its attempts may end in the log at any moment: what is renewed or started now would run beside its successor.
                 continue;
             }
@@ -107,7 +107,8 @@ impl Leader {
             let heard = self.heard.entry(worker).or_insert(received);
             *heard = (*heard).max(received);
             self.outbox.entry(id).or_default().push(Instruction::Renewed { seq, term });
-            if first || self.by_worker.get(&worker) != Some(&id) {
+            let connected = self.view.workers.get(&worker).is_some_and(|w| w.connected);
+            if first || !connected || self.by_worker.get(&worker) != Some(&id) {
                 self.speaks(worker, id);
                 self.must_plan = true;
             }
@@ -159,7 +160,6 @@ impl Leader {
                 if now > *heard + LEADER_LEASE_MS {
                     let incarnation = worker.incarnation.clone();
                     commands.push(Command::LoseWorker { worker: *id, incarnation });
-                    self.losing.insert(*id);
                     // Should the proposal be lost, it is made again a lease later.
                     *heard = now;
                 }

@@ -2,7 +2,7 @@
 
 use super::io::Output;
 use super::step::Leader;
-use crate::command::{Command, Placement};
+use crate::command::{Command, Placement, Report, ReportKind};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::time::Tick;
 use crate::reply::Replies;
@@ -10,6 +10,8 @@ use crate::scheduler::plan;
 
 /// Proposals of reports and timers in flight at once; above it they gather.
 const REPORTS_IN_FLIGHT: usize = 2;
+/// Reports of one proposal; the rest waits for the next. An entry of the log has a limit.
+const REPORTS_MAX: usize = 4_096;
 /// Retirement runs this often, ms.
 pub(super) const RETIRE_EVERY_MS: u64 = 60_000;
 /// Finished jobs leave memory after this long, ms: a week.
@@ -18,7 +20,7 @@ pub(super) const RETIRE_AFTER_MS: u64 = 7 * 24 * 3600 * 1000;
 /// A proposal whose fate is not known yet.
 pub(super) enum InFlight {
     Plan(Vec<Placement>),
-    Rest { ends: Vec<Token>, starts: Vec<Token>, losses: Vec<WorkerId> },
+    Rest { ends: Vec<Token>, starts: Vec<(WorkerId, Report)> },
 }
 
 impl Leader {
@@ -26,12 +28,18 @@ impl Leader {
         let rest = self.in_flight.values().filter(|p| matches!(p, InFlight::Rest { .. })).count();
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
         if rest < REPORTS_IN_FLIGHT {
-            for (worker, reports) in std::mem::take(&mut self.reports) {
+            let mut room = REPORTS_MAX;
+            while room > 0 {
+                let Some((worker, mut reports)) = self.reports.pop_first() else { break };
+                if reports.len() > room {
+                    self.reports.insert(worker, reports.split_off(room));
+                }
+                room -= reports.len();
                 let Some(view) = self.view.workers.get(&worker) else { continue };
                 for report in &reports {
                     match report.kind {
-                        crate::command::ReportKind::Running => starts.push(report.token),
-                        crate::command::ReportKind::Ended { .. } => ends.push(report.token),
+                        ReportKind::Running => starts.push((worker, report.clone())),
+                        ReportKind::Ended { .. } => ends.push(report.token),
                     }
                 }
                 commands.push(Command::Reports {
@@ -46,8 +54,13 @@ impl Leader {
                 Command::LoseWorker { worker, .. } => Some(*worker),
                 _ => None,
             });
-            let losses = losses.collect();
-            self.propose(InFlight::Rest { ends, starts, losses }, commands, outputs);
+            let losses: Vec<WorkerId> = losses.collect();
+            self.propose(InFlight::Rest { ends, starts }, commands, outputs);
+            for worker in losses {
+                self.losing.entry(worker).or_default().insert(self.proposals);
+                // Nothing is placed on what is about to be lost; its next acknowledged heartbeat connects it again.
+                self.view.set_connected(worker, false);
+            }
         }
         let planning = self.in_flight.values().any(|p| matches!(p, InFlight::Plan(_)));
         if self.must_plan && !planning && self.view.has_ready() {
@@ -67,29 +80,41 @@ impl Leader {
         outputs.push(Output::Propose { id: self.proposals, commands });
     }
 
+    /// A proposal that never was: a loss in it is none, unless an earlier one of the same worker may still come.
+    pub(super) fn refused(&mut self, id: u64) {
+        self.losing.retain(|_, proposals| {
+            proposals.remove(&id);
+            !proposals.is_empty()
+        });
+        self.proposed(id, None);
+    }
+
     /// A proposal ended. What it changed came as a delta; what is unknown is offered again, and apply refuses what was done.
     pub(super) fn proposed(&mut self, id: u64, replies: Option<Replies>) {
         let Some(what) = self.in_flight.remove(&id) else { return };
         self.must_plan = true;
         if replies.is_some() {
-            if let InFlight::Rest { losses, .. } = what {
-                losses.iter().for_each(|worker| {
-                    self.losing.remove(worker);
-                });
-            }
+            // This one is done, and so are those of which nothing was heard: they were before it in the log, or never will be.
+            self.losing.retain(|_, proposals| {
+                proposals.retain(|other| self.in_flight.contains_key(other));
+                !proposals.is_empty()
+            });
             return;
         }
         match what {
             InFlight::Plan(placements) => self.view.give_back(&placements),
-            // Their workers repeat them with the next heartbeat. A loss whose fate is unknown may still come: it stays on its way
+            // Workers repeat ends with the next heartbeat; that something runs they say once, so it is offered again from here. A loss whose fate is unknown may still come: it stays on its way
             // until it is proposed again and answered.
-            InFlight::Rest { ends, starts, .. } => {
+            InFlight::Rest { ends, starts } => {
                 ends.iter().for_each(|t| {
                     self.ending.remove(t);
                 });
-                starts.iter().for_each(|t| {
-                    self.started.remove(t);
-                });
+                for (worker, start) in starts {
+                    self.started.remove(&start.token);
+                    if self.view.live.contains_key(&start.token) {
+                        self.report(worker, start);
+                    }
+                }
             }
         }
     }

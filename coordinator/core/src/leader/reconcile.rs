@@ -120,7 +120,13 @@ impl Leader {
         }
     }
 
-    fn report(&mut self, worker: WorkerId, report: Report) {
+    pub(super) fn report(&mut self, worker: WorkerId, report: Report) {
+        // After an election every worker says again what runs: what the log knows is not written to it once more.
+        let known = matches!(report.kind, ReportKind::Running)
+            && self.view.live.get(&report.token).is_some_and(|l| l.attempt.started.is_some());
+        if known {
+            return;
+        }
         let on_its_way = match report.kind {
             ReportKind::Ended { .. } => !self.ending.insert(report.token),
             ReportKind::Running => !self.started.insert(report.token),

@@ -35,7 +35,8 @@ pub struct Leader {
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
     pub(super) confirms: u64,
     /// Workers whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its grant.
-    pub(super) losing: BTreeSet<WorkerId>,
+    /// By the proposals of it whose fate is open.
+    pub(super) losing: BTreeMap<WorkerId, BTreeSet<u64>>,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
@@ -89,6 +90,7 @@ impl Leader {
             Input::Reports { session, reports } => self.reported(session, reports),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
+            Input::Refused { id } => self.refused(id),
             Input::Tick => return self.settle(now),
         }
         Vec::new()

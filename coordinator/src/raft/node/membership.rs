@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, ForwardReason, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
 use super::Node;
@@ -56,8 +56,10 @@ impl<M: Machine> Node<M> {
     /// Gives a learner a vote; in the same change `replaced` leaves, if it is still there.
     ///
     /// # Errors
-    /// [`MembershipError`]; [`MembershipError::Leads`] when it is this member that is to leave.
+    /// [`MembershipError`]; [`MembershipError::Leads`] when it is this member that is to leave; [`MembershipError::Refused`] when the learner
+    /// does not answer now: a vote of the dead could stop a small group.
     pub async fn promote(&self, id: u64, replaced: Option<u64>) -> Result<(), MembershipError> {
+        self.answers(id).await?;
         let mut changes = vec![ChangeMembers::AddVoterIds(BTreeSet::from([id]))];
         if let Some(member) = replaced.and_then(|old| self.member(old)) {
             if member.id == self.0.config.member {
@@ -127,6 +129,20 @@ impl<M: Machine> Node<M> {
         Ok(membership.membership().get_node(&id).is_none())
     }
 
+    async fn answers(&self, id: u64) -> Result<(), MembershipError> {
+        let begun = std::time::Instant::now();
+        loop {
+            let peers = self.peers_within(begun.elapsed()).ok_or_else(|| self.not_leader())?;
+            if peers.iter().any(|peer| peer.id == id && peer.alive) {
+                return Ok(());
+            }
+            if begun.elapsed() >= self.0.config.election.1 {
+                return Err(MembershipError::Refused { reason: format!("member {id} does not answer") });
+            }
+            tokio::time::sleep(self.0.config.heartbeat / 4).await;
+        }
+    }
+
     /// The member of this id.
     #[must_use]
     pub fn member(&self, id: u64) -> Option<Member> {
@@ -153,6 +169,12 @@ impl<M: Machine> Node<M> {
                 Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::InProgress(_),
                 ))) if tokio::time::Instant::now() < deadline => tokio::time::sleep(BUSY_RETRY).await,
+                // As with a proposal: the majority has not answered for a moment, which passes or ends this leadership.
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))
+                    if to.reason == ForwardReason::LeaseExpired && tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(BUSY_RETRY).await;
+                }
                 Err(error) => return Err(membership(error)),
             }
         }

@@ -88,7 +88,7 @@ impl<M: Machine> Node<M> {
         }
     }
 
-    fn peers_within(&self, limit: Duration) -> Option<Vec<Peer>> {
+    pub(super) fn peers_within(&self, limit: Duration) -> Option<Vec<Peer>> {
         let metrics = self.0.raft.metrics();
         let metrics = metrics.borrow_watched();
         let (heard, matched) = (metrics.heartbeat.as_ref()?, metrics.replication.as_ref()?);

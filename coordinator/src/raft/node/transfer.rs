@@ -76,13 +76,16 @@ impl<M: Machine> Node<M> {
         if self.0.status.borrow().role != Role::Leader {
             return;
         }
-        match self.transfer_leader(None).await {
-            Ok(Transfer { to, took, .. }) => {
+        // Longer than all its parts may take: only a change of members whose majority is gone holds it up for ever.
+        let limit = CATCH_UP + self.0.config.election.1 * 2 + Duration::from_secs(1);
+        match tokio::time::timeout(limit, self.transfer_leader(None)).await {
+            Ok(Ok(Transfer { to, took, .. })) => {
                 tracing::info!(to, ms = took.as_millis(), "handed the leadership over");
             }
             // Alone, or the last one up: there is nobody to hand it to.
-            Err(MembershipError::NobodyElse) => {}
-            Err(error) => tracing::warn!(%error, "stopping as the leader; the others will elect one"),
+            Ok(Err(MembershipError::NobodyElse)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "stopping as the leader; the others will elect one"),
+            Err(_) => tracing::warn!("a change of members does not end; stopping as the leader"),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Process {
             .env(muster_failpoint::VARIABLE, failpoints)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+            .stderr(Stdio::inherit());
         // SAFETY: one system call between fork and exec: the child does not outlive a test that was ended.
         unsafe {
             command.pre_exec(|| {
@@ -285,7 +285,8 @@ impl Process {
         let acknowledged = self.acknowledged();
         let heard = self.heard.0.lock();
         let last = |line: &&String| line.starts_with("refused ") || line.starts_with("stopped ");
-        (status.code(), heard.lines.iter().rev().find(last).cloned().unwrap_or_default(), acknowledged)
+        let said = heard.lines.iter().rev().find(last).cloned();
+        (status.code(), said.unwrap_or_else(|| status.to_string()), acknowledged)
     }
 
     /// Asks it to end.
@@ -311,7 +312,8 @@ fn pair(text: &str, between: char) -> Option<(u64, u64)> {
 /// A free port of loopback, below those that the kernel hands out for outgoing connections: one of these could take it meanwhile.
 pub fn free() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id() % 10_000) as u16;
+    // Tests are processes with neighbouring ids, and each takes dozens of ports.
+    let start = (std::process::id().wrapping_mul(7_919) % 12_000) as u16;
     loop {
         let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
         if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
