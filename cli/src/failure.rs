@@ -2,7 +2,6 @@
 
 use muster_core::spec::{SpecError, SpecErrors};
 use serde_json::json;
-use std::process::ExitCode;
 
 /// The exit code of a verb that did what was asked.
 pub const DONE: u8 = 0;
@@ -71,7 +70,7 @@ impl Failure {
     }
 
     /// Prints it and gives the exit code. A reader that went away (`| head`) is no failure.
-    pub fn report(&self, json: bool) -> ExitCode {
+    pub fn report(&self, json: bool) -> u8 {
         if !self.message.is_empty() {
             if json {
                 let _ = crate::output::data(&self.document());
@@ -84,7 +83,7 @@ impl Failure {
                 }
             }
         }
-        ExitCode::from(self.exit)
+        self.exit
     }
 
     fn document(&self) -> String {
