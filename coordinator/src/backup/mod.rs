@@ -1,6 +1,6 @@
 //! A backup: all the replicated state as of one log index, in one file, and a new cluster from it.
 //!
-//! [`format`] how the file lies, every byte under a chain of checksums · [`read`] checks and unpacks · [`restore`] makes a data directory.
+//! [`format`] how the file lies, every byte under a chain of checksums · `read` checks and unpacks · [`restore`] makes a data directory.
 //! Left out, in the file as in the restore: the store (blobs, artifacts, logs), the cluster's secret and with it all tokens.
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`Node`]: one member of the Raft group as the rest of the coordinator sees it. No type of openraft is in a signature.
 //!
-//! [`config`] what it is told · [`propose`] the log and reads · [`membership`] who is in · [`transfer`] who leads · [`status`] how all are ·
-//! [`snapshot`] copies of the state · [`error`] why not.
+//! `config` what it is told · `propose` the log and reads · `membership` who is in · `transfer` who leads · `status` how all are ·
+//! `snapshot` copies of the state · `error` why not.
 
 mod config;
 mod error;
@@ -69,7 +69,7 @@ impl<M: Machine> Node<M> {
     /// Opens the data directory, rebuilds `machine` from it and joins in. A fresh directory waits to be bootstrapped or added.
     ///
     /// # Errors
-    /// A directory that must not be used: see [`StorageError`].
+    /// A directory that must not be used: see `StorageError`.
     pub async fn start(config: Config, machine: Arc<RwLock<M>>) -> Result<Self, StartError> {
         let raft_config = Arc::new(config.raft().validate()?);
         let Opened { state, log, state_machine, applied } = {
