@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/env.sh
 
 scripts/chaos-tools.sh
-cargo build --release --quiet -p muster-tests --bin muster-chaos
+# --workspace: with other features the whole workspace would be compiled again.
+cargo build --release --quiet --workspace --bin muster-chaos
 export MUSTER_BIN="$PWD/target/release/muster"
 PATH="$PATH:/usr/sbin:/sbin" exec "$CARGO_TARGET_DIR/release/muster-chaos" "$@"

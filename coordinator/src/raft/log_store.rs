@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt, stream};
 use muster_failpoint::{Point, hit};
@@ -56,6 +57,8 @@ struct Tail {
 struct Inner<A: Answer, R: AsyncRuntime, D> {
     disk: Arc<D>,
     tail: Mutex<Tail>,
+    /// The term of the vote, read without the lock: that is held while the disk writes.
+    term: AtomicU64,
     syncer: Arc<Syncer<Types<A, R>, D>>,
     wake: Option<Wake>,
     /// Makes the state durable; called before entries that it has applied are purged.
@@ -94,6 +97,7 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
         let syncer = Arc::new(Syncer::new(open.disk.clone(), open.mark));
         Ok(Self(Arc::new(Inner {
             disk: open.disk,
+            term: AtomicU64::new(tail.vote.as_ref().map_or(0, |vote| ballot(vote).term)),
             tail: Mutex::new(tail),
             syncer,
             wake: open.wake,
@@ -137,6 +141,12 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
     #[must_use]
     pub fn vote(&self) -> Option<Ballot> {
         self.0.tail.lock().vote.as_ref().map(ballot)
+    }
+
+    /// The greatest term that this member has voted in or followed. Known here before anybody hears of the vote.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.0.term.load(Ordering::SeqCst)
     }
 
     fn queue(&self, callback: IOFlushed<Types<A, R>>, promise: Option<Promise>, vote: Option<Ballot>) {
@@ -383,6 +393,7 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
             Err(_) => return Err(io::Error::other("the log's sync thread is gone")),
         }
         self.0.tail.lock().vote = Some(*vote);
+        self.0.term.fetch_max(ballot(vote).term, Ordering::SeqCst);
         hit(Point::VoteSaved)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Append is one bidirectional stream with many requests in flight. Every message names the cluster and the member it is meant for.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use futures::{Stream, StreamExt, stream};
 use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, Tls, dial_lazy};
 use muster_proto::raft::raft_client::RaftClient;
 use muster_proto::raft::snapshot_part::Part as WirePart;
-use muster_proto::raft::{RaftMessage, ReadIndexRequest, SnapshotPart};
+use muster_proto::raft::{ConfirmRequest, RaftMessage, ReadIndexRequest, SnapshotPart};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes};
@@ -21,6 +22,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -38,8 +40,8 @@ use crate::storage::{Checkpoint, Disk, RocksDisk};
 /// detector is the heartbeat, not this.
 const APPEND_STALL: Duration = Duration::from_secs(2);
 
-/// A call to the leader for its read index ends after this long.
-const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(2);
+/// A call for a read (the leader's index, a follower's term) ends after this long.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 type C<A> = Types<A, Tokio>;
 type Client = RaftClient<InterceptedService<Channel, Bearer>>;
@@ -55,9 +57,17 @@ pub struct Caller {
     pub bearer: Bearer,
     /// Certificates, beyond loopback.
     pub tls: Option<Tls>,
+    /// Connections for reads, by address: apart from those of the log, so that no large append is before them.
+    reads: Arc<Mutex<BTreeMap<String, Client>>>,
 }
 
 impl Caller {
+    /// Nothing is connected yet.
+    #[must_use]
+    pub fn new(cluster: String, member: u64, bearer: Bearer, tls: Option<Tls>) -> Self {
+        Self { cluster, member, bearer, tls, reads: Arc::default() }
+    }
+
     fn client(&self, address: &str) -> Result<Client, String> {
         let channel = dial_lazy(address, self.tls.as_ref()).map_err(|error| error.to_string())?;
         Ok(RaftClient::with_interceptor(channel, self.bearer.clone())
@@ -70,16 +80,40 @@ impl Caller {
         Ok(RaftMessage { cluster_id: self.cluster.clone(), member: self.member, payload, to })
     }
 
+    /// The kept connection to `address`; it dials again by itself when it broke.
+    fn reader(&self, address: &str) -> Result<Client, Status> {
+        let mut kept = self.reads.lock();
+        if let Some(client) = kept.get(address) {
+            return Ok(client.clone());
+        }
+        let client = self.client(address).map_err(Status::unavailable)?;
+        kept.insert(address.to_owned(), client.clone());
+        Ok(client)
+    }
+
     /// The read index of the leader at `address`.
     ///
     /// # Errors
     /// The peer's refusal, an absent peer.
     pub async fn read_index(&self, address: &str) -> Result<u64, Status> {
-        let mut client = self.client(address).map_err(Status::unavailable)?;
+        let mut client = self.reader(address)?;
         let call = client.read_index(ReadIndexRequest { cluster_id: self.cluster.clone() });
-        match tokio::time::timeout(READ_INDEX_TIMEOUT, call).await {
+        match tokio::time::timeout(READ_TIMEOUT, call).await {
             Ok(reply) => Ok(reply?.into_inner().index),
             Err(_) => Err(Status::deadline_exceeded("the leader did not answer in time")),
+        }
+    }
+
+    /// The term that member `to` at `address` is in now.
+    ///
+    /// # Errors
+    /// The peer's refusal, an absent peer.
+    pub async fn term_of(&self, to: u64, address: &str) -> Result<u64, Status> {
+        let mut client = self.reader(address)?;
+        let call = client.confirm(ConfirmRequest { cluster_id: self.cluster.clone(), to });
+        match tokio::time::timeout(READ_TIMEOUT, call).await {
+            Ok(reply) => Ok(reply?.into_inner().term),
+            Err(_) => Err(Status::deadline_exceeded("the member did not answer in time")),
         }
     }
 }

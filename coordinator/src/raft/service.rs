@@ -8,7 +8,9 @@ use futures::{Stream, StreamExt};
 use muster_proto::channel::{MESSAGE_BYTES_MAX, bearer_of};
 use muster_proto::raft::raft_server::{Raft as RaftApi, RaftServer};
 use muster_proto::raft::snapshot_part::Part as WirePart;
-use muster_proto::raft::{RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotPart};
+use muster_proto::raft::{
+    ConfirmReply, ConfirmRequest, RaftMessage, ReadIndexReply, ReadIndexRequest, SnapshotPart,
+};
 use openraft::raft::AppendEntriesRequest;
 use openraft::{Raft, Snapshot};
 use parking_lot::Mutex;
@@ -208,6 +210,14 @@ impl<M: Machine> RaftApi for Service<M> {
             Err(error @ ReadError::NotLeader { .. }) => Err(Status::failed_precondition(error.to_string())),
             Err(error) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    async fn confirm(&self, request: Request<ConfirmRequest>) -> Result<Response<ConfirmReply>, Status> {
+        self.admit(&request)?;
+        let asked = request.get_ref();
+        same_cluster(&self.cluster, &asked.cluster_id)?;
+        meant_for(self.member, asked.to)?;
+        Ok(Response::new(ConfirmReply { term: self.node.promised_term() }))
     }
 }
 

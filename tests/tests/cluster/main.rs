@@ -13,6 +13,7 @@ mod fencing;
 mod first_steps;
 mod jobs;
 mod operations;
+mod reads;
 
 /// `full` where the long version was asked for.
 fn scaled(short: u64, full: u64) -> u64 {

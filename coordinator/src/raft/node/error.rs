@@ -41,7 +41,7 @@ pub enum ProposeError {
 }
 
 /// Why a linearizable read is not possible now.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     #[error("this member does not lead")]
     NotLeader { leader: Leader },

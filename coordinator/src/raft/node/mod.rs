@@ -1,9 +1,10 @@
 //! [`Node`]: one member of the Raft group as the rest of the coordinator sees it. No type of openraft is in a signature.
 //!
-//! `config` what it is told · `propose` the log and reads · `membership` who is in · `transfer` who leads · `status` how all are ·
+//! `config` what it is told · `propose` the log and reads · `confirm` whether it still leads · `membership` who is in · `transfer` who leads · `status` how all are ·
 //! `snapshot` copies of the state · `error` why not.
 
 mod config;
+mod confirm;
 mod error;
 mod membership;
 mod propose;
@@ -31,6 +32,8 @@ use super::state_machine::{DiskRows, StateMachine};
 use super::types::{Tokio, Types};
 use crate::storage::RocksDisk;
 
+use confirm::Confirmer;
+
 pub use config::Config;
 pub use error::{Leader, MembershipError, ProposeError, ReadError, StartError};
 pub use propose::ENTRY_BYTES_MAX;
@@ -54,6 +57,7 @@ struct Inner<M: Machine> {
     /// One change of the membership at a time: it is two entries, and nothing else may come between them.
     changing: tokio::sync::Mutex<()>,
     heard: Arc<Heard>,
+    confirmer: Confirmer,
 }
 
 /// A running member. Clones are the same member.
@@ -80,16 +84,17 @@ impl<M: Machine> Node<M> {
             opened.await.map_err(|error| StartError::Raft { reason: error.to_string() })??
         };
         let thread = super::sync::spawn(log.syncer()).map_err(StartError::Thread)?;
-        let caller = Arc::new(Caller {
-            cluster: config.cluster.clone(),
-            member: config.member,
-            bearer: Bearer::new(&config.secret),
-            tls: config.tls.clone(),
-        });
+        let caller = Arc::new(Caller::new(
+            config.cluster.clone(),
+            config.member,
+            Bearer::new(&config.secret),
+            config.tls.clone(),
+        ));
         let raft = Raft::new(config.member, raft_config, Network(caller.clone()), log.clone(), state_machine)
             .await
             .map_err(|error| StartError::Raft { reason: error.to_string() })?;
         let status = status::watch_status(&raft);
+        let confirmer = Confirmer::spawn(raft.clone(), caller.clone(), config.member, config.election.1);
         let sync_thread = Mutex::new(Some(thread));
         let changing = tokio::sync::Mutex::default();
         Ok(Self(Arc::new(Inner {
@@ -104,6 +109,7 @@ impl<M: Machine> Node<M> {
             sync_thread,
             changing,
             heard: Arc::default(),
+            confirmer,
         })))
     }
 
@@ -149,6 +155,11 @@ impl<M: Machine> Node<M> {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.0.status.clone()
+    }
+
+    /// The greatest term that this member has voted in or followed.
+    pub(in crate::raft) fn promised_term(&self) -> u64 {
+        self.0.log.term()
     }
 
     /// The replicated state.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use openraft::ReadPolicy;
-use openraft::errors::{ClientWriteError, ForwardReason, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
 
 use super::Node;
 use super::error::{ProposeError, ReadError, leader};
@@ -59,14 +58,7 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// [`ReadError::NotLeader`], [`ReadError::NoQuorum`], [`ReadError::Fatal`].
     pub async fn confirm_leadership(&self) -> Result<u64, ReadError> {
-        match self.0.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
-                Err(ReadError::NotLeader { leader: leader(to) })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoQuorum),
-            Err(RaftError::Fatal(error)) => Err(ReadError::Fatal { reason: error.to_string() }),
-        }
+        self.0.confirmer.confirm().await
     }
 
     /// Waits until a read of the state here sees all that was acknowledged before the call, on the leader or a follower.
