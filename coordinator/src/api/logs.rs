@@ -170,11 +170,12 @@ impl Service {
     async fn scan(&self, scope: &Scope) -> Result<BTreeMap<(IndexRef, u32, u32), One>, ApiError> {
         // Live first: what ends meanwhile is then found among the ended.
         let mut all: BTreeMap<(IndexRef, u32, u32), One> = self.forward.read(|state| {
-            let live = state
-                .live_of_job(scope.job)
-                .filter(|a| a.state != AttemptState::Starting && scope.holds(a.at, a.number));
-            let ones = live
-                .flat_map(|a| scope.ones(a.at, a.number, a.token, a.seats.iter().map(|s| s.worker), false));
+            let live = state.live_of_job(scope.job).filter(|a| scope.holds(a.at, a.number));
+            let ones = live.flat_map(|a| {
+                let ones = scope.ones(a.at, a.number, a.token, a.seats.iter().map(|s| s.worker), false);
+                let begun = |one: &One| a.state != AttemptState::Starting || a.has_started(one.rank);
+                ones.into_iter().filter(begun).collect::<Vec<_>>()
+            });
             ones.map(|one| ((one.at, one.number, one.rank), one)).collect()
         });
         let (history, job, task, position) = (self.history.clone(), scope.job, scope.task, scope.position);
