@@ -1,7 +1,8 @@
 //! Tasks of several workers, and parts of a device: real processes that meet.
 
-use muster_tests::Cluster;
+use muster_tests::{Cluster, until};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Rank 0 listens where the gang meets, rank 1 calls it; each says whom it met.
 const MEET: &str = r#"
@@ -116,4 +117,28 @@ fn a_gang_waits_for_its_last_worker_and_two_halves_share_a_gpu() {
     cluster.add_worker("w2", &["--cpus", "4"]);
     let ran = cluster.cli.run(&["wait", "1"]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stderr, cluster.logs());
+}
+
+#[test]
+fn a_lost_worker_stops_the_gang_before_it_starts_again() {
+    let mut cluster = Cluster::start(1, 3, &["--cpus", "1"]);
+    let dir = cluster.dir.path().display().to_string();
+    // Each rank holds a lock: one that starts while its older self lives ends with 9.
+    let script = format!(
+        "echo $MUSTER_WORKER $MUSTER_RANK >> {dir}/started; [ $MUSTER_ATTEMPT = 1 ] && t=600 || t=0; exec flock -n -E 9 {dir}/rank$MUSTER_RANK sleep $t"
+    );
+    let job = format!("name: gang\ntasks:\n  t:\n    workers: 2\n    run: \"{script}\"\n");
+    let id = cluster.submit(&cluster.file("g.yaml", &job));
+    let started = || std::fs::read_to_string(format!("{dir}/started")).unwrap_or_default();
+    let victim = until("both ranks", Duration::from_secs(60), || {
+        let text = started();
+        let second = text.lines().find_map(|line| line.strip_suffix(" 1")).map(str::to_owned);
+        second.filter(|_| text.lines().count() == 2).ok_or(text)
+    });
+    cluster.kill_agent(&victim);
+    let doc = cluster.finished(id, Duration::from_secs(120));
+    assert_eq!(doc["state"], "succeeded", "{}", cluster.logs());
+    let attempts = doc["tasks"][0]["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), attempts[0]["cause"].as_str()), (2, Some("lost(worker)")), "{attempts:?}");
+    assert!(attempts[1]["ranks"].as_array().unwrap().iter().all(|rank| rank["worker"] != victim.as_str()));
 }
