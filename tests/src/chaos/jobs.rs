@@ -17,8 +17,10 @@ pub enum Shape {
     Array,
     /// Fails at its first attempts.
     Retry,
-    /// Holds GPUs.
+    /// Holds GPUs, whole ones and halves.
     Gpu,
+    /// Needs two workers at once.
+    Gang,
     /// Takes long, and is cancelled.
     Cancel,
     /// Fails until somebody opens a gate, and is rerun.
@@ -33,6 +35,10 @@ pub struct Task {
     pub array: bool,
     pub parents: Vec<String>,
     pub gpus: u32,
+    /// How many tasks may have one GPU at a time.
+    pub sharers: u32,
+    /// Ranks, each on a worker of its own.
+    pub workers: u32,
     pub millis: u64,
     pub fail: Fail,
     /// Failures of its own that it is allowed, plus one.
@@ -61,7 +67,8 @@ impl Job {
             (Shape::Fan, 25),
             (Shape::Array, 20),
             (Shape::Retry, 10),
-            (Shape::Gpu, 15),
+            (Shape::Gpu, 10),
+            (Shape::Gang, 5),
             (Shape::Cancel, 6),
             (Shape::Rerun, 4),
         ];
@@ -99,10 +106,13 @@ impl Job {
             dir: dir.to_owned(),
             millis: task.millis,
             fail: task.fail,
+            sharers: task.sharers,
             parents: task.parents.iter().map(|p| (p.clone(), count(p))).collect(),
         };
         let mut resources = json!({"cpus": 1, "memory": "64MiB"});
-        if task.gpus > 0 {
+        if task.sharers > 1 {
+            resources["gpus"] = json!({"fraction": 1.0 / f64::from(task.sharers)});
+        } else if task.gpus > 0 {
             resources["gpus"] = json!(task.gpus);
         }
         let mut text = json!({
@@ -113,6 +123,9 @@ impl Job {
         });
         if !task.parents.is_empty() {
             text["needs"] = json!(task.parents);
+        }
+        if task.workers > 1 {
+            text["workers"] = json!(task.workers);
         }
         if task.array {
             text["array"] = json!(format!("0-{}", task.indices - 1));
@@ -128,6 +141,8 @@ fn tasks(shape: Shape, rng: &mut Rng) -> Vec<Task> {
         array: indices > 1,
         parents: parents.iter().map(|p| (*p).to_owned()).collect(),
         gpus: 0,
+        sharers: 1,
+        workers: 1,
         millis: rng.range(50, 250),
         fail: Fail::Never,
         attempts: ATTEMPTS,
@@ -144,9 +159,15 @@ fn tasks(shape: Shape, rng: &mut Rng) -> Vec<Task> {
             vec![twice, once]
         }
         Shape::Gpu => {
-            let (mut one, mut two) = (task("one", 6, &[]), task("two", 3, &[]));
-            (one.gpus, two.gpus) = (1, 2);
-            vec![one, two]
+            let (mut one, mut two, mut half) =
+                (task("one", 4, &[]), task("two", 3, &[]), task("half", 6, &[]));
+            (one.gpus, two.gpus, half.gpus, half.sharers) = (1, 2, 1, 2);
+            vec![one, two, half]
+        }
+        Shape::Gang => {
+            let (mut both, mut after) = (task("both", 3, &[]), task("after", 1, &["both"]));
+            (both.gpus, both.workers, after.workers) = (1, 2, 3);
+            vec![both, after]
         }
         Shape::Cancel => {
             let (mut now, mut then) = (task("now", 4, &[]), task("then", 4, &["now"]));
@@ -170,9 +191,16 @@ mod tests {
     fn a_seed_gives_the_same_jobs_and_every_shape() {
         let jobs: Vec<Job> = (0..200).map(|n| Job::draw(3, n)).collect();
         assert_eq!(jobs, (0..200).map(|n| Job::draw(3, n)).collect::<Vec<_>>());
-        for shape in
-            [Shape::Chain, Shape::Fan, Shape::Array, Shape::Retry, Shape::Gpu, Shape::Cancel, Shape::Rerun]
-        {
+        for shape in [
+            Shape::Chain,
+            Shape::Fan,
+            Shape::Array,
+            Shape::Retry,
+            Shape::Gpu,
+            Shape::Gang,
+            Shape::Cancel,
+            Shape::Rerun,
+        ] {
             assert!(jobs.iter().any(|j| j.shape == shape), "{shape:?}");
         }
         assert_ne!(jobs[0].key, jobs[1].key);
@@ -183,7 +211,7 @@ mod tests {
         let job = Job { key: "k".into(), shape: Shape::Fan, tasks: tasks(Shape::Fan, &mut Rng::new(1, "t")) };
         let text: Value = serde_json::from_str(&job.text(Path::new("/p"), Path::new("/d"))).unwrap();
         assert_eq!(text["tasks"]["many"]["array"], "0-15");
-        assert_eq!(text["tasks"]["last"]["run"][5], "many:16");
+        assert_eq!(text["tasks"]["last"]["run"][6], "many:16");
         assert_eq!(text["tasks"]["last"]["needs"], json!(["many"]));
     }
 }

@@ -17,12 +17,14 @@ pub const PLANNED: i32 = 7;
 /// Exit code of a task that cannot do its work: no ledger, no environment.
 pub const BROKEN: i32 = 70;
 
-/// What a task is told, as words after [`WORD`]: `DIR MILLIS FAIL PARENT:COUNT…`.
+/// What a task is told, as words after [`WORD`]: `DIR MILLIS FAIL SHARERS PARENT:COUNT…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orders {
     pub dir: PathBuf,
     pub millis: u64,
     pub fail: Fail,
+    /// How many tasks may have one GPU at a time: 1 for a whole GPU, 4 for a quarter of one.
+    pub sharers: u32,
     /// Parents, and how many indices each has.
     pub parents: Vec<(String, u32)>,
 }
@@ -52,6 +54,7 @@ impl Orders {
             self.dir.display().to_string(),
             self.millis.to_string(),
             fail,
+            self.sharers.to_string(),
         ];
         words.extend(self.parents.iter().map(|(name, count)| format!("{name}:{count}")));
         words
@@ -60,7 +63,7 @@ impl Orders {
     /// Reads them back, without program and [`WORD`].
     #[must_use]
     pub fn parse(words: &[String]) -> Option<Self> {
-        let [dir, millis, fail, parents @ ..] = words else { return None };
+        let [dir, millis, fail, sharers, parents @ ..] = words else { return None };
         let fail = match fail.as_str() {
             "never" => Fail::Never,
             "gate" => Fail::UntilGate,
@@ -71,7 +74,8 @@ impl Orders {
             Some((name.to_owned(), count.parse().ok()?))
         };
         let parents = parents.iter().map(parent).collect::<Option<_>>()?;
-        Some(Self { dir: PathBuf::from(dir), millis: millis.parse().ok()?, fail, parents })
+        let (dir, millis, sharers) = (PathBuf::from(dir), millis.parse().ok()?, sharers.parse().ok()?);
+        Some(Self { dir, millis, fail, sharers, parents })
     }
 }
 
@@ -103,19 +107,41 @@ fn perform(orders: &Orders, line: &Line) -> io::Result<i32> {
     let mut ledger = OpenOptions::new().append(true).open(orders.dir.join(LEDGER))?;
     let mut say =
         |what: What| ledger.write_all(Line { what, at_ns: now_ns(), ..line.clone() }.text().as_bytes());
+    // Of a gang every rank holds locks, and the first one keeps the ledger for all.
+    let rank: u32 = std::env::var("MUSTER_RANK").ok().and_then(|rank| rank.parse().ok()).unwrap_or(0);
     let unit = format!("{}.{}.{}", line.job, line.task, line.index);
+    let own = if rank == 0 { unit.clone() } else { format!("{unit}.{rank}") };
     // 1. The locks, held to the end of this process.
     let gpus = std::env::var("MUSTER_GPU_UUIDS").unwrap_or_default();
-    let gpus = gpus.split(',').filter(|uuid| !uuid.is_empty()).map(|uuid| orders.dir.join(GPUS).join(uuid));
+    let gpus: Vec<PathBuf> = gpus
+        .split(',')
+        .filter(|uuid| !uuid.is_empty())
+        .map(|uuid| orders.dir.join(GPUS).join(uuid))
+        .collect();
     let mut held = Vec::new();
-    for path in std::iter::once(orders.dir.join(LOCKS).join(&unit)).chain(gpus) {
-        match lock(&path, line)? {
-            Ok(lock) => held.push(lock),
-            Err((by_token, by_worker)) => {
-                let lock = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-                say(What::Held { lock, by_token, by_worker })?;
-            }
+    let mut taken = vec![lock(&orders.dir.join(LOCKS).join(own), line)?];
+    for path in &gpus {
+        if orders.sharers == 1 {
+            taken.push(lock(path, line)?);
+        } else {
+            taken.extend(share(path, orders.sharers, line)?);
         }
+    }
+    for lock in taken {
+        match lock {
+            Ok(lock) => held.push(lock),
+            Err(Other { lock, by_token, by_worker }) => say(What::Held { lock, by_token, by_worker })?,
+        }
+    }
+    // What is told to CUDA is what Muster says, device for device.
+    let told = |name: &str| std::env::var(name).unwrap_or_default();
+    let said = told("MUSTER_GPU_UUIDS");
+    if told("CUDA_VISIBLE_DEVICES") != said || told("MUSTER_GPU_COUNT") != gpus.len().to_string() {
+        return Ok(BROKEN);
+    }
+    if rank > 0 {
+        std::thread::sleep(Duration::from_millis(orders.millis));
+        return Ok(0);
     }
     say(What::Start)?;
     // 2. What must have succeeded before.
@@ -143,24 +169,56 @@ fn perform(orders: &Orders, line: &Line) -> io::Result<i32> {
     Ok(0)
 }
 
+/// Who has what should be this task's.
+struct Other {
+    lock: String,
+    by_token: u64,
+    by_worker: String,
+}
+
+type Taken = Result<Flock<File>, Other>;
+
 /// Takes a lock and writes into the file who has it, or reads there who has.
-fn lock(path: &Path, line: &Line) -> io::Result<Result<Flock<File>, (u64, String)>> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+fn lock(path: &Path, line: &Line) -> io::Result<Taken> {
+    match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
         Ok(mut held) => {
             held.set_len(0)?;
             io::Seek::rewind(&mut *held)?;
             held.write_all(format!("{} {}", line.token, line.worker).as_bytes())?;
             Ok(Ok(held))
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            let (token, worker) = text.split_once(' ').unwrap_or(("0", "unknown"));
-            Ok(Err((token.parse().unwrap_or(0), worker.to_owned())))
-        }
+        Err((file, nix::errno::Errno::EWOULDBLOCK)) => Ok(Err(other(file, path)?)),
         Err((_, errno)) => Err(errno.into()),
     }
+}
+
+/// One of the `sharers` places on a GPU that nobody has as a whole.
+fn share(path: &Path, sharers: u32, line: &Line) -> io::Result<Vec<Taken>> {
+    let whole = match Flock::lock(open(path)?, FlockArg::LockSharedNonblock) {
+        Ok(held) => Ok(held),
+        Err((file, nix::errno::Errno::EWOULDBLOCK)) => Err(other(file, path)?),
+        Err((_, errno)) => return Err(errno.into()),
+    };
+    let mut last = None;
+    for place in 0..sharers {
+        match lock(&path.with_extension(format!("{place}-of-{sharers}")), line)? {
+            Ok(held) => return Ok(vec![whole, Ok(held)]),
+            Err(other) => last = Some(other),
+        }
+    }
+    Ok([whole].into_iter().chain(last.map(Err)).collect())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+fn other(mut file: File, path: &Path) -> io::Result<Other> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let (token, worker) = text.split_once(' ').unwrap_or(("0", "unknown"));
+    let lock = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Ok(Other { lock, by_token: token.parse().unwrap_or(0), by_worker: worker.to_owned() })
 }
 
 #[cfg(test)]
@@ -168,7 +226,7 @@ mod tests {
     use super::*;
 
     fn orders(dir: &Path, fail: Fail) -> Orders {
-        Orders { dir: dir.to_owned(), millis: 0, fail, parents: vec![("a".into(), 1)] }
+        Orders { dir: dir.to_owned(), millis: 0, fail, sharers: 1, parents: vec![("a".into(), 1)] }
     }
 
     fn line(token: u64) -> Line {
@@ -218,9 +276,24 @@ mod tests {
     fn a_lock_that_another_holds_is_told_with_its_holder() {
         let dir = dir();
         std::fs::write(dir.path().join(DONE).join("1.a.0"), "").unwrap();
-        let _held = lock(&dir.path().join(LOCKS).join("1.t.0"), &line(3)).unwrap().unwrap();
+        let _held = lock(&dir.path().join(LOCKS).join("1.t.0"), &line(3)).unwrap().ok().unwrap();
         assert_eq!(perform(&orders(dir.path(), Fail::Until(1)), &line(5)).unwrap(), PLANNED);
         let held = What::Held { lock: "1.t.0".into(), by_token: 3, by_worker: "w1".into() };
         assert_eq!(said(dir.path()), [held, What::Start, What::End { code: PLANNED }]);
+    }
+
+    #[test]
+    fn a_gpu_is_shared_by_as_many_as_it_may_and_never_with_one_who_has_it_whole() {
+        let dir = dir();
+        let gpu = dir.path().join(GPUS).join("GPU-1");
+        let ok = |taken: &[Taken]| taken.iter().all(Result::is_ok);
+        let first = share(&gpu, 2, &line(1)).unwrap();
+        let second = share(&gpu, 2, &line(2)).unwrap();
+        assert!(ok(&first) && ok(&second));
+        assert!(!ok(&share(&gpu, 2, &line(3)).unwrap()));
+        assert!(lock(&gpu, &line(4)).unwrap().is_err());
+        drop((first, second));
+        let whole = lock(&gpu, &line(5)).unwrap();
+        assert!(whole.is_ok() && !ok(&share(&gpu, 2, &line(6)).unwrap()));
     }
 }

@@ -19,6 +19,8 @@ impl Story {
             array: false,
             parents: parents.iter().map(|p| (*p).to_owned()).collect(),
             gpus: 0,
+            sharers: 1,
+            workers: 1,
             millis: 1,
             fail: Fail::Never,
             attempts: 2,
