@@ -15,6 +15,7 @@ pub mod leadership;
 pub mod machine;
 pub mod peers;
 pub mod proposer;
+mod quiet;
 pub mod raft;
 pub mod registrar;
 pub mod relay;

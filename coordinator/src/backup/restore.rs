@@ -9,7 +9,7 @@ use crate::leader::LeaderHandle;
 use crate::machine::CoreMachine;
 use crate::raft::{self, MembershipError, Node, Role};
 use crate::security::{Secrets, write_private};
-use crate::storage::{Checkpoint, Disk, Kind, RocksDisk, StorageError, Table};
+use crate::storage::{Checkpoint, DirLock, Disk, Kind, RocksDisk, StorageError, Table};
 use crate::watch::Hub;
 use muster_core::command::{Batch, Command};
 use muster_core::model::time::{Stamp, Wall};
@@ -219,18 +219,16 @@ fn read_all(disk: &RocksDisk, file: &Path) -> Result<(), BackupError> {
         .map_err(|error| BackupError::Unpack { path: file.to_owned(), reason: error.to_string() })
 }
 
+/// Waits until the member that used `dir` has closed its databases: it lets go of the lock after them.
 async fn closed(dir: &Path) -> Result<(), BackupError> {
     let deadline = Instant::now() + CLOSE_WITHIN;
-    for (name, kind) in [("log", Kind::Log), ("state", Kind::State)] {
-        loop {
-            match RocksDisk::open(&dir.join(name), kind) {
-                Ok(_) => break,
-                Err(StorageError::Locked { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Err(error) => return Err(error.into()),
+    loop {
+        match DirLock::take(dir) {
+            Ok(_) => return Ok(()),
+            Err(StorageError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
 }

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::machine::Answer;
-use super::record::{self, Hash, NO_HASH};
+use super::record::{self, Hash, NO_HASH, Unread};
 use super::sync::{Syncer, Wake};
 use super::types::{Entry, LogId, Types, Vote, ballot, promise};
 use crate::storage::{Ballot, Change, Disk, Mark, Promise, StorageError, Table};
@@ -203,7 +203,7 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
                     false
                 }
                 Err(reason) => {
-                    damage = Some(format!("log entry {index} is damaged: {reason}"));
+                    damage = Some(format!("log entry {index} is not readable: {reason}"));
                     false
                 }
             }
@@ -258,10 +258,10 @@ fn read_tail(disk: &impl Disk, path: &Path) -> Result<Tail, StorageError> {
             let expected = tail.last.as_ref().map_or(0, |last| last.index + 1);
             // The first entry of a log that never was purged may stand anywhere: a log that begins with a snapshot's successor.
             if index != expected && !(first && tail.purged.is_none()) {
-                return Err("the one before it is missing");
+                return Err(Unread::Damaged("the one before it is missing"));
             }
             if read.before != tail.hash {
-                return Err("it does not follow the one before it");
+                return Err(Unread::Damaged("it does not follow the one before it"));
             }
             Ok(read)
         });
@@ -276,7 +276,7 @@ fn read_tail(disk: &impl Disk, path: &Path) -> Result<Tail, StorageError> {
                 true
             }
             Err(reason) => {
-                damage = Some(StorageError::DamagedEntry { path: path.to_owned(), index, reason });
+                damage = Some(reason.at(path, index));
                 false
             }
         }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use super::log_store::{LogStore, Open};
 use super::machine::Machine;
 use super::state_machine::StateMachine;
-use crate::storage::{Disk, FileMark, Kind, Mark, MemberFile, Promise, RocksDisk, StorageError, Table};
+use crate::storage::{
+    Cut, DirLock, Disk, FileMark, Kind, Mark, MemberFile, Promise, RocksDisk, StorageError, Table,
+};
 
 /// An open directory.
 pub struct Opened<M: Machine, R: AsyncRuntime> {
@@ -36,8 +38,10 @@ pub fn open<M: Machine, R: AsyncRuntime>(
     member: u64,
     machine: Arc<RwLock<M>>,
 ) -> Result<Opened<M, R>, StorageError> {
-    // 1. Whose it is, and whether it was used before: then nothing that is missing is made anew.
+    // 1. For itself, before anything is looked at or repaired. Then whose it is, and whether it was used before: then nothing that is
+    //    missing is made anew.
     fs::create_dir_all(dir).map_err(|error| StorageError::Io { path: dir.to_owned(), error })?;
+    let lock = DirLock::take(dir)?;
     let (log_path, state_path, mark_path) = (dir.join("log"), dir.join("state"), dir.join("promised"));
     let identity = MemberFile::claim(dir, cluster, member)?;
     let found = FileMark::open(&mark_path)?;
@@ -46,8 +50,8 @@ pub fn open<M: Machine, R: AsyncRuntime>(
     }
     // 2. The log, and that it holds all that this member ever promised.
     let log_disk = Arc::new(match &found {
-        Some(_) => RocksDisk::open_existing(&log_path, Kind::Log)?,
-        None => RocksDisk::open(&log_path, Kind::Log)?,
+        Some(_) => RocksDisk::recover_existing(&log_path, Kind::Log, &lock)?,
+        None => RocksDisk::recover(&log_path, Kind::Log, &lock)?,
     });
     let mark: Arc<dyn Mark> = Arc::new(match found {
         Some(mark) => mark,
@@ -63,24 +67,33 @@ pub fn open<M: Machine, R: AsyncRuntime>(
     let state: Arc<OnceLock<Arc<RocksDisk>>> = Arc::default();
     let synced = state.clone();
     let sync_state = Box::new(move || synced.get().map_or(Ok(()), |state| state.sync()));
-    let log = LogStore::open(Open { disk: log_disk, mark: mark.clone(), sync_state, wake: None }, &log_path)?;
+    let log = LogStore::open(
+        Open { disk: log_disk.clone(), mark: mark.clone(), sync_state, wake: None },
+        &log_path,
+    )?;
     let promised = mark.get();
+    // What is cut off at a hole was not promised, or the hole is damage.
+    let refuse = |otherwise: StorageError| match log_disk.cut() {
+        Some(Cut { hole, .. }) => {
+            tracing::error!(reason = %otherwise, "what was cut off the log had been promised");
+            StorageError::DamagedFile { path: hole.path.clone(), offset: hole.offset, reason: hole.reason }
+        }
+        None => otherwise,
+    };
     if let Some(promised) = promised.entry {
         let last = log.last().unwrap_or_default();
-        check_promise(last, promised).map_err(|()| StorageError::LogShorterThanPromised {
-            log: log_path.clone(),
-            mark: mark_path.clone(),
-            last,
-            promised,
+        check_promise(last, promised).map_err(|()| {
+            let (log, mark) = (log_path.clone(), mark_path.clone());
+            refuse(StorageError::LogShorterThanPromised { log, mark, last, promised })
         })?;
     }
     if let Some(promised) = promised.vote
         && !log.vote().is_some_and(|vote| vote.covers(promised))
     {
-        return Err(StorageError::VoteForgotten { log: log_path, mark: mark_path, promised });
+        return Err(refuse(StorageError::VoteForgotten { log: log_path, mark: mark_path, promised }));
     }
     // 3. The state, made again where the log alone can make it.
-    let (disk, state_machine) = open_state(&state_path, &log_path, &log, cluster, machine)?;
+    let (disk, state_machine) = open_state(&state_path, &log_path, &log, &lock, cluster, machine)?;
     let _ = state.set(disk.clone());
     let applied = state_machine.progress();
     Ok(Opened { state: disk, log, state_machine, applied })
@@ -110,14 +123,15 @@ fn open_state<M: Machine, R: AsyncRuntime>(
     path: &Path,
     log_path: &Path,
     log: &LogStore<M::Replies, R, RocksDisk>,
+    lock: &Arc<DirLock>,
     cluster: &str,
     machine: Arc<RwLock<M>>,
 ) -> Result<State<M, R>, StorageError> {
     let open = |make: bool| -> Result<State<M, R>, StorageError> {
         let disk = if make {
-            RocksDisk::open(path, Kind::State)
+            RocksDisk::recover(path, Kind::State, lock)
         } else {
-            RocksDisk::open_existing(path, Kind::State)
+            RocksDisk::recover_existing(path, Kind::State, lock)
         };
         let disk = Arc::new(disk?);
         let state = StateMachine::open(disk.clone(), machine.clone(), cluster, path)?;

@@ -3,7 +3,10 @@
 //! The chain shows an entry that was exchanged or lost between its neighbours; the hash itself is the checksum. Members chain
 //! their own logs: after a snapshot a log starts with [`NO_HASH`].
 
+use std::path::Path;
+
 use super::types::Entry;
+use crate::storage::StorageError;
 
 /// The record format.
 const VERSION: u8 = 1;
@@ -53,26 +56,58 @@ pub struct Record {
     pub hash: Hash,
 }
 
-/// Reads a record.
+/// Why a record is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// It is not what was written.
+    #[error("it is damaged: {0}")]
+    Damaged(&'static str),
+    /// It is whole, and of a version that this binary does not know.
+    #[error(
+        "it was written by a newer version, in format {0}; this binary knows {VERSION}: start that version"
+    )]
+    Newer(u8),
+}
+
+impl Unread {
+    /// As what a log with this record at `index` is refused.
+    #[must_use]
+    pub fn at(self, path: &Path, index: u64) -> StorageError {
+        let path = path.to_owned();
+        match self {
+            Self::Damaged(reason) => StorageError::DamagedEntry { path, index, reason },
+            Self::Newer(found) => StorageError::NewerEntry { path, index, found, known: VERSION },
+        }
+    }
+}
+
+/// Reads a record. In every version the first byte is the version and the last 32 are the checksum of all before them, so that a flipped
+/// bit is not taken for a newer version.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn decode(index: u64, record: &[u8]) -> Result<Record, &'static str> {
+pub fn decode(index: u64, record: &[u8]) -> Result<Record, Unread> {
+    let damaged = |reason| Err(Unread::Damaged(reason));
     if record.len() < HEAD_BYTES + HASH_BYTES {
-        return Err("it is too short");
-    }
-    if record[0] != VERSION {
-        return Err("its version is unknown");
+        return damaged("it is too short");
     }
     let (body, stored) = record.split_at(record.len() - HASH_BYTES);
     let hash = hash(index, body);
     if stored != hash {
-        return Err("its checksum does not match");
+        return damaged("its checksum does not match");
     }
-    let before = body[1..HEAD_BYTES].try_into().map_err(|_| "it is too short")?;
-    let entry: Entry = postcard::from_bytes(&body[HEAD_BYTES..]).map_err(|_| "it does not decode")?;
+    if body[0] > VERSION {
+        return Err(Unread::Newer(body[0]));
+    }
+    if body[0] != VERSION {
+        return damaged("its version is unknown");
+    }
+    let Ok(before) = body[1..HEAD_BYTES].try_into() else { return damaged("it is too short") };
+    let Ok(entry) = postcard::from_bytes::<Entry>(&body[HEAD_BYTES..]) else {
+        return damaged("it does not decode");
+    };
     if entry.log_id.index != index {
-        return Err("it lies at another index");
+        return damaged("it lies at another index");
     }
     Ok(Record { entry, before, hash })
 }
@@ -82,6 +117,14 @@ fn hash(index: u64, body: &[u8]) -> Hash {
     hasher.update(&index.to_be_bytes());
     hasher.update(body);
     *hasher.finalize().as_bytes()
+}
+
+/// A record as a newer version would write it.
+#[cfg(test)]
+pub fn of_newer(index: u64, record: &[u8]) -> Vec<u8> {
+    let mut body = record[..record.len() - HASH_BYTES].to_vec();
+    body[0] = VERSION + 1;
+    [&body[..], &hash(index, &body)].concat()
 }
 
 #[cfg(test)]
@@ -115,5 +158,18 @@ mod tests {
             assert!(decode(7, &record[..cut]).is_err(), "cut at {cut}");
         }
         assert!(decode(8, &record).is_err());
+    }
+
+    #[test]
+    fn a_whole_record_of_a_newer_version_is_no_damage() {
+        let (record, _) = encode(&entry(7), &NO_HASH).expect("encode");
+        let unread = decode(7, &of_newer(7, &record)).expect_err("newer");
+        assert_eq!(unread, Unread::Newer(VERSION + 1));
+        let error = unread.at(Path::new("d/log"), 7);
+        assert!(error.to_string().contains("entry 7 of d/log was written by a newer version"), "{error}");
+        assert!(error.hint().contains("binary at least as new"));
+        let mut flipped = record;
+        flipped[0] = VERSION + 1;
+        assert!(matches!(decode(7, &flipped), Err(Unread::Damaged(_))), "a flipped bit is");
     }
 }

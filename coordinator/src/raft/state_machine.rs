@@ -201,7 +201,8 @@ fn compare(stored: Option<Vec<u8>>, found: &Digest) -> io::Result<()> {
 pub fn check_copy<M: Machine, D: Disk>(copy: &D::Snapshot) -> io::Result<()> {
     let mut digest = Digest::default();
     D::scan_snapshot(copy, M::DIGEST_BELOW, &mut |key, value| digest.set(key, Some(value)))?;
-    compare(D::read_snapshot(copy, Table::Meta, DIGEST)?, &digest)
+    let [stored] = D::read_snapshot(copy, Table::Meta, [DIGEST])?;
+    compare(stored, &digest)
 }
 
 fn check_owner(
@@ -350,11 +351,9 @@ pub(super) fn read_membership<D: Disk>(disk: &D) -> io::Result<Membership> {
 }
 
 pub(super) fn read_meta<D: Disk>(snapshot: &D::Snapshot, cluster: &str) -> io::Result<SnapshotMeta> {
-    let get = |key| D::read_snapshot(snapshot, Table::Meta, key);
-    check_owner(get(FORMAT_KEY)?, get(CLUSTER)?, cluster, Path::new("the snapshot"))
+    let keys = [FORMAT_KEY, CLUSTER, APPLIED, MEMBERSHIP];
+    let [format, owner, applied, membership] = D::read_snapshot(snapshot, Table::Meta, keys)?;
+    check_owner(format, owner, cluster, Path::new("the snapshot"))
         .map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(SnapshotMeta {
-        last_log_id: read(get(APPLIED)?)?,
-        last_membership: read(get(MEMBERSHIP)?)?.unwrap_or_default(),
-    })
+    Ok(SnapshotMeta { last_log_id: read(applied)?, last_membership: read(membership)?.unwrap_or_default() })
 }

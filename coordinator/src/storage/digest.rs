@@ -33,8 +33,9 @@ impl Hasher for Same {
 #[derive(Debug, Default, Clone)]
 pub struct Digest {
     sum: u128,
-    /// What each row adds, by the hash of its key: 40 to 75 bytes a row, instead of reading the old row for every change.
-    rows: HashMap<u64, u128, BuildHasherDefault<Same>>,
+    /// What each row adds, by the hash of its key: 28 to 58 bytes a row, instead of reading the old row for every change. In halves, as a
+    /// u128 would be padded to 32 bytes with its key.
+    rows: HashMap<u64, [u64; 2], BuildHasherDefault<Same>>,
 }
 
 impl Digest {
@@ -49,11 +50,11 @@ impl Digest {
                 hasher.update(value);
                 let new = wide(&hasher.finalize());
                 self.sum = self.sum.wrapping_add(new);
-                self.rows.insert(name, new)
+                self.rows.insert(name, halves(new))
             }
             None => self.rows.remove(&name),
         };
-        self.sum = self.sum.wrapping_sub(old.unwrap_or(0));
+        self.sum = self.sum.wrapping_sub(old.map_or(0, whole));
     }
 
     /// The digest and the number of rows, as they are stored.
@@ -63,6 +64,15 @@ impl Digest {
         bytes.extend((self.rows.len() as u64).to_be_bytes());
         bytes
     }
+}
+
+fn halves(number: u128) -> [u64; 2] {
+    #[allow(clippy::cast_possible_truncation)] // the lower half is meant
+    [(number >> 64) as u64, number as u64]
+}
+
+fn whole([high, low]: [u64; 2]) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
 }
 
 fn low(hash: &blake3::Hash) -> u64 {

@@ -81,11 +81,15 @@ pub trait Disk: Send + Sync + 'static {
     /// The disk's.
     fn checkpoint(&self) -> io::Result<Self::Snapshot>;
 
-    /// Reads one value of a copy.
+    /// Reads values of a copy, in the order of `keys`: all at once, as to open a copy costs more than to read it.
     ///
     /// # Errors
     /// The disk's; a copy that is not a store of this format.
-    fn read_snapshot(snapshot: &Self::Snapshot, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
+    fn read_snapshot<const N: usize>(
+        snapshot: &Self::Snapshot,
+        table: Table,
+        keys: [&[u8]; N],
+    ) -> io::Result<[Option<Vec<u8>>; N]>;
 
     /// Checks all of a copy against its checksums, then visits the pairs of its data below `to`, in key order.
     ///

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::lock::Holder;
 use super::promised::{Ballot, Promise};
 
 /// Why a data directory cannot be used.
@@ -11,8 +12,8 @@ pub enum StorageError {
     Io { path: PathBuf, error: std::io::Error },
     #[error("cannot open the database {path}: {error}")]
     Open { path: PathBuf, error: rocksdb::Error },
-    #[error("{path} is in use by another process")]
-    Locked { path: PathBuf },
+    #[error("{path} is in use by {holder}")]
+    Locked { path: PathBuf, holder: Holder },
     #[error("{path} was written in format {found}; this binary knows formats up to {known}")]
     NewerFormat { path: PathBuf, found: u32, known: u32 },
     #[error("{path} belongs to cluster {found}, not to cluster {expected}")]
@@ -37,6 +38,10 @@ pub enum StorageError {
     LogShorterThanPromised { log: PathBuf, mark: PathBuf, last: Promise, promised: Promise },
     #[error("entry {index} of {path} is damaged: {reason}")]
     DamagedEntry { path: PathBuf, index: u64, reason: &'static str },
+    #[error(
+        "entry {index} of {path} was written by a newer version, in format {found}; this binary knows {known}"
+    )]
+    NewerEntry { path: PathBuf, index: u64, found: u8, known: u8 },
 }
 
 impl StorageError {
@@ -49,8 +54,10 @@ impl StorageError {
                 "check that the directory is writable and its disk has space"
             }
             Self::Io { .. } => "check that the directory exists, is writable and has space",
-            Self::Locked { .. } => "stop the other coordinator, or give this one another data directory",
-            Self::NewerFormat { .. } => "start a binary at least as new as the one that wrote it",
+            Self::Locked { .. } => "stop that process, or give this one another data directory",
+            Self::NewerFormat { .. } | Self::NewerEntry { .. } => {
+                "start a binary at least as new as the one that wrote it"
+            }
             Self::OtherCluster { .. } | Self::OtherMember { .. } => {
                 "check the data directory; to join this cluster start with an empty one"
             }
@@ -82,6 +89,7 @@ impl StorageError {
             Self::Io { error, .. } => error.kind() == std::io::ErrorKind::InvalidData,
             Self::Locked { .. }
             | Self::NewerFormat { .. }
+            | Self::NewerEntry { .. }
             | Self::OtherCluster { .. }
             | Self::OtherMember { .. }
             | Self::VoteForgotten { .. }

@@ -116,8 +116,12 @@ impl Disk for MemoryDisk {
         Ok(Arc::new(self.0.lock().live.clone()))
     }
 
-    fn read_snapshot(snapshot: &Self::Snapshot, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(snapshot.get(&(table, key.to_vec())).cloned())
+    fn read_snapshot<const N: usize>(
+        snapshot: &Self::Snapshot,
+        table: Table,
+        keys: [&[u8]; N],
+    ) -> io::Result<[Option<Vec<u8>>; N]> {
+        Ok(keys.map(|key| snapshot.get(&(table, key.to_vec())).cloned()))
     }
 
     fn scan_snapshot(

@@ -1,10 +1,10 @@
 //! [`RocksDisk`]: one RocksDB database as a [`Disk`].
 //!
-//! Durability rules: the write-ahead log is never off, recovery is strict first, and after the first failed write, sync, damaged
+//! Durability rules: the write-ahead log is never off, recovery is strict, and after the first failed write, sync, damaged
 //! read or failure in the background the store refuses everything (no retry after a failed fsync; the process is to end).
 //! Checkpoints are hard links.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,28 +13,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use muster_failpoint::{Point, hit};
 use parking_lot::RwLock;
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
-use rocksdb::{
-    AsRawPtr, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, Options, WriteBatch,
-};
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 use tokio::sync::watch;
 
+use super::checkpoint::Checkpoint;
+use super::database::{self, Holes, Kind, family, open_copy, to_io, verify};
 use super::disk::{Change, Disk, Pair, Table};
 use super::error::StorageError;
-use super::wal;
+use super::install;
+use super::lock::DirLock;
+use super::wal::Cut;
 
-const META: &str = "meta";
 /// Without it a directory is no database, and RocksDB would make a new one over what is left of the old.
 const CURRENT: &str = "CURRENT";
-
-/// Which of the two databases, as their buffers differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `log/`: written once, read by followers that lag, purged in ranges.
-    Log,
-    /// `state/`: rows that are overwritten; small buffers, so that an idle member is small.
-    State,
-}
 
 /// A database that can be replaced as a whole.
 #[derive(Debug)]
@@ -46,43 +37,60 @@ pub struct RocksDisk {
     /// The first failure. Set once; all is refused from then on.
     failure: watch::Sender<Option<String>>,
     checkpoints: AtomicU64,
-    recovered_tail: bool,
+    cut: Option<Cut>,
+    /// Goes after the database, so that whoever has the lock finds it closed.
+    _lock: Option<Arc<DirLock>>,
 }
 
 impl RocksDisk {
-    /// Opens or makes the database `dir`. A snapshot whose installation was decided but not finished is finished here; what
-    /// was received in part is removed.
+    /// Opens or makes the database `dir`, which nobody else uses and which ended well. A snapshot whose installation was decided but not
+    /// finished is finished here; what was received in part is removed.
     ///
     /// # Errors
-    /// A database in use, damaged beyond its tail, or unreadable.
+    /// A database in use, damaged or unreadable.
     pub fn open(dir: &Path, kind: Kind) -> Result<Self, StorageError> {
+        Self::open_as(dir, kind, None)
+    }
+
+    /// As [`RocksDisk::open`], for who holds the lock of the data directory: logs with a hole end there, as after a power failure. What
+    /// was promised may have been behind it, which the caller finds out. The lock is held until the database is closed.
+    ///
+    /// # Errors
+    /// As [`RocksDisk::open`], but for holes in the logs.
+    pub fn recover(dir: &Path, kind: Kind, lock: &Arc<DirLock>) -> Result<Self, StorageError> {
+        Self::open_as(dir, kind, Some(lock.clone()))
+    }
+
+    /// As [`RocksDisk::recover`], for a database that must be there: what is missing of it is damage, and nothing is made in its place.
+    ///
+    /// # Errors
+    /// As [`RocksDisk::recover`]; a database that is not there.
+    pub fn recover_existing(dir: &Path, kind: Kind, lock: &Arc<DirLock>) -> Result<Self, StorageError> {
+        install::finish(dir).map_err(|error| StorageError::Io { path: dir.to_owned(), error })?;
+        let current = dir.join(CURRENT);
+        if !current.exists() {
+            return Err(StorageError::Missing { path: current });
+        }
+        Self::recover(dir, kind, lock)
+    }
+
+    fn open_as(dir: &Path, kind: Kind, lock: Option<Arc<DirLock>>) -> Result<Self, StorageError> {
         let io = |error| StorageError::Io { path: dir.to_owned(), error };
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
-        finish_install(dir).map_err(io)?;
-        let (db, recovered_tail) = open_db(dir, kind)?;
+        install::finish(dir).map_err(io)?;
+        let holes = if lock.is_some() { Holes::Cut } else { Holes::Refuse };
+        let (db, cut) = database::open(dir, kind, holes)?;
         Ok(Self {
             db: RwLock::new(Some(db)),
             path: dir.to_owned(),
             kind,
             failure: watch::Sender::new(None),
             checkpoints: AtomicU64::new(0),
-            recovered_tail,
+            cut,
+            _lock: lock,
         })
-    }
-
-    /// Opens a database that must be there: what is missing of it is damage, and nothing is made in its place.
-    ///
-    /// # Errors
-    /// As [`RocksDisk::open`]; a database that is not there.
-    pub fn open_existing(dir: &Path, kind: Kind) -> Result<Self, StorageError> {
-        finish_install(dir).map_err(|error| StorageError::Io { path: dir.to_owned(), error })?;
-        let current = dir.join(CURRENT);
-        if !current.exists() {
-            return Err(StorageError::Missing { path: current });
-        }
-        Self::open(dir, kind)
     }
 
     /// The first failure, once there is one.
@@ -91,14 +99,21 @@ impl RocksDisk {
         self.failure.subscribe()
     }
 
-    /// Reads every block of every table file and compares it with its checksum; the store is of no use after damage. Takes as long as
-    /// reading all of it does.
+    /// A copy to be verified, of links to the same table files.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn links(&self) -> io::Result<Checkpoint> {
+        self.check()?;
+        self.with(|db| self.copy(db))
+    }
+
+    /// Compares every block of every table file of `links` with its checksum, and holds up nothing; the store is of no use after damage.
     ///
     /// # Errors
     /// Damage, with the file's name.
-    pub fn verify(&self) -> io::Result<()> {
-        self.check()?;
-        self.with(|db| self.latch_io(verify(db)))
+    pub fn verify(&self, links: &Checkpoint) -> io::Result<()> {
+        self.latch_io(open_copy(links.path()).and_then(|db| verify(&db)))
     }
 
     /// The directory.
@@ -107,10 +122,10 @@ impl RocksDisk {
         &self.path
     }
 
-    /// Whether the strict recovery failed and the log's torn tail was dropped. The promised mark decides whether that matters.
+    /// What was cut off its logs when it was opened. The promised mark decides whether that matters.
     #[must_use]
-    pub fn recovered_tail(&self) -> bool {
-        self.recovered_tail
+    pub fn cut(&self) -> Option<&Cut> {
+        self.cut.as_ref()
     }
 
     /// A fresh directory beside the database for a snapshot on its way, removed when the last handle goes.
@@ -120,20 +135,26 @@ impl RocksDisk {
     pub fn staging(&self) -> io::Result<Checkpoint> {
         let path = self.staging_path();
         fs::create_dir_all(&path)?;
-        Ok(Checkpoint(Arc::new(Dir(path))))
+        Ok(Checkpoint::adopt(path))
     }
 
     fn staging_path(&self) -> PathBuf {
         let number = self.checkpoints.fetch_add(1, Ordering::Relaxed);
-        with_suffix(&self.path, &format!("partial-{number}"))
+        install::with_suffix(&self.path, &format!("partial-{number}"))
+    }
+
+    fn copy(&self, db: &DB) -> io::Result<Checkpoint> {
+        let path = self.staging_path();
+        let copied = RocksCheckpoint::new(db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
+        self.read(copied).map(|()| Checkpoint::adopt(path))
     }
 
     fn check(&self) -> io::Result<()> {
         match &*self.failure.borrow() {
-            Some(reason) => Err(io::Error::other(format!(
-                "{} failed before and is not used again: {reason}",
-                self.path.display()
-            ))),
+            Some(reason) => {
+                let path = self.path.display();
+                Err(io::Error::other(format!("{path} failed before and is not used again: {reason}")))
+            }
             None => Ok(()),
         }
     }
@@ -259,19 +280,22 @@ impl Disk for RocksDisk {
 
     fn checkpoint(&self) -> io::Result<Checkpoint> {
         hit(Point::SnapshotCheckpointBefore)?;
-        let path = self.staging_path();
-        self.with(|db| {
-            RocksCheckpoint::new(db)
-                .and_then(|checkpoint| checkpoint.create_checkpoint(&path))
-                .map_err(io::Error::other)?;
-            hit(Point::SnapshotCheckpointAfter)?;
-            Ok(Checkpoint(Arc::new(Dir(path))))
-        })
+        let copy = self.with(|db| self.copy(db))?;
+        hit(Point::SnapshotCheckpointAfter)?;
+        Ok(copy)
     }
 
-    fn read_snapshot(snapshot: &Checkpoint, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    fn read_snapshot<const N: usize>(
+        snapshot: &Checkpoint,
+        table: Table,
+        keys: [&[u8]; N],
+    ) -> io::Result<[Option<Vec<u8>>; N]> {
         let db = open_copy(snapshot.path())?;
-        db.get_cf(family(&db, table), key).map_err(io::Error::other)
+        let mut values = [const { None }; N];
+        for (key, value) in keys.into_iter().zip(&mut values) {
+            *value = db.get_cf(family(&db, table), key).map_err(io::Error::other)?;
+        }
+        Ok(values)
     }
 
     fn scan_snapshot(snapshot: &Checkpoint, to: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
@@ -291,16 +315,17 @@ impl Disk for RocksDisk {
         // Until the rename to `.next` a crash leaves the old store; after it, opening finishes the work.
         hit(Point::InstallBefore)?;
         let partial = self.staging_path();
-        copy_store(snapshot.path(), &partial)?;
+        install::copy_store(snapshot.path(), &partial)?;
         hit(Point::InstallCopied)?;
-        let next = with_suffix(&self.path, "next");
+        let next = install::with_suffix(&self.path, "next");
         let mut guard = self.db.write();
         fs::rename(&partial, &next)?;
-        sync_parent(&self.path)?;
+        install::sync_parent(&self.path)?;
         hit(Point::InstallDecided)?;
         drop(guard.take());
-        let swapped = finish_install_keep(&self.path).and_then(|()| {
-            open_db(&self.path, self.kind).map_err(|error| io::Error::other(error.to_string()))
+        let swapped = install::finish_keep(&self.path).and_then(|()| {
+            database::open(&self.path, self.kind, Holes::Refuse)
+                .map_err(|error| io::Error::other(error.to_string()))
         });
         match swapped {
             Ok((db, _)) => {
@@ -310,188 +335,6 @@ impl Disk for RocksDisk {
             Err(error) => self.latch_io(Err(error)),
         }
     }
-}
-
-/// A directory with a whole database of its own. The directory goes with the last handle.
-#[derive(Debug, Clone)]
-pub struct Checkpoint(Arc<Dir>);
-
-impl Checkpoint {
-    /// Takes a directory over; it goes with the last handle.
-    #[must_use]
-    pub fn adopt(path: PathBuf) -> Self {
-        Self(Arc::new(Dir(path)))
-    }
-
-    /// The directory.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0.0
-    }
-}
-
-#[derive(Debug)]
-struct Dir(PathBuf);
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot remove a snapshot");
-        }
-    }
-}
-
-fn family(db: &DB, table: Table) -> &ColumnFamily {
-    let name = match table {
-        Table::Data => "default",
-        Table::Meta => META,
-    };
-    db.cf_handle(name).expect("both column families are made at open")
-}
-
-/// Damage is told apart from a disk that fails.
-fn to_io(error: rocksdb::Error) -> io::Error {
-    let kind = match error.kind() {
-        rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, error)
-}
-
-/// Every block of every table file, against its checksum.
-fn verify(db: &DB) -> io::Result<()> {
-    let mut error: *mut std::ffi::c_char = std::ptr::null_mut();
-    // SAFETY: the database is open for the length of the call; an error is a C string that is ours to free.
-    let reason = unsafe {
-        librocksdb_sys::rocksdb_verify_checksum(db.as_raw_ptr(), &raw mut error);
-        if error.is_null() {
-            return Ok(());
-        }
-        let reason = std::ffi::CStr::from_ptr(error).to_string_lossy().into_owned();
-        librocksdb_sys::rocksdb_free(error.cast());
-        reason
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidData, reason))
-}
-
-/// A copy, to be looked into.
-fn open_copy(path: &Path) -> io::Result<DB> {
-    let mut options = Options::default();
-    // As it was written with: RocksDB 11.8 crashes when a read-only open has to stop tracking logs.
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::AbsoluteConsistency);
-    wal::check(path, true).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    DB::open_cf_for_read_only(&options, path, ["default", META], false).map_err(io::Error::other)
-}
-
-fn open_db(dir: &Path, kind: Kind) -> Result<(DB, bool), StorageError> {
-    wal::check(dir, kind == Kind::State)?;
-    match open_with(dir, kind, DBRecoveryMode::AbsoluteConsistency) {
-        Ok(db) => Ok((db, false)),
-        Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
-            tracing::warn!(path = %dir.display(), %error, "the strict recovery failed; dropping the torn tail");
-            let db = open_with(dir, kind, DBRecoveryMode::TolerateCorruptedTailRecords)
-                .map_err(|error| StorageError::Open { path: dir.to_owned(), error })?;
-            Ok((db, true))
-        }
-        Err(error) if error.to_string().contains("/LOCK") => {
-            Err(StorageError::Locked { path: dir.to_owned() })
-        }
-        Err(error) => Err(StorageError::Open { path: dir.to_owned(), error }),
-    }
-}
-
-fn open_with(dir: &Path, kind: Kind, recovery: DBRecoveryMode) -> Result<DB, rocksdb::Error> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_paranoid_checks(true);
-    options.set_wal_recovery_mode(recovery);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_keep_log_file_num(2);
-    options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
-    options.set_max_total_wal_size(64 << 20);
-    // SAFETY: the options live until the end of this function, and the call sets a number in them.
-    unsafe { librocksdb_sys::rocksdb_options_set_max_bgerror_resume_count(options.as_raw_ptr(), 0) };
-    let family = |name: &str, buffer: usize| {
-        let mut options = Options::default();
-        options.set_write_buffer_size(buffer);
-        // Two: one fills while the other is written out. A member is measured by its memory too.
-        options.set_max_write_buffer_number(2);
-        options.set_compression_type(match kind {
-            // Entries are compressed by who makes them, and live for minutes.
-            Kind::Log => DBCompressionType::None,
-            Kind::State => DBCompressionType::Lz4,
-        });
-        ColumnFamilyDescriptor::new(name, options)
-    };
-    let buffer = match kind {
-        Kind::Log | Kind::State => 8 << 20,
-    };
-    DB::open_cf_descriptors(&options, dir, [family("default", buffer), family(META, 1 << 20)])
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// Puts a decided snapshot in place and removes what was received in part.
-fn finish_install(dir: &Path) -> io::Result<()> {
-    finish_install_keep(dir)?;
-    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name().and_then(|name| name.to_str())) else {
-        return Ok(());
-    };
-    let prefix = format!("{name}.partial-");
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|found| found.starts_with(&prefix)) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn finish_install_keep(dir: &Path) -> io::Result<()> {
-    let next = with_suffix(dir, "next");
-    if !next.exists() {
-        return Ok(());
-    }
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    hit(Point::InstallOldRemoved)?;
-    fs::rename(&next, dir)?;
-    hit(Point::InstallRenamed)?;
-    sync_parent(dir)
-}
-
-/// Copies a checkpoint, synced. Table files never change and are linked; the rest is copied.
-fn copy_store(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_file() {
-            continue;
-        }
-        let target = to.join(entry.file_name());
-        let table = entry.path().extension().is_some_and(|extension| extension == "sst");
-        if !table || fs::hard_link(entry.path(), &target).is_err() {
-            fs::copy(entry.path(), &target)?;
-        }
-        File::open(&target)?.sync_all()?;
-    }
-    File::open(to)?.sync_all()
 }
 
 #[cfg(test)]
@@ -515,7 +358,8 @@ mod tests {
         assert_eq!(b.get(Table::Data, b"k").expect("get"), Some(b"new".to_vec()));
         assert_eq!(b.get(Table::Data, b"old").expect("get"), None);
         b.write(put("k", "newer")).expect("write");
-        assert_eq!(RocksDisk::read_snapshot(&copy, Table::Data, b"k").expect("read"), Some(b"new".to_vec()));
+        let [value] = RocksDisk::read_snapshot(&copy, Table::Data, [b"k"]).expect("read");
+        assert_eq!(value, Some(b"new".to_vec()));
         let path = copy.path().to_owned();
         drop(copy);
         assert!(!path.exists());
@@ -531,7 +375,7 @@ mod tests {
         let disk = RocksDisk::open(&path, Kind::State).expect("open");
         disk.write(put("k", "old")).expect("write");
         let copy = disk.checkpoint().expect("checkpoint");
-        copy_store(copy.path(), &dir.path().join("saved")).expect("copy");
+        install::copy_store(copy.path(), &dir.path().join("saved")).expect("copy");
         disk.write(put("k", "new")).expect("write");
         drop((disk, copy));
         fs::create_dir(dir.path().join("state.partial-7")).expect("half");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rocks::RocksDisk;
+use crate::quiet;
 
 /// After a start, once the member has caught up.
 const FIRST: Duration = Duration::from_secs(60);
@@ -19,10 +20,16 @@ pub async fn run(disks: Vec<Arc<RocksDisk>>) {
         for disk in &disks {
             let Some(disk) = disk.upgrade() else { return };
             let path = disk.path().to_owned();
-            match tokio::task::spawn_blocking(move || disk.verify()).await {
-                Ok(Ok(())) => tracing::debug!(path = %path.display(), "every block is whole"),
-                Ok(Err(error)) => tracing::error!(%error, "damage found"),
+            // The links are made at once, as that holds locks; the reading gives way to all else.
+            let verifying = disk.clone();
+            let verified = match tokio::task::spawn_blocking(move || disk.links()).await {
+                Ok(Ok(links)) => quiet::run("muster-scrub", move || verifying.verify(&links)).await,
+                Ok(Err(error)) => Err(error),
                 Err(_) => return,
+            };
+            match verified {
+                Ok(()) => tracing::debug!(path = %path.display(), "every block is whole"),
+                Err(error) => tracing::error!(%error, "not every block could be read"),
             }
         }
         pause = EVERY;

@@ -1,49 +1,115 @@
-//! What RocksDB passes over in its write-ahead logs without a word, found before it opens them.
+//! What RocksDB's write-ahead logs hold, looked through before it opens them: each record against its checksum, and the numbers of the
+//! batches, which are counted without gaps, across files too.
 //!
-//! Its reader takes a zeroed header for the end of a block and goes on behind it, so a page of zeros swallows the records in it: no
-//! checksum is wrong, and the batches after the gap are applied. A log that ends early is likewise no error when another one follows it.
-//! Both leave a hole in the numbers of the batches, which are counted without gaps. Checksums are left to RocksDB.
+//! A power failure leaves what was not synced in any order: zeros or garbage where the newest records were to be, whole records behind
+//! them. RocksDB passes over zeros and applies what follows, or refuses what is garbage. Here the logs end at the first hole. Whether
+//! anything behind it had been promised is not told by the logs: the promised mark, the chain of the entries and the digest of the rows do.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::error::StorageError;
+use super::manifest::oldest_log;
+use super::records;
 
-const BLOCK_BYTES: usize = 32 << 10;
-/// Checksum, length, type.
-const HEADER_BYTES: usize = 7;
 /// Of a batch: its number, and how many it holds.
 const BATCH_HEADER_BYTES: usize = 12;
-const FULL: u8 = 1;
-const FIRST: u8 = 2;
+/// In the name of what was cut off.
+const CUT: &str = ".cut-";
+/// What was cut off is kept so many times.
+const CUTS_KEPT: u64 = 3;
 
-/// Checks the logs in `dir`, oldest first. With `across` the numbers must also go on from one file to the next: for a store of which
-/// nothing else tells whether a file in the middle is whole.
+/// Where the logs of a database stop to be what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hole {
+    /// The file, whole up to `offset`.
+    pub path: PathBuf,
+    /// Bytes.
+    pub offset: u64,
+    /// What is there instead.
+    pub reason: &'static str,
+    /// The logs behind it, oldest first. What they hold follows on what is missing.
+    later: Vec<PathBuf>,
+}
+
+/// What was cut off at a hole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Where.
+    pub hole: Hole,
+    /// Bytes behind it, in all files.
+    pub bytes: u64,
+    /// A copy of the end of the file. Later files lie beside it under their own names, with the same ending.
+    pub kept: PathBuf,
+}
+
+/// The first hole in the logs of the database `dir` that its next start would read.
 ///
 /// # Errors
-/// A hole, with file and offset. A log that ends in the middle of a record is left to RocksDB.
-pub fn check(dir: &Path, across: bool) -> Result<(), StorageError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |error| StorageError::Io { path, error }
+/// The disk's.
+pub fn find(dir: &Path) -> Result<Option<Hole>, StorageError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StorageError::Io { path: dir.to_owned(), error }),
     };
-    let mut files: Vec<(u64, PathBuf)> = match fs::read_dir(dir) {
-        Ok(entries) => entries.filter_map(|entry| numbered(entry.ok()?.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(io(dir)(error)),
-    };
+    let oldest = oldest_log(dir);
+    let mut files: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| numbered(entry.ok()?.path()))
+        .filter(|(number, _)| *number >= oldest)
+        .collect();
     files.sort();
     let mut next = None;
-    for (_, path) in files {
-        let bytes = fs::read(&path).map_err(io(&path))?;
-        let from = if across { next } else { None };
-        match walk(&bytes, from) {
-            Ok(after) => next = after.or(next),
-            Err((offset, reason)) => return Err(StorageError::DamagedFile { path, offset, reason }),
+    for (at, (_, path)) in files.iter().enumerate() {
+        let bytes = fs::read(path).map_err(|error| StorageError::Io { path: path.clone(), error })?;
+        if let Err(records::Broken { offset, reason }) = walk(&bytes, &mut next) {
+            let later = files[at + 1..].iter().map(|(_, path)| path.clone()).collect();
+            return Ok(Some(Hole { path: path.clone(), offset: offset as u64, reason, later }));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Refuses logs with a hole: for a copy, which was whole when it was made.
+///
+/// # Errors
+/// A hole, with file and offset.
+pub fn check(dir: &Path) -> Result<(), StorageError> {
+    match find(dir)? {
+        Some(Hole { path, offset, reason, .. }) => Err(StorageError::DamagedFile { path, offset, reason }),
+        None => Ok(()),
+    }
+}
+
+/// Ends the logs at `hole`. What was behind it is kept as `NAME.cut-N`, that of the last three times. Nobody else may use the database.
+/// Cut off at any point, it is begun again by the next start: the hole is closed last.
+///
+/// # Errors
+/// The disk's.
+pub fn cut(dir: &Path, hole: Hole) -> Result<Cut, StorageError> {
+    let io = |error| StorageError::Io { path: hole.path.clone(), error };
+    let number = make_room(dir).map_err(io)?;
+    let mut bytes = 0;
+    // The newest first, so that what is left never has a gap that it did not have.
+    for path in hole.later.iter().rev() {
+        bytes += fs::metadata(path).map_err(io)?.len();
+        fs::rename(path, kept_as(path, number)).map_err(io)?;
+    }
+    let kept = kept_as(&hole.path, number);
+    let mut file = OpenOptions::new().read(true).write(true).open(&hole.path).map_err(io)?;
+    file.seek(SeekFrom::Start(hole.offset)).map_err(io)?;
+    let mut copy = File::create(&kept).map_err(io)?;
+    bytes += io::copy(&mut file, &mut copy).map_err(io)?;
+    copy.sync_all().map_err(io)?;
+    sync(dir).map_err(io)?;
+    file.set_len(hole.offset).and_then(|()| file.sync_all()).map_err(io)?;
+    tracing::warn!(
+        path = %hole.path.display(), whole_bytes = hole.offset, cut_bytes = bytes, later_logs = hole.later.len(),
+        reason = hole.reason, kept = %kept.display(),
+        "the log is not whole, as after a power failure: it ends there now"
+    );
+    Ok(Cut { hole, bytes, kept })
 }
 
 fn numbered(path: PathBuf) -> Option<(u64, PathBuf)> {
@@ -51,45 +117,48 @@ fn numbered(path: PathBuf) -> Option<(u64, PathBuf)> {
     Some((number, path))
 }
 
-/// Goes through the records; returns the number that the next batch must have.
-fn walk(bytes: &[u8], mut next: Option<u64>) -> Result<Option<u64>, (u64, &'static str)> {
-    // The beginning of the batch that is being read, and where it is. It may itself be cut by the end of a block.
-    let (mut begin, mut begun_at) = (Vec::with_capacity(BATCH_HEADER_BYTES), 0);
-    for (number, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
-        let start = number * BLOCK_BYTES;
-        let mut at = 0;
-        // A block's last bytes are a trailer where no header fits.
-        while let Some(header) = block.get(at..at + HEADER_BYTES) {
-            let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
-            let kind = header[6];
-            if kind == 0 && length == 0 {
-                let behind = &bytes[start + at..];
-                return match behind.iter().position(|byte| *byte != 0) {
-                    Some(_) => Err(((start + at) as u64, "zeros where records were")),
-                    None => Ok(next),
-                };
-            }
-            let Some(body) = block.get(at + HEADER_BYTES..at + HEADER_BYTES + length) else {
-                return Ok(next);
-            };
-            if kind == FULL || kind == FIRST {
-                begin.clear();
-                begun_at = start + at;
-            }
-            let known = begin.len();
-            begin.extend(body.iter().take(BATCH_HEADER_BYTES - known));
-            if known < BATCH_HEADER_BYTES
-                && let (Some(sequence), Some(count)) = (number_at(&begin, 0, 8), number_at(&begin, 8, 4))
-            {
-                if next.is_some_and(|expected| sequence > expected) {
-                    return Err((begun_at as u64, "batches before this one are missing"));
-                }
-                next = Some(sequence + count);
-            }
-            at += HEADER_BYTES + length;
+fn kept_as(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!("{CUT}{number}"));
+    path.with_file_name(name)
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// The number of the next cut; what was kept of cuts long ago goes.
+fn make_room(dir: &Path) -> io::Result<u64> {
+    let mut kept: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(number) = name.rsplit_once(CUT).and_then(|(_, number)| number.parse().ok()) {
+            kept.push((number, path));
         }
     }
+    let next = kept.iter().map(|(number, _)| *number).max().unwrap_or(0).saturating_add(1);
+    for (_, path) in kept.iter().filter(|(number, _)| number.saturating_add(CUTS_KEPT) <= next) {
+        fs::remove_file(path)?;
+    }
     Ok(next)
+}
+
+/// Goes through the records. `next` is the number that the next batch must have, once one is known.
+fn walk(bytes: &[u8], next: &mut Option<u64>) -> Result<(), records::Broken> {
+    records::read(bytes, |_, batch| {
+        let (sequence, count) = number_at(batch, 0, 8)
+            .zip(number_at(batch, 8, BATCH_HEADER_BYTES - 8))
+            .ok_or("a batch is shorter than its head")?;
+        match *next {
+            Some(expected) if sequence > expected => Err("batches before this one are missing"),
+            Some(expected) if sequence < expected => Err("a batch of an earlier time"),
+            _ => {
+                *next = Some(sequence.saturating_add(count));
+                Ok(())
+            }
+        }
+    })
 }
 
 /// A little-endian number of up to eight bytes.
@@ -99,117 +168,5 @@ fn number_at(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::{Change, Disk, Kind, RocksDisk, Table};
-
-    /// A directory with one log of two hundred batches, not yet in a table.
-    fn written(dir: &Path) -> PathBuf {
-        let path = dir.join("state");
-        let disk = RocksDisk::open(&path, Kind::State).expect("open");
-        for n in 0..200_u32 {
-            disk.write(vec![Change::Put(Table::Data, n.to_be_bytes().to_vec(), vec![7; 500])])
-                .expect("write");
-        }
-        disk.sync().expect("sync");
-        drop(disk);
-        path
-    }
-
-    fn newest(path: &Path) -> PathBuf {
-        let logs =
-            fs::read_dir(path).expect("list").filter_map(|entry| numbered(entry.expect("entry").path()));
-        logs.filter(|(_, path)| fs::metadata(path).expect("file").len() > 0).max().expect("a log").1
-    }
-
-    #[test]
-    fn whole_logs_pass_and_a_zeroed_page_is_found_wherever_it_is() {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = written(dir.path());
-        check(&path, true).expect("whole");
-        let log = newest(&path);
-        let whole = fs::read(&log).expect("read");
-        for page in 0..whole.len() / 4096 {
-            let mut bytes = whole.clone();
-            bytes[page * 4096..(page + 1) * 4096].fill(0);
-            fs::write(&log, &bytes).expect("write");
-            assert!(
-                RocksDisk::open(&path, Kind::State).is_err(),
-                "page {page} of {} is zero and nobody minds",
-                whole.len() / 4096
-            );
-        }
-        fs::write(&log, &whole).expect("write");
-        RocksDisk::open(&path, Kind::State).expect("whole again");
-    }
-
-    /// Adds a record as RocksDB does: cut at the ends of blocks.
-    fn append(log: &mut Vec<u8>, mut record: &[u8]) {
-        let mut is_first = true;
-        loop {
-            let left = BLOCK_BYTES - log.len() % BLOCK_BYTES;
-            if left < HEADER_BYTES {
-                log.extend(std::iter::repeat_n(0, left));
-                continue;
-            }
-            let (part, rest) = record.split_at(record.len().min(left - HEADER_BYTES));
-            let kind = match (is_first, rest.is_empty()) {
-                (true, true) => FULL,
-                (true, false) => FIRST,
-                (false, false) => 3,
-                (false, true) => 4,
-            };
-            log.extend([0; 4]);
-            log.extend(u16::try_from(part.len()).expect("length").to_le_bytes());
-            log.push(kind);
-            log.extend(part);
-            if rest.is_empty() {
-                return;
-            }
-            (record, is_first) = (rest, false);
-        }
-    }
-
-    fn batch(sequence: u64, count: u32, bytes: usize) -> Vec<u8> {
-        let mut batch = sequence.to_le_bytes().to_vec();
-        batch.extend(count.to_le_bytes());
-        batch.resize(bytes, 7);
-        batch
-    }
-
-    /// Found by muster-chaos: a member that had done nothing wrong did not start again, because of its batch's first 12 bytes only 2 were
-    /// in front of the end of a block.
-    #[test]
-    fn a_batch_may_be_cut_anywhere_by_the_end_of_a_block() {
-        for left in 0..60 {
-            let mut log = Vec::new();
-            append(&mut log, &batch(1, 2, BLOCK_BYTES - HEADER_BYTES - left));
-            append(&mut log, &batch(3, 5, 100));
-            let mut missing = log.clone();
-            append(&mut log, &batch(8, 1, 100));
-            assert_eq!(walk(&log, None), Ok(Some(9)), "{left} bytes are left");
-            append(&mut missing, &batch(9, 1, 100));
-            assert!(walk(&missing, None).is_err(), "{left} bytes are left");
-        }
-    }
-
-    #[test]
-    fn a_log_that_ends_early_before_another_one_is_found() {
-        let dir = tempfile::tempdir().expect("dir");
-        let path = written(dir.path());
-        let (first, second) = (path.join("000900.log"), path.join("000901.log"));
-        let record = |sequence: u64| {
-            let mut bytes = vec![0, 0, 0, 0, 12, 0, FULL];
-            bytes.extend(sequence.to_le_bytes());
-            bytes.extend(1_u32.to_le_bytes());
-            bytes
-        };
-        fs::remove_file(newest(&path)).expect("remove");
-        fs::write(&first, record(1)).expect("write");
-        fs::write(&second, record(2)).expect("write");
-        check(&path, true).expect("they go on");
-        fs::write(&second, record(3)).expect("write");
-        assert!(matches!(check(&path, true), Err(StorageError::DamagedFile { offset: 0, .. })));
-        check(&path, false).expect("not asked for");
-    }
-}
+#[path = "wal_test.rs"]
+mod tests;

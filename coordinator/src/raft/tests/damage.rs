@@ -13,7 +13,7 @@ use super::crash::{alone, hits};
 use super::crash_child::{Process, copy};
 use super::ledger::Ledger;
 use crate::raft::node::{Config, Node, Role, StartError};
-use crate::storage::{Kind, RocksDisk, StorageError};
+use crate::storage::{DirLock, Kind, RocksDisk, StorageError};
 
 /// A small deterministic generator (SplitMix64).
 pub struct Dice(pub u64);
@@ -167,22 +167,26 @@ async fn start(dir: &Path) -> Outcome {
         return Outcome::Stopped;
     }
     // What the member looks through in the background, now.
+    let lock = closed(dir).await;
     for (name, kind) in [("log", Kind::Log), ("state", Kind::State)] {
-        let opened = loop {
-            match RocksDisk::open(&dir.join(name), kind) {
-                // Whoever still holds it lets go in a moment.
-                Err(StorageError::Locked { .. }) => tokio::task::yield_now().await,
-                opened => break opened,
-            }
-        };
-        let verified = opened
+        let verified = RocksDisk::recover(&dir.join(name), kind, &lock)
             .map_err(|error| error.to_string())
-            .and_then(|disk| disk.verify().map_err(|e| e.to_string()));
+            .and_then(|disk| disk.links().and_then(|links| disk.verify(&links)).map_err(|e| e.to_string()));
         if verified.is_err() {
             return Outcome::Stopped;
         }
     }
     seen
+}
+
+/// Waits until the member that used `dir` has closed its files: whoever still holds them lets go in a moment.
+pub async fn closed(dir: &Path) -> Arc<DirLock> {
+    loop {
+        match DirLock::take(dir) {
+            Err(StorageError::Locked { .. }) => tokio::task::yield_now().await,
+            taken => return taken.expect("lock"),
+        }
+    }
 }
 
 /// A member with all kinds of files: tables, logs, snapshots behind it. Made by processes, which leave nothing open at their end.

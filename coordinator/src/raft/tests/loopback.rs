@@ -90,7 +90,7 @@ impl Running {
     }
 }
 
-struct Cluster {
+pub struct Cluster {
     dir: PathBuf,
     members: Vec<Option<Running>>,
     /// What is left of killed members.
@@ -99,7 +99,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(dir: &Path, tune: impl Fn(&mut Config)) -> Self {
+    pub async fn start(dir: &Path, tune: impl Fn(&mut Config)) -> Self {
         let mut cluster = Self {
             dir: dir.to_owned(),
             members: Vec::new(),
@@ -121,12 +121,12 @@ impl Cluster {
         self.members[member as usize - 1].as_ref().expect("runs")
     }
 
-    fn node(&self, member: u64) -> &Node<Ledger> {
+    pub fn node(&self, member: u64) -> &Node<Ledger> {
         &self.running(member).node
     }
 
     /// Waits until one of the running members knows a running leader other than `not`.
-    async fn leader(&self, not: u64) -> u64 {
+    pub async fn leader(&self, not: u64) -> u64 {
         let (_, any) = self
             .members
             .iter()
@@ -144,22 +144,32 @@ impl Cluster {
         id
     }
 
-    async fn kill(&mut self, member: u64) {
+    pub async fn kill(&mut self, member: u64) {
         let at = member as usize - 1;
         self.graves[at] = Some(self.members[at].take().expect("runs").kill().await);
     }
 
-    async fn restart(&mut self, member: u64, tune: impl FnOnce(&mut Config)) {
+    /// Kills a member and waits until nothing of it is left: its files are closed.
+    pub async fn end(&mut self, member: u64) {
+        self.kill(member).await;
+        self.bury(member).await;
+    }
+
+    async fn bury(&mut self, member: u64) {
         if let Some(process) = self.graves[member as usize - 1].take() {
             process.end().await;
         }
+    }
+
+    pub async fn restart(&mut self, member: u64, tune: impl FnOnce(&mut Config)) {
+        self.bury(member).await;
         let listener = TcpListener::bind(self.addresses[member as usize - 1]).await.expect("bind");
         let dir = self.dir.clone();
         self.members[member as usize - 1] = Some(Running::start(&dir, member, listener, tune).await);
     }
 }
 
-async fn propose_many(node: &Node<Ledger>, client: u64, count: u64) {
+pub async fn propose_many(node: &Node<Ledger>, client: u64, count: u64) {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..50 {
         let node = node.clone();
@@ -295,9 +305,7 @@ async fn a_new_member_at_a_dead_ones_address_answers_for_itself_alone_and_takes_
     propose_many(cluster.node(leader), 1, 100).await;
     let dead = leader % 3 + 1;
     cluster.kill(dead).await;
-    if let Some(process) = cluster.graves[dead as usize - 1].take() {
-        process.end().await;
-    }
+    cluster.bury(dead).await;
     let address = cluster.addresses[dead as usize - 1];
     let listener = TcpListener::bind(address).await.expect("bind");
     let fresh = Running::start(&dir.path().join("fresh"), 4, listener, |_| {}).await;

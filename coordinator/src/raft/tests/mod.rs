@@ -5,6 +5,7 @@ mod crash_child;
 mod damage;
 mod ledger;
 mod loopback;
+mod power;
 mod refusals;
 mod sim;
 mod sim_members;

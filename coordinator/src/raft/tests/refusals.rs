@@ -220,11 +220,12 @@ async fn a_newer_format_is_refused_wherever_it_stands() {
     tamper(&config, |disk| {
         let (key, record) = disk.last(Table::Data).expect("read").expect("an entry");
         saved.clone_from(&record);
-        let mut newer = record;
-        newer[0] += 1;
+        let newer = record::of_newer(record::index_of(&key).expect("an index"), &record);
         vec![Change::Put(Table::Data, key, newer)]
     });
-    assert!(matches!(restart(&config).await, Err(StorageError::DamagedEntry { .. })));
+    let error = restart(&config).await.expect_err("refused");
+    assert!(matches!(error, StorageError::NewerEntry { .. }), "{error}");
+    assert!(error.hint().contains("binary at least as new"));
     tamper(&config, |disk| {
         let (key, _) = disk.last(Table::Data).expect("read").expect("an entry");
         vec![Change::Put(Table::Data, key, saved.clone())]

@@ -127,8 +127,12 @@ impl Disk for SimDisk {
         self.disk.checkpoint()
     }
 
-    fn read_snapshot(snapshot: &Self::Snapshot, table: Table, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        MemoryDisk::read_snapshot(snapshot, table, key)
+    fn read_snapshot<const N: usize>(
+        snapshot: &Self::Snapshot,
+        table: Table,
+        keys: [&[u8]; N],
+    ) -> io::Result<[Option<Vec<u8>>; N]> {
+        MemoryDisk::read_snapshot(snapshot, table, keys)
     }
 
     fn scan_snapshot(
