@@ -98,17 +98,20 @@ impl Leader {
         }
     }
 
-    /// Reports of a worker: into the log, unless they are settled or on their way already.
+    /// Reports of a worker: into the log, unless they are settled or on their way already. An answer says what the log has, so a worker
+    /// that gets none says it again. That something runs is answered when it is said again, for most of it ends sooner.
     pub(super) fn reported(&mut self, session: SessionId, reports: Vec<Report>) {
         let Some(worker) = self.sessions.get(&session).map(|s| s.worker) else { return };
         if self.term.is_none() {
             return;
         }
-        let mut settled = Vec::new();
+        let (mut settled, mut heard) = (Vec::new(), Vec::new());
         for report in reports {
-            let known = self.view.live.contains_key(&report.token);
+            let live = self.view.live.get(&report.token);
+            let runs = live.is_some_and(|l| l.attempt.started.is_some());
             match report.kind {
-                _ if known => self.report(worker, report),
+                ReportKind::Running if runs => heard.push(report.token),
+                _ if live.is_some() => self.report(worker, report),
                 ReportKind::Ended { .. } => settled.push(report.token),
                 ReportKind::Running => {
                     self.outbox.entry(session).or_default().push(Instruction::Kill { token: report.token });
@@ -118,15 +121,12 @@ impl Leader {
         if !settled.is_empty() {
             self.outbox.entry(session).or_default().push(Instruction::Settled { tokens: settled });
         }
+        if !heard.is_empty() {
+            self.outbox.entry(session).or_default().push(Instruction::Heard { tokens: heard });
+        }
     }
 
     pub(super) fn report(&mut self, worker: WorkerId, report: Report) {
-        // After an election every worker says again what runs: what the log knows is not written to it once more.
-        let known = matches!(report.kind, ReportKind::Running)
-            && self.view.live.get(&report.token).is_some_and(|l| l.attempt.started.is_some());
-        if known {
-            return;
-        }
         let on_its_way = match report.kind {
             ReportKind::Ended { .. } => !self.ending.insert(report.token),
             ReportKind::Running => !self.started.insert(report.token),
