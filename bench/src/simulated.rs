@@ -157,7 +157,10 @@ impl Session {
                 Instruction::Kill { token } => {
                     self.held.remove(&token);
                 }
-                Instruction::Start(_) | Instruction::Stop { .. } | Instruction::Renewed { .. } => {}
+                Instruction::Start(_)
+                | Instruction::Stop { .. }
+                | Instruction::Heard { .. }
+                | Instruction::Renewed { .. } => {}
             }
         }
         for reports in reports.chunks(REPORTS_MAX) {

@@ -143,8 +143,8 @@ impl Drop for Line {
 
 /// What the leader thread can do to the world.
 pub trait Hands: Send + 'static {
-    /// Proposes; the answer comes back as [`ToLeader::Proposed`] or [`ToLeader::Refused`].
-    fn propose(&self, id: u64, commands: Vec<Command>);
+    /// Proposes in this term and no other; the answer comes back as [`ToLeader::Proposed`] or [`ToLeader::Refused`].
+    fn propose(&self, term: u64, id: u64, commands: Vec<Command>);
     /// Confirms the leadership with a quorum; the answer comes back as [`ToLeader::Confirmed`].
     fn confirm(&self, batch: u64);
 }
@@ -163,19 +163,20 @@ pub fn spawn(
 struct Thread<H> {
     leader: Leader,
     hands: H,
-    elected: bool,
+    /// The term that it leads.
+    elected: Option<u64>,
     lines: Lines,
 }
 
 impl<H: Hands> Thread<H> {
     fn new(hands: H) -> Self {
-        Self { leader: Leader::new(), hands, elected: false, lines: Lines::default() }
+        Self { leader: Leader::new(), hands, elected: None, lines: Lines::default() }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
         loop {
             // 1. Wait: for ever while another member leads.
-            let first = if self.elected {
+            let first = if self.elected.is_some() {
                 match receiver.recv_timeout(if self.lines.is_idle() { SLOW_TICK } else { TICK }) {
                     Ok(message) => Some(message),
                     Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -198,7 +199,7 @@ impl<H: Hands> Thread<H> {
                 next = if taken < BURST { receiver.try_recv().ok() } else { None };
             }
             // 3. Let it decide.
-            if self.elected {
+            if self.elected.is_some() {
                 self.step(Input::Tick);
             }
         }
@@ -209,18 +210,18 @@ impl<H: Hands> Thread<H> {
     fn take(&mut self, message: ToLeader) -> usize {
         let input = match message {
             ToLeader::Elected { term, state } => {
-                self.elected = true;
+                self.elected = Some(term);
                 self.lines.clear();
                 Input::Elected { term, state }
             }
             ToLeader::Deposed => {
-                self.elected = false;
+                self.elected = None;
                 // The ends of the lines send their sessions to the next leader.
                 self.lines.clear();
                 Input::Deposed
             }
             // Not leading: a line that comes too late ends with its dropped channel, and the rest is old.
-            _ if !self.elected => return 1,
+            _ if self.elected.is_none() => return 1,
             ToLeader::Delta(delta) => Input::Delta(delta),
             ToLeader::LineOpened { line, down, taken } => {
                 self.lines.open(line, down);
@@ -254,7 +255,12 @@ impl<H: Hands> Thread<H> {
     fn step(&mut self, input: Input) {
         for output in self.leader.step(boot_ms(), input) {
             match output {
-                Output::Propose { id, commands } => self.hands.propose(id, commands),
+                Output::Propose { id, commands } => {
+                    // Only a leader proposes; without a term there would be nothing to bind it to.
+                    if let Some(term) = self.elected {
+                        self.hands.propose(term, id, commands);
+                    }
+                }
                 Output::Confirm { batch } => self.hands.confirm(batch),
                 Output::Close { session } => self.lines.end(session),
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),

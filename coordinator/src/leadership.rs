@@ -69,7 +69,7 @@ async fn run(
         // 2. A new term begins with an entry of its own; what earlier terms left is applied before it.
         if leads && led_term.is_none() {
             clock.begin(node.machine().read().state().tick());
-            if proposer.propose(Vec::new()).await.is_ok() && still_leads(&node, now.term) {
+            if proposer.propose_in(Some(now.term), Vec::new()).await.is_ok() && still_leads(&node, now.term) {
                 clock.begin(node.machine().read().state().tick());
                 node.machine().write().start_leading(now.term);
                 led_term = Some(now.term);

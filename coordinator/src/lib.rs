@@ -2,9 +2,10 @@
 //! nothing.
 //!
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
-//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread · [`sessions`] workers, [`registrar`], [`uplink`],
+//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread, [`absence`] what it says of the others · [`sessions`] workers, [`registrar`], [`uplink`],
 //! [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
 
+pub mod absence;
 pub mod api;
 pub mod backup;
 pub mod clock;

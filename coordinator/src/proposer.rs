@@ -6,6 +6,7 @@ use crate::raft::{Node, ProposeError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use muster_core::command::{Batch, Command, Placement, Report, ReportKind};
+use muster_core::model::time::Stamp;
 use muster_core::reply::Replies;
 use muster_failpoint::{Point, pass};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ type Done = Box<dyn FnOnce(Result<Replies, ProposeError>) + Send>;
 struct Waiting {
     commands: Vec<Command>,
     bytes: usize,
+    /// The term in which a leader decided this, if one did.
+    term: Option<u64>,
     done: Done,
 }
 
@@ -71,14 +74,18 @@ impl Proposer {
     }
 
     /// Puts commands into the queue; `done` hears the outcome. Never blocks, keeps the order.
+    ///
+    /// With a `term` it is a leader's decision of that term, and refused in any other: while it waited here, this member may have lost the
+    /// leadership and won it again, and what was true then (a worker is silent, its devices are free) may be false now.
     pub fn enqueue(
         &self,
+        term: Option<u64>,
         commands: Vec<Command>,
         done: impl FnOnce(Result<Replies, ProposeError>) + Send + 'static,
     ) {
         let bytes = weight(&commands);
         if let Err(mpsc::error::SendError(lost)) =
-            self.queue.send(Waiting { commands, bytes, done: Box::new(done) })
+            self.queue.send(Waiting { commands, bytes, term, done: Box::new(done) })
         {
             (lost.done)(Err(stopped()));
         }
@@ -89,8 +96,20 @@ impl Proposer {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, commands: Vec<Command>) -> Result<Replies, ProposeError> {
+        self.propose_in(None, commands).await
+    }
+
+    /// The same, in this term only.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose_in(
+        &self,
+        term: Option<u64>,
+        commands: Vec<Command>,
+    ) -> Result<Replies, ProposeError> {
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(commands, move |outcome| {
+        self.enqueue(term, commands, move |outcome| {
             let _ = sender.send(outcome);
         });
         receiver.await.unwrap_or_else(|_| Err(stopped()))
@@ -126,13 +145,16 @@ async fn serve(
             }
         };
         let mut bytes = first.bytes;
+        let mut term = first.term;
         let mut group = vec![first];
         while let Ok(next) = waiting.try_recv() {
-            if bytes + next.bytes > BATCH_BYTES_MAX {
+            let other_term = term.is_some() && next.term.is_some() && term != next.term;
+            if other_term || bytes + next.bytes > BATCH_BYTES_MAX {
                 left = Some(next);
                 break;
             }
             bytes += next.bytes;
+            term = term.or(next.term);
             group.push(next);
         }
         let stamp = clock.stamp();
@@ -141,28 +163,56 @@ async fn serve(
     while in_flight.next().await.is_some() {}
 }
 
-async fn propose(node: Node<CoreMachine>, stamp: muster_core::model::time::Stamp, group: Vec<Waiting>) {
+/// One entry for all of the group. When its term is over, what is bound to that is refused, and the rest goes on without it.
+async fn propose(node: Node<CoreMachine>, stamp: Stamp, group: Vec<Waiting>) {
+    let term = group.iter().find_map(|waiting| waiting.term);
+    let free = propose_in(&node, term, stamp, group).await;
+    if !free.is_empty() {
+        propose_in(&node, None, stamp, free).await;
+    }
+}
+
+/// Gives back those that may be proposed without a term.
+async fn propose_in(
+    node: &Node<CoreMachine>,
+    term: Option<u64>,
+    stamp: Stamp,
+    group: Vec<Waiting>,
+) -> Vec<Waiting> {
     let mut commands = Vec::with_capacity(group.iter().map(|waiting| waiting.commands.len()).sum());
-    let mut callers = Vec::with_capacity(group.len());
-    for waiting in group {
-        callers.push((waiting.commands.len(), waiting.done));
-        commands.extend(waiting.commands);
+    for waiting in &group {
+        commands.extend_from_slice(&waiting.commands);
     }
     pass(Point::ProposeBefore);
-    match node.propose(&Batch { stamp, commands }).await {
+    let outcome = node.propose_in(term, &Batch { stamp, commands }).await;
+    if outcome.is_ok() {
+        pass(Point::ProposeCommitted);
+    }
+    settle(term, group, outcome)
+}
+
+/// Tells each what became of it; gives back those that another term does not concern.
+fn settle(term: Option<u64>, group: Vec<Waiting>, outcome: Result<Replies, ProposeError>) -> Vec<Waiting> {
+    let mut free = Vec::new();
+    match outcome {
         Ok(replies) => {
-            pass(Point::ProposeCommitted);
             let mut replies = replies.into_iter();
-            for (count, done) in callers {
-                done(Ok(replies.by_ref().take(count).collect()));
+            for waiting in group {
+                (waiting.done)(Ok(replies.by_ref().take(waiting.commands.len()).collect()));
             }
         }
         Err(error) => {
-            for (_, done) in callers {
-                done(Err(again(&error)));
+            for waiting in group {
+                let is_free = term.is_some() && waiting.term.is_none();
+                if is_free && matches!(error, ProposeError::NotLeader { .. }) {
+                    free.push(waiting);
+                } else {
+                    (waiting.done)(Err(again(&error)));
+                }
             }
         }
     }
+    free
 }
 
 /// The same error for each of several callers.
@@ -173,5 +223,42 @@ fn again(error: &ProposeError) -> ProposeError {
         ProposeError::TooLarge { bytes, limit } => ProposeError::TooLarge { bytes: *bytes, limit: *limit },
         ProposeError::Encode(error) => ProposeError::Encode(error.clone()),
         ProposeError::Fatal { reason } => ProposeError::Fatal { reason: reason.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_core::reply::Reply;
+
+    fn waiting(term: Option<u64>, commands: usize) -> (Waiting, oneshot::Receiver<Option<Replies>>) {
+        let (sender, receiver) = oneshot::channel();
+        let done = move |outcome: Result<Replies, ProposeError>| drop(sender.send(outcome.ok()));
+        let commands = vec![Command::Restored; commands];
+        (Waiting { commands, bytes: 0, term, done: Box::new(done) }, receiver)
+    }
+
+    /// A submission that travelled with a decision of a term that is over is no worse for it.
+    #[test]
+    fn a_term_that_is_over_refuses_what_was_decided_in_it_and_nothing_else() {
+        let (bound, mut refused) = waiting(Some(4), 1);
+        let (free, mut open) = waiting(None, 1);
+        let left = settle(Some(4), vec![bound, free], Err(ProposeError::NotLeader { leader: None }));
+        assert_eq!(refused.try_recv(), Ok(None));
+        assert_eq!((left.len(), left[0].term), (1, None));
+        assert!(open.try_recv().is_err(), "nobody has told it anything");
+
+        // Without a term it is told like everybody.
+        let left = settle(None, left, Err(ProposeError::NotLeader { leader: None }));
+        assert_eq!((left.len(), open.try_recv()), (0, Ok(None)));
+    }
+
+    #[test]
+    fn each_hears_the_replies_to_its_own_commands() {
+        let ((one, mut first), (two, mut second)) = (waiting(Some(4), 1), waiting(None, 2));
+        let replies = vec![Reply::Done, Reply::Changed { indices: 1 }, Reply::Changed { indices: 2 }];
+        assert_eq!(settle(Some(4), vec![one, two], Ok(replies.clone())).len(), 0);
+        assert_eq!(first.try_recv(), Ok(Some(replies[..1].to_vec())));
+        assert_eq!(second.try_recv(), Ok(Some(replies[1..].to_vec())));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A session outlives leaders. When the next one is known, a new line opens there for every session that is still connected here, so
 //! a failover costs the workers of the other members nothing: no connection, no Register, no entry in the log. What was on the old
-//! line is lost, and nobody remembers it: the last heartbeat is said again here, ends are repeated by their workers, and the rest
-//! comes of comparing the state with what a worker holds.
+//! line is lost, and nobody remembers it: the last heartbeat is said again here, reports are repeated by their workers until the log
+//! has them, and the rest comes of comparing the state with what a worker holds.
 //!
 //! Left out: who leads ([`crate::leadership`]), what a worker is told ([`crate::leader`]).
 

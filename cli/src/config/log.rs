@@ -1,5 +1,6 @@
 //! `[log]`: what a daemon says of itself on stderr.
 
+use super::seldom::Seldom;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -19,5 +20,6 @@ pub fn start(level: Option<&str>, default: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
+        .event_format(Seldom::new(tracing_subscriber::fmt::format()))
         .try_init();
 }

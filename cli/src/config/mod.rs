@@ -3,4 +3,5 @@
 pub mod coordinator;
 pub mod layers;
 pub mod log;
+mod seldom;
 pub mod worker;

@@ -2,7 +2,7 @@
 
 use crate::faults::Fault;
 use crate::register::JobAnswer;
-use muster_core::command::Report;
+use muster_core::command::{Command, Report};
 use muster_core::leader::instruction::Instruction;
 use muster_core::model::ids::Token;
 use muster_core::reply::{Replies, Reply};
@@ -25,47 +25,163 @@ pub enum Notice {
 #[derive(Debug, Clone)]
 pub enum Event {
     // The log.
-    CommitDue { member: usize, term: u64 },
-    CatchUp { member: usize },
+    CommitDue {
+        member: usize,
+        term: u64,
+    },
+    CatchUp {
+        member: usize,
+    },
     ElectionDue,
-    Depose { member: usize, term: u64 },
+    Depose {
+        member: usize,
+        term: u64,
+    },
+    /// What the leader of `term` decided reaches the log, after what waited before it.
+    Offered {
+        member: usize,
+        life: u32,
+        term: u64,
+        id: u64,
+        commands: Vec<Command>,
+    },
     // A leader's thread.
-    Burst { member: usize, term: u64 },
-    Timer { member: usize, term: u64 },
-    QuorumAsked { member: usize, term: u64, batch: u64 },
-    Confirmed { member: usize, term: u64, batch: u64, ok: bool },
-    Answered { member: usize, term: u64, id: u64, replies: Option<Replies> },
+    Burst {
+        member: usize,
+        term: u64,
+    },
+    Timer {
+        member: usize,
+        term: u64,
+    },
+    QuorumAsked {
+        member: usize,
+        term: u64,
+        batch: u64,
+    },
+    Confirmed {
+        member: usize,
+        term: u64,
+        batch: u64,
+        ok: bool,
+    },
+    Answered {
+        member: usize,
+        term: u64,
+        id: u64,
+        replies: Option<Replies>,
+    },
     // Sessions.
-    Connect { worker: usize, agent: u32 },
-    Register { session: u64, via: usize },
-    Opened { session: u64 },
-    Silence { session: u64 },
-    Up { session: u64, up: Up },
-    Down { session: u64, instructions: Vec<Instruction> },
-    ClosedAtLeader { session: u64 },
-    ClosedAtWorker { session: u64 },
+    Connect {
+        worker: usize,
+        agent: u32,
+    },
+    Register {
+        session: u64,
+        via: usize,
+    },
+    Opened {
+        session: u64,
+    },
+    Silence {
+        session: u64,
+    },
+    Up {
+        session: u64,
+        up: Up,
+    },
+    Down {
+        session: u64,
+        instructions: Vec<Instruction>,
+    },
+    ClosedAtLeader {
+        session: u64,
+    },
+    ClosedAtWorker {
+        session: u64,
+    },
     // Workers.
-    Wake { worker: usize, agent: u32 },
-    Prepared { worker: usize, agent: u32, token: Token },
-    Noticed { worker: usize, agent: u32, token: Token, notice: Notice },
-    ProcessEnds { worker: usize, boot: u32, token: Token, killed: bool },
-    Gone { worker: usize, boot: u32, token: Token },
-    Fence { worker: usize, boot: u32, token: Token },
+    Wake {
+        worker: usize,
+        agent: u32,
+    },
+    Prepared {
+        worker: usize,
+        agent: u32,
+        token: Token,
+    },
+    Noticed {
+        worker: usize,
+        agent: u32,
+        token: Token,
+        notice: Notice,
+    },
+    ProcessEnds {
+        worker: usize,
+        boot: u32,
+        token: Token,
+        killed: bool,
+    },
+    Gone {
+        worker: usize,
+        boot: u32,
+        token: Token,
+    },
+    Fence {
+        worker: usize,
+        boot: u32,
+        token: Token,
+    },
     // Clients.
-    Ask { op: usize },
-    Call { op: usize, via: usize },
-    Answer { op: usize, reply: Reply },
-    Impatient { op: usize, tries: u32 },
+    Ask {
+        op: usize,
+    },
+    Call {
+        op: usize,
+        via: usize,
+    },
+    Answer {
+        op: usize,
+        reply: Reply,
+    },
+    Impatient {
+        op: usize,
+        tries: u32,
+    },
     // People who look.
-    Look { read: usize },
-    LookAt { read: usize, via: usize },
-    IndexAsked { read: usize, via: usize, leader: usize },
-    IndexConfirmed { read: usize, via: usize, leader: usize, term: u64, index: u64 },
-    Serve { read: usize, via: usize, index: u64 },
-    Seen { read: usize, answer: JobAnswer },
+    Look {
+        read: usize,
+    },
+    LookAt {
+        read: usize,
+        via: usize,
+    },
+    IndexAsked {
+        read: usize,
+        via: usize,
+        leader: usize,
+    },
+    IndexConfirmed {
+        read: usize,
+        via: usize,
+        leader: usize,
+        term: u64,
+        index: u64,
+    },
+    Serve {
+        read: usize,
+        via: usize,
+        index: u64,
+    },
+    Seen {
+        read: usize,
+        answer: JobAnswer,
+    },
     // Operators.
     Retire,
-    Roll { step: usize },
+    Roll {
+        step: usize,
+    },
     // Faults.
     NextFault,
     Break(Fault),
@@ -90,6 +206,7 @@ impl Event {
             Self::CatchUp { member } => ("catch-up", *member as u64, 0),
             Self::ElectionDue => ("election", 0, 0),
             Self::Depose { member, term } => ("depose", *member as u64, *term),
+            Self::Offered { member, id, .. } => ("offered", *member as u64, *id),
             Self::Burst { member, term } => ("burst", *member as u64, *term),
             Self::Timer { member, term } => ("timer", *member as u64, *term),
             Self::QuorumAsked { member, batch, .. } => ("quorum", *member as u64, *batch),

@@ -1,5 +1,6 @@
 //! The network: delays, partitions, and sessions as ordered streams that break. A message is never lost alone, its session breaks with
-//! it; old sessions may still speak when a new one is open, so messages come twice and out of order across sessions.
+//! it, but for reports that reach their member while it has no line to the leader. Old sessions may still speak when a new one is open,
+//! so messages come twice and out of order across sessions.
 
 use crate::event::{Event, Up};
 use crate::invariants;
@@ -34,7 +35,12 @@ pub struct Session {
     last_up: u64,
     last_down: u64,
     pub renewed: u64,
+    /// The last report got lost between two lines. The next one does not.
+    missed: bool,
 }
+
+/// Reports in 1,000 that reach a member while it has no line, where messages are lost at all.
+const REPORTS_MISSED_PERMILLE: u64 = 150;
 
 /// Who cannot hear whom, and the sessions.
 pub struct Network {
@@ -142,6 +148,7 @@ impl World {
             last_up: self.now,
             last_down: self.now,
             renewed: self.now,
+            missed: false,
         };
         self.network.sessions.insert(number, session);
         let delay = self.network.delay() + late;
@@ -246,6 +253,14 @@ impl World {
         if !self.members[m].led.as_ref().is_some_and(|l| l.sessions.contains(&number)) {
             return;
         }
+        if matches!(up, Up::Reports(_)) && self.network.loss_permille > 0 {
+            let missed = self.network.rng.chance(REPORTS_MISSED_PERMILLE);
+            let Some(session) = self.network.sessions.get_mut(&number) else { return };
+            session.missed = missed && !session.missed;
+            if session.missed {
+                return;
+            }
+        }
         let session = SessionId(number);
         self.lead(
             m,
@@ -271,6 +286,9 @@ impl World {
             session.renewed = now;
         }
         for instruction in instructions {
+            if let Instruction::Renewed { seq, .. } = &instruction {
+                invariants::i11_liveness::on_renewed(self, number, *seq);
+            }
             if let Instruction::Settled { tokens } = &instruction {
                 invariants::i2_results::on_settled(self, w, tokens);
             }

@@ -1,13 +1,16 @@
 //! The modelled log and its three members. A commit needs a majority and takes a while; an election keeps a prefix of what the old leader
 //! had begun to send, so a proposal may be lost, or be committed after its caller gave up. Real: `State`, its rows and restore, `Leader`.
 
+mod elections;
+mod thread;
+
 use crate::event::Event;
 use crate::invariants;
 use crate::options::MEMBERS;
 use crate::rng::{Rng, mix};
 use crate::world::World;
 use muster_core::command::{Batch, Command};
-use muster_core::leader::{Input, Leader, Output, SessionId};
+use muster_core::leader::{Input, Leader};
 use muster_core::model::time::{Stamp, Tick, Wall};
 use muster_core::reply::{Replies, Reply};
 use muster_core::state::{Changes, Entry, Key, Row, State};
@@ -69,6 +72,10 @@ pub struct Member {
     dirty: BTreeSet<Key>,
     pub leader: Leader,
     pub led: Option<Term>,
+    /// Counts the processes of this member.
+    life: u32,
+    /// What its leader proposes now waits in the queue until then.
+    queue_free: u64,
     boot: u64,
 }
 
@@ -111,6 +118,8 @@ impl Member {
             dirty: BTreeSet::new(),
             leader: Leader::new(),
             led: None,
+            life: 0,
+            queue_free: 0,
             boot: Rng::new(seed, "boot").below(1 << 30) + number as u64 * 77_777_777,
         }
     }
@@ -142,129 +151,12 @@ impl Member {
 }
 
 impl World {
-    /// Whether `m` can be heard by a majority, itself included.
-    pub(crate) fn has_majority(&self, m: usize) -> bool {
-        let hears = |o: &usize| {
-            *o == m || (self.members[*o].up && !self.members[*o].paused && !self.network.is_cut(m, *o))
-        };
-        self.members[m].up && 2 * (0..MEMBERS).filter(hears).count() > MEMBERS
-    }
-
-    fn true_term(&self, m: usize, term: u64) -> bool {
-        self.cluster.leader == Some(m) && self.cluster.term == term
-    }
-
-    /// Something changed that may cost the leader its office.
-    pub(crate) fn watch_election(&mut self) {
-        if !self.cluster.election_due {
-            self.cluster.election_due = true;
-            let wait = self.cluster.rng.range(900, 2_000);
-            self.at(wait, Event::ElectionDue);
-        }
-    }
-
-    pub(crate) fn election_due(&mut self) {
-        self.cluster.election_due = false;
-        if self.cluster.leader.is_some_and(|m| !self.members[m].paused && self.has_majority(m)) {
-            return;
-        }
-        self.elect();
-    }
-
-    /// A member that a majority hears takes over, also from a leader that is well.
-    pub(crate) fn elect(&mut self) {
-        let able: Vec<usize> =
-            (0..MEMBERS).filter(|m| !self.members[*m].paused && self.has_majority(*m)).collect();
-        if able.is_empty() {
-            self.watch_election();
-            return;
-        }
-        let winner = self.cluster.rng.pick(&able);
-        self.take_over(winner);
-    }
-
-    /// The leader hands over before it goes down, to one that is well.
-    pub(crate) fn hand_over(&mut self, from: usize) {
-        let able = |m: &usize| *m != from && !self.members[*m].paused && self.has_majority(*m);
-        let to = (0..MEMBERS).filter(able).max_by_key(|m| (self.members[*m].applied, *m));
-        if let Some(to) = to.filter(|_| self.cluster.leader == Some(from)) {
-            self.take_over(to);
-        }
-    }
-
-    fn take_over(&mut self, winner: usize) {
-        let old = self.cluster.leader.filter(|old| *old != winner);
-        // 1. A prefix of what the old leader had begun to send survives, whoever waited for it.
-        let queue = match self.cluster.leader.and_then(|old| self.members[old].led.as_ref()) {
-            Some(led) => led.queue.clone(),
-            None => std::mem::take(&mut self.cluster.remains),
-        };
-        self.cluster.remains.clear();
-        let kept = self.cluster.rng.index(queue.len() + 1);
-        let survivors = queue.into_iter().take_while(|p| p.sent).take(kept);
-        let survivors: VecDeque<Proposal> =
-            survivors.map(|p| Proposal { origin: Origin::Nobody, ..p }).collect();
-        // 2. The new term.
-        if self.members[winner].led.is_some() {
-            let term = self.cluster.term;
-            self.depose(winner, term + 1);
-        }
-        self.cluster.term += 1;
-        self.cluster.leader = Some(winner);
-        self.stats.elections += 1;
-        let term = self.cluster.term;
-        self.plant_at_election(winner);
-        self.catch_up_to(winner, self.cluster.log.len() as u64);
-        let tick = self.members[winner].state.tick();
-        let led = Term {
-            term,
-            queue: survivors,
-            clock: (tick, self.now),
-            is_ready: false,
-            sessions: BTreeSet::new(),
-            burst: false,
-        };
-        self.members[winner].led = Some(led);
-        // 3. Its first entry, after which it may instruct.
-        self.propose(winner, Vec::new(), Origin::Nobody);
-        if let Some(old) = old {
-            let delay = self.cluster.rng.range(1, 400);
-            self.at(delay, Event::Depose { member: old, term });
-        }
-    }
-
-    /// A member hears of a newer term.
-    pub(crate) fn depose(&mut self, m: usize, newer: u64) {
-        let Some(led) = self.members[m].led.as_ref().filter(|l| l.term < newer) else { return };
-        let lead_by = self.cluster.leader.filter(|l| *l != m);
-        if lead_by.is_some_and(|l| self.network.is_cut(m, l)) && self.cluster.term >= newer {
-            // It hears of it when the partition heals.
-            let _ = led;
-            self.at(1_000, Event::Depose { member: m, term: newer });
-            return;
-        }
-        let Some(led) = self.members[m].led.take() else { return };
-        let boot = self.members[m].boot + self.now;
-        self.members[m].leader.step(boot, Input::Deposed);
-        self.give_up(led, m);
-    }
-
-    fn give_up(&mut self, led: Term, m: usize) {
-        for proposal in led.queue {
-            if let Origin::Session(session) = proposal.origin {
-                self.break_session(session, false);
-            }
-        }
-        for session in led.sessions {
-            self.break_session(session, false);
-        }
-        let _ = m;
-    }
-
     /// The member's process is gone; rows that were not flushed are gone with it.
     pub(crate) fn kill_member(&mut self, m: usize) {
         let member = &mut self.members[m];
         member.up = false;
+        member.life += 1;
+        member.queue_free = 0;
         member.paused = false;
         member.stalled.clear();
         member.leader = Leader::new();
@@ -309,11 +201,6 @@ impl World {
             _ => (jump >> 8) as i64 % (20 * YEAR_MS) - 10 * YEAR_MS,
         };
         self.now as i64 + wrong
-    }
-
-    /// Whether a majority says, now, that this member leads.
-    pub(crate) fn is_confirmed(&self, m: usize, term: u64) -> bool {
-        self.true_term(m, term) && !self.members[m].paused && self.has_majority(m)
     }
 
     /// A member that believes to lead takes a proposal.
@@ -450,73 +337,6 @@ impl World {
             self.compare_digest(m, index);
         }
         (replies, changes)
-    }
-
-    // The leader's thread.
-
-    /// Gives the leader an input, and lets it decide at the end of the burst.
-    pub(crate) fn lead(&mut self, m: usize, input: Input) {
-        let now = self.members[m].boot + self.now;
-        let input = self.plant_in_input(m, input);
-        let outputs = self.members[m].leader.step(now, input);
-        self.perform(m, outputs);
-        let Some(led) = self.members[m].led.as_mut() else { return };
-        if !led.burst {
-            led.burst = true;
-            let term = led.term;
-            self.at(0, Event::Burst { member: m, term });
-        }
-    }
-
-    pub(crate) fn burst(&mut self, m: usize, term: u64) {
-        let Some(led) = self.members[m].led.as_mut().filter(|l| l.term == term) else { return };
-        led.burst = false;
-        let now = self.members[m].boot + self.now;
-        let outputs = self.members[m].leader.step(now, Input::Tick);
-        self.perform(m, outputs);
-    }
-
-    pub(crate) fn timer(&mut self, m: usize, term: u64) {
-        if self.members[m].led.as_ref().is_some_and(|l| l.term == term) {
-            self.burst(m, term);
-            self.at(100, Event::Timer { member: m, term });
-        }
-    }
-
-    fn perform(&mut self, m: usize, outputs: Vec<Output>) {
-        let Some(term) = self.members[m].led.as_ref().map(|l| l.term) else { return };
-        for output in self.plant_in_outputs(m, outputs) {
-            match output {
-                Output::Propose { id, commands } => self.propose(m, commands, Origin::Leader(id)),
-                Output::Confirm { batch } => {
-                    let delay = self.cluster.rng.range(1, 10);
-                    self.at(delay, Event::QuorumAsked { member: m, term, batch });
-                }
-                Output::Close { session: SessionId(session) } => self.break_session(session, false),
-                Output::Instruct { session: SessionId(session), instructions } => {
-                    self.send_down(session, instructions)
-                }
-            }
-        }
-    }
-
-    /// The truth at the moment the majority is asked; the answer arrives later.
-    pub(crate) fn quorum_asked(&mut self, m: usize, term: u64, batch: u64) {
-        let ok = self.is_confirmed(m, term);
-        let delay = if ok { self.cluster.rng.range(1, 10) } else { 1_000 };
-        self.at(delay, Event::Confirmed { member: m, term, batch, ok });
-    }
-
-    pub(crate) fn confirmed(&mut self, m: usize, term: u64, batch: u64, ok: bool) {
-        if self.members[m].led.as_ref().is_some_and(|l| l.term == term && l.is_ready) {
-            self.lead(m, Input::Confirmed { batch, ok });
-        }
-    }
-
-    pub(crate) fn answered(&mut self, m: usize, term: u64, id: u64, replies: Option<Replies>) {
-        if self.members[m].led.as_ref().is_some_and(|l| l.term == term && l.is_ready) {
-            self.lead(m, Input::Proposed { id, replies });
-        }
     }
 
     fn compare_digest(&mut self, m: usize, index: u64) {

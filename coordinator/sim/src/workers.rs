@@ -6,12 +6,13 @@ use crate::rng::{Rng, mix};
 use crate::shim::{Fate, Process};
 use crate::world::World;
 use muster_agent::{Action, Agent, Input, Journaled, StartOrder};
+use muster_core::command::ReportKind;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
 use muster_core::model::ids::Token;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One machine.
 pub struct Machine {
@@ -37,6 +38,11 @@ pub struct Machine {
     pub processes: BTreeMap<Token, Process>,
     /// Ended, and the agent has not let go of it.
     pub exits: BTreeMap<Token, (Outcome, u64)>,
+    /// What runs, as its agent knows, and the session and the heartbeat with which it first said so.
+    pub told: BTreeMap<Token, (u64, u64)>,
+    beat: u64,
+    /// What was said to run.
+    pub said: BTreeSet<Token>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -81,6 +87,9 @@ impl Machine {
             renewed: 0,
             processes: BTreeMap::new(),
             exits: BTreeMap::new(),
+            told: BTreeMap::new(),
+            beat: 0,
+            said: BTreeSet::new(),
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
@@ -139,12 +148,19 @@ impl World {
         let machine = &mut self.machines[w];
         match action {
             Action::Heartbeat { seq, held } => {
+                machine.beat = seq;
                 if let Some(session) = machine.session {
                     self.send_up(session, Up::Heartbeat { seq, held });
                 }
             }
             Action::Report(reports) => {
                 if let Some(session) = machine.session {
+                    for report in reports.iter().filter(|r| matches!(r.kind, ReportKind::Running)) {
+                        let first = machine.told.entry(report.token).or_insert((session, machine.beat));
+                        if first.0 != session {
+                            *first = (session, machine.beat);
+                        }
+                    }
                     self.send_up(session, Up::Reports(reports));
                 }
             }
@@ -155,6 +171,7 @@ impl World {
             Action::Forget { token } => {
                 machine.journal.remove(&token);
                 machine.exits.remove(&token);
+                machine.told.remove(&token);
             }
             Action::Launch { order, deadline } => {
                 let token = order.token;
@@ -240,6 +257,7 @@ impl World {
         machine.paused = false;
         machine.stalled.clear();
         machine.preparing.clear();
+        machine.told.clear();
         machine.renewed = 0;
         machine.wake_at = u64::MAX;
         if let Some(session) = machine.session.take() {

@@ -166,6 +166,7 @@ impl World {
             Event::CommitDue { member: m, .. }
             | Event::CatchUp { member: m }
             | Event::Depose { member: m, .. }
+            | Event::Offered { member: m, .. }
             | Event::Burst { member: m, .. }
             | Event::Timer { member: m, .. }
             | Event::Confirmed { member: m, .. }
@@ -205,6 +206,9 @@ impl World {
             Event::CatchUp { member } => self.catch_up(member),
             Event::ElectionDue => self.election_due(),
             Event::Depose { member, term } => self.depose(member, term),
+            Event::Offered { member, life, term, id, commands } => {
+                self.offered(member, life, term, id, commands);
+            }
             Event::Burst { member, term } => self.burst(member, term),
             Event::Timer { member, term } => self.timer(member, term),
             Event::QuorumAsked { member, term, batch } => self.quorum_asked(member, term, batch),

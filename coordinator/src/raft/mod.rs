@@ -3,6 +3,7 @@
 //! - [`machine`] is the seam to what is replicated; [`types`] the type configuration, generic over the runtime.
 //! - [`log_store`] with [`record`] and [`sync`]: the log, its hash chain, one sync for all that waits.
 //! - [`state_machine`]: rows and last applied in one write; snapshots are copies of `state/`.
+//! - [`elections`]: when a member stands.
 //! - [`network`], [`service`], [`snapshot`]: gRPC between members.
 //!
 //! Left out: what commands mean (muster-core), who may call (the service checks the cluster's secret only), forwarding.
@@ -10,6 +11,7 @@
 
 pub mod adopt;
 pub mod bench;
+pub mod elections;
 pub mod log_store;
 pub mod machine;
 pub mod network;

@@ -42,8 +42,17 @@ struct Held {
 #[derive(Debug, Clone)]
 enum Phase {
     Starting,
-    Running,
-    Ended { outcome: Outcome, artifacts: Vec<Artifact>, ran_ms: u64, reported: Option<u64> },
+    /// `heard`: the log knows.
+    Running {
+        heard: bool,
+        reported: Option<u64>,
+    },
+    Ended {
+        outcome: Outcome,
+        artifacts: Vec<Artifact>,
+        ran_ms: u64,
+        reported: Option<u64>,
+    },
 }
 
 impl Agent {
@@ -77,7 +86,7 @@ impl Agent {
             Input::SessionClosed => self.session = false,
             Input::Tick => self.ticked(now, &mut out),
             Input::Instruction(instruction) => self.instructed(now, instruction, &mut out),
-            Input::Started { token } => self.started(token, &mut out),
+            Input::Started { token } => self.started(now, token, &mut out),
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
             }
@@ -109,6 +118,7 @@ impl Agent {
             Instruction::Stop { token, signal, grace_ms } => self.stop(token, signal, grace_ms, out),
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
+            Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
             Instruction::Renewed { seq, term } => self.renewed(now, seq, term, out),
         }
     }
@@ -122,7 +132,7 @@ impl Agent {
     fn ticked(&mut self, now: u64, out: &mut Vec<Action>) {
         if self.session && now >= self.next_heartbeat {
             self.heartbeat(now, out);
-            self.report_ends(now, out);
+            self.report_due(now, out);
         }
     }
 
@@ -180,6 +190,12 @@ impl Agent {
         }
     }
 
+    fn heard(&mut self, token: Token) {
+        if let Some(Phase::Running { heard, .. }) = self.held.get_mut(&token).map(|held| &mut held.phase) {
+            *heard = true;
+        }
+    }
+
     fn renewed(&mut self, now: u64, seq: u64, term: u64, out: &mut Vec<Action>) {
         if self.see_term(now, term, out)
             && let Some(deadline) = self.lease.renewed(seq)
@@ -188,17 +204,16 @@ impl Agent {
         }
     }
 
-    fn started(&mut self, token: Token, out: &mut Vec<Action>) {
+    fn started(&mut self, now: u64, token: Token, out: &mut Vec<Action>) {
         let session = self.session;
         let Some(held) = self.held.get_mut(&token) else {
             out.push(Action::Kill { token });
             return;
         };
         if matches!(held.phase, Phase::Starting) {
-            held.phase = Phase::Running;
+            held.phase = Phase::Running { heard: false, reported: None };
             if session && !held.killed {
-                let kind = ReportKind::Running;
-                out.push(Action::Report(vec![Report { token, rank: held.rank, at: held.at, kind }]));
+                out.extend(held.report(token, now).map(|report| Action::Report(vec![report])));
             }
         }
     }
@@ -249,11 +264,15 @@ impl Agent {
         }
     }
 
-    /// Repeats the ends that were reported a heartbeat ago and are not settled yet.
-    fn report_ends(&mut self, now: u64, out: &mut Vec<Action>) {
+    /// Repeats what was reported a heartbeat ago and is not answered yet: a report can be lost while its session lives, when the member
+    /// that has the session finds another way to the leader.
+    fn report_due(&mut self, now: u64, out: &mut Vec<Action>) {
         let due = self.held.iter_mut().filter(|(_, held)| match held.phase {
+            Phase::Running { heard: false, reported } => {
+                !held.killed && reported.is_none_or(|at| at + RENEW_MS <= now)
+            }
             Phase::Ended { reported, .. } => reported.is_none_or(|at| at + RENEW_MS <= now),
-            Phase::Starting | Phase::Running => false,
+            Phase::Starting | Phase::Running { heard: true, .. } => false,
         });
         let reports: Vec<Report> = due.filter_map(|(token, held)| held.report(*token, now)).collect();
         if !reports.is_empty() {
@@ -282,7 +301,10 @@ impl Held {
     fn report(&mut self, token: Token, now: u64) -> Option<Report> {
         let kind = match &mut self.phase {
             Phase::Starting => return None,
-            Phase::Running => ReportKind::Running,
+            Phase::Running { reported, .. } => {
+                *reported = Some(now);
+                ReportKind::Running
+            }
             Phase::Ended { outcome, artifacts, ran_ms, reported } => {
                 *reported = Some(now);
                 ReportKind::Ended { outcome: outcome.clone(), artifacts: artifacts.clone(), ran_ms: *ran_ms }

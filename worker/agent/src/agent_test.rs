@@ -256,3 +256,22 @@ fn what_the_shim_holds_and_the_journal_does_not_is_ended() {
     assert_eq!(rig.at(1001, Input::Started { token: Token(5) }), vec![Action::Kill { token: Token(5) }]);
     assert_eq!(rig.at(1002, exit(5, 0)), vec![Action::Forget { token: Token(5) }]);
 }
+
+/// A report can be lost while its session lives; without it the log never starts the clock of the attempt's timeout.
+#[test]
+fn that_it_runs_is_said_again_with_each_heartbeat_until_the_log_has_it() {
+    let mut rig = Rig::new().running(5);
+    let running = || Action::Report(vec![says_running(5)]);
+    let next = 1000 + RENEW_MS;
+    assert_eq!(rig.at(next, Input::Tick), vec![beat(2, &[5])], "it was said less than a heartbeat ago");
+    assert_eq!(rig.at(next + RENEW_MS, Input::Tick), vec![beat(3, &[5]), running()]);
+    assert_eq!(rig.at(next + 2 * RENEW_MS, Input::Tick), vec![beat(4, &[5]), running()]);
+
+    let heard = Instruction::Heard { tokens: vec![Token(5), Token(6)] };
+    assert_eq!(rig.told(next + 2 * RENEW_MS + 1, heard), vec![]);
+    assert_eq!(rig.at(next + 3 * RENEW_MS, Input::Tick), vec![beat(5, &[5])]);
+    // An end is another thing to say.
+    let ended = Action::Report(vec![says_ended(5, Outcome::Exit(0), 5)]);
+    let at_end = rig.at(next + 3 * RENEW_MS + 1, exit(5, 0));
+    assert_eq!(at_end, vec![Action::Journal(journaled(5, Some(0))), ended]);
+}

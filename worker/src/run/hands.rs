@@ -1,15 +1,17 @@
 //! What the agent asks is done here, and what comes of it goes back as inputs.
 
-use super::attempt::{Kept, Local, Phase, Result3, outcome};
+mod journaling;
+mod reading;
+
+use super::attempt::{Local, Phase, Result3, outcome};
 use super::prepare::{Preparer, is_quick};
 use crate::artifacts::collect;
 use crate::blobs::Store;
 use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
-use crate::journal::{Journal, Record};
-use crate::logs;
+use crate::journal::Journal;
 use crate::session::Outbox;
 use crate::shim::clock::boot_ms;
-use muster_agent::{Action, Input, Journaled, StartOrder};
+use muster_agent::{Action, Input, StartOrder};
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::Token;
@@ -17,7 +19,7 @@ use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
-use muster_proto::worker::{Heartbeat, LogRequest, Reports};
+use muster_proto::worker::{Heartbeat, Reports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -28,9 +30,6 @@ use tokio_util::sync::CancellationToken;
 const FINISHING_MAX: usize = 16;
 /// Attempts whose files are brought at once.
 const PREPARING_MAX: usize = 8;
-/// A log of an attempt this young (ms) is not copied yet: most are over before.
-const YOUNG_MS: u64 = 4_000;
-
 /// What spawned work brings back.
 #[derive(Debug)]
 pub enum Internal {
@@ -97,27 +96,6 @@ impl Hands {
         }
     }
 
-    /// What the journal holds, for the agent; the shell's part of it is remembered.
-    pub fn restore(&mut self) -> Vec<Journaled> {
-        let mut journaled = Vec::new();
-        for entry in self.journal.held() {
-            let Ok(kept) = postcard::from_bytes::<Kept>(&entry.attempt) else {
-                tracing::error!(
-                    token = entry.token,
-                    "an entry of the journal cannot be read; its attempt is ended"
-                );
-                self.shim.kill(entry.token);
-                continue;
-            };
-            let result = entry.result.as_ref().and_then(|bytes| postcard::from_bytes::<Result3>(bytes).ok());
-            let phase = if result.is_some() { Phase::Over } else { Phase::Launched };
-            journaled.push(kept.journaled(entry.token, result));
-            let local = Local::new(kept, entry.token, phase, &self.preparer.dirs, self.preparer.log_cap);
-            self.attempts.insert(entry.token, local);
-        }
-        journaled
-    }
-
     /// Removes the directories that nobody holds.
     pub fn sweep(&self) {
         let dirs = &self.preparer.dirs;
@@ -168,62 +146,6 @@ impl Hands {
         }
         self.remove(turn.removed);
         turn.inputs
-    }
-
-    /// One write for the turn. False when it failed; then nothing of the turn may be launched.
-    fn write_journal(&mut self, actions: &[Action], term: u64) -> bool {
-        let mut records = Vec::new();
-        if term > self.term {
-            records.push(Record::Term { term });
-        }
-        for (n, action) in actions.iter().enumerate() {
-            match action {
-                Action::Journal(journaled) => {
-                    let order = match actions.get(n + 1) {
-                        Some(Action::Launch { order, .. }) => Some(&**order),
-                        _ => None,
-                    };
-                    self.journal_attempt(journaled, order, &mut records);
-                }
-                Action::Forget { token } => {
-                    pass(Point::ResultAcknowledged);
-                    records.push(Record::Acknowledged { token: token.0 });
-                }
-                _ => {}
-            }
-        }
-        if records.is_empty() {
-            return true;
-        }
-        match self.journal.append(&records) {
-            Ok(()) => {
-                self.term = term;
-                true
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the journal was not written");
-                false
-            }
-        }
-    }
-
-    fn journal_attempt(
-        &mut self,
-        journaled: &Journaled,
-        order: Option<&StartOrder>,
-        records: &mut Vec<Record>,
-    ) {
-        let token = journaled.token.0;
-        if !self.attempts.contains_key(&token) {
-            let kept = Kept::new(journaled, order);
-            records.push(Record::Started { token, attempt: encode(&kept) });
-            let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
-            self.attempts
-                .insert(token, Local::new(kept, token, phase, &self.preparer.dirs, self.preparer.log_cap));
-        }
-        if let Some(result) = &journaled.result {
-            records.push(Record::Finished { token, result: encode(result) });
-        }
     }
 
     fn launch(&mut self, order: Box<StartOrder>, deadline: u64, turn: &mut Turn) {
@@ -452,65 +374,8 @@ impl Hands {
             }
         }
     }
-
-    /// Copies the logs of what has run for some time, one round at a time.
-    pub fn upload_running(&mut self) {
-        let old = boot_ms().saturating_sub(YOUNG_MS);
-        let runs = |local: &&Local| {
-            matches!(local.phase, Phase::Launched) && local.started.is_some_and(|at| at <= old)
-        };
-        let logs: Vec<_> = self.attempts.values().filter(runs).map(|local| local.logs.clone()).collect();
-        if self.uploading || logs.is_empty() {
-            return;
-        }
-        self.uploading = true;
-        let (store, internal) = (self.store.clone(), self.internal.clone());
-        tokio::spawn(async move {
-            for logs in logs {
-                logs.upload_running(&store).await;
-            }
-            let _ = internal.send(Internal::Uploaded);
-        });
-    }
-
-    /// A reader comes or goes.
-    pub fn log_requested(&mut self, request: LogRequest, outbox: &Outbox) {
-        let key = (request.token, request.id);
-        if request.cancel {
-            if let Some(reader) = self.readers.get(&key) {
-                reader.cancel();
-            }
-            return;
-        }
-        let Some(local) = self.attempts.get(&request.token) else {
-            outbox.send(logs::absent(&request));
-            return;
-        };
-        let cancelled = CancellationToken::new();
-        self.readers.insert(key, cancelled.clone());
-        let (file, ended) = (local.logs.file(request.stderr).clone(), local.ended.clone());
-        let (out, internal) = (outbox.logs.clone(), self.internal.clone());
-        tokio::spawn(async move {
-            logs::serve(request, file, ended, cancelled, out).await;
-            let _ = internal.send(Internal::LogServed { id: key.1, token: key.0 });
-        });
-    }
-
-    /// Its readers are gone with it.
-    pub fn session_lost(&mut self) {
-        self.readers.values().for_each(CancellationToken::cancel);
-    }
-
-    fn is_read(&self, token: u64) -> bool {
-        self.readers.range((token, 0)..=(token, u64::MAX)).next().is_some()
-    }
 }
 
 fn unwritten() -> Outcome {
     Outcome::Launch("the worker cannot write its journal".into())
-}
-
-/// Plain data into memory: there is no way to fail.
-fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_stdvec(value).unwrap_or_default()
 }

@@ -17,6 +17,8 @@ pub enum Instruction {
     Kill { token: Token },
     /// The ends of these tokens are durable on a majority: forget them.
     Settled { tokens: Vec<Token> },
+    /// The log knows that these run: it need not be said again.
+    Heard { tokens: Vec<Token> },
     /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
     Renewed { seq: u64, term: u64 },
 }

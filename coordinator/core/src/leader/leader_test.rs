@@ -351,3 +351,32 @@ fn what_a_refused_proposal_held_is_as_it_was() {
     assert!(matches!(rig.told.first(), Some((1, Instruction::Renewed { .. }))), "{:?}", rig.told);
     assert!(!rig.proposed.iter().any(|command| matches!(command, Command::LoseWorker { .. })));
 }
+
+/// The loss of one incarnation is on its way; the one that took its place lives, and apply will refuse the loss.
+#[test]
+fn an_incarnation_is_renewed_while_the_loss_of_the_one_before_is_on_its_way() {
+    let mut rig = Rig::new();
+    rig.register("a");
+    rig.open(1, "a");
+    rig.beat(1, &[]);
+    rig.now = 1 + LEADER_LEASE_MS;
+    let outputs = rig.leader.step(rig.now, Input::Tick);
+    let Some(Output::Propose { id, commands }) = outputs.first().cloned() else { panic!("{outputs:?}") };
+    assert!(matches!(commands[..], [Command::LoseWorker { .. }]), "{commands:?}");
+    rig.leader.step(rig.now, Input::Proposed { id, replies: None });
+    let renewed = |rig: &Rig, session: u64| {
+        rig.told.iter().any(|(to, i)| *to == session && matches!(i, Instruction::Renewed { .. }))
+    };
+    rig.told.clear();
+
+    rig.register("b");
+    rig.open(2, "b");
+    rig.beat(2, &[]);
+    assert!(renewed(&rig, 2), "{:?}", rig.told);
+
+    // Should the old one be registered again, its loss may still come.
+    rig.register("a");
+    rig.open(3, "a");
+    rig.beat(3, &[]);
+    assert!(!renewed(&rig, 3), "{:?}", rig.told);
+}

@@ -90,7 +90,7 @@ impl Leader {
         for (id, seq, received, held) in heartbeats {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let worker = session.worker;
-            if self.losing.contains_key(&worker) {
+            if self.losing.contains_key(&(worker, session.incarnation.clone())) {
                 // Its attempts may end in the log at any moment: what is renewed or started now would run beside its successor.
                 continue;
             }

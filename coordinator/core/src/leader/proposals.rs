@@ -5,6 +5,7 @@ use super::step::Leader;
 use crate::command::{Command, Placement, Report, ReportKind};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::time::Tick;
+use crate::model::worker::Incarnation;
 use crate::reply::Replies;
 use crate::scheduler::plan;
 
@@ -35,7 +36,14 @@ impl Leader {
                     self.reports.insert(worker, reports.split_off(room));
                 }
                 room -= reports.len();
-                let Some(view) = self.view.workers.get(&worker) else { continue };
+                let Some(view) = self.view.workers.get(&worker) else {
+                    // Its worker says it again, and must be heard then.
+                    for report in &reports {
+                        self.started.remove(&(report.token, report.rank));
+                        self.ending.remove(&(report.token, report.rank));
+                    }
+                    continue;
+                };
                 for report in &reports {
                     match report.kind {
                         ReportKind::Running => starts.push((worker, report.clone())),
@@ -51,15 +59,15 @@ impl Leader {
         }
         if !commands.is_empty() {
             let losses = commands.iter().filter_map(|command| match command {
-                Command::LoseWorker { worker, .. } => Some(*worker),
+                Command::LoseWorker { worker, incarnation } => Some((*worker, incarnation.clone())),
                 _ => None,
             });
-            let losses: Vec<WorkerId> = losses.collect();
+            let losses: Vec<(WorkerId, Incarnation)> = losses.collect();
             self.propose(InFlight::Rest { ends, starts }, commands, outputs);
-            for worker in losses {
-                self.losing.entry(worker).or_default().insert(self.proposals);
+            for lost in losses {
                 // Nothing is placed on what is about to be lost; its next acknowledged heartbeat connects it again.
-                self.view.set_connected(worker, false);
+                self.view.set_connected(lost.0, false);
+                self.losing.entry(lost).or_default().insert(self.proposals);
             }
         }
         let planning = self.in_flight.values().any(|p| matches!(p, InFlight::Plan(_)));
@@ -103,15 +111,17 @@ impl Leader {
         }
         match what {
             InFlight::Plan(placements) => self.view.give_back(&placements),
-            // Workers repeat ends with the next heartbeat; that something runs they say once, so it is offered again from here. A loss whose fate is unknown may still come: it stays on its way
-            // until it is proposed again and answered.
+            // Workers repeat ends with the next heartbeat. That something runs they repeat too, but its timeout counts from when the log
+            // has it, so it is offered again from here at once. A loss whose fate is unknown may still come: it stays on its way until it
+            // is proposed again and answered.
             InFlight::Rest { ends, starts } => {
                 ends.iter().for_each(|t| {
                     self.ending.remove(t);
                 });
                 for (worker, start) in starts {
                     self.started.remove(&(start.token, start.rank));
-                    if self.view.live.contains_key(&start.token) {
+                    let live = self.view.live.get(&start.token);
+                    if live.is_some_and(|l| !l.attempt.has_started(start.rank)) {
                         self.report(worker, start);
                     }
                 }

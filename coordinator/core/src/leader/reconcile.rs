@@ -132,17 +132,21 @@ impl Leader {
         }
     }
 
-    /// Reports of a worker: into the log, unless they are settled or on their way already.
+    /// Reports of a worker: into the log, unless they are settled or on their way already. An answer says what the log has, so a worker
+    /// that gets none says it again. That something runs is answered when it is said again, for most of it ends sooner.
     pub(super) fn reported(&mut self, session: SessionId, reports: Vec<Report>) {
         let Some(worker) = self.sessions.get(&session).map(|s| s.worker) else { return };
         if self.term.is_none() {
             return;
         }
-        let mut settled = Vec::new();
+        let (mut settled, mut heard) = (Vec::new(), Vec::new());
         for report in reports {
-            let known = self.lives_on(report.token, worker);
+            let live = self.lives_on(report.token, worker);
+            let attempt = self.view.live.get(&report.token).map(|l| &l.attempt);
+            let runs = live && attempt.is_some_and(|attempt| attempt.has_started(report.rank));
             match report.kind {
-                _ if known => self.report(worker, report),
+                ReportKind::Running if runs => heard.push(report.token),
+                _ if live => self.report(worker, report),
                 ReportKind::Ended { .. } => settled.push(report.token),
                 ReportKind::Running => {
                     self.outbox.entry(session).or_default().push(Instruction::Kill { token: report.token });
@@ -151,6 +155,9 @@ impl Leader {
         }
         if !settled.is_empty() {
             self.outbox.entry(session).or_default().push(Instruction::Settled { tokens: settled });
+        }
+        if !heard.is_empty() {
+            self.outbox.entry(session).or_default().push(Instruction::Heard { tokens: heard });
         }
     }
 

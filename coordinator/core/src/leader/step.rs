@@ -7,7 +7,7 @@ use super::proposals::InFlight;
 use crate::command::{Command, Report};
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
-use crate::model::worker::WorkerState;
+use crate::model::worker::{Incarnation, WorkerState};
 use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
@@ -34,9 +34,9 @@ pub struct Leader {
     pub(super) unconfirmed: Vec<Heard>,
     pub(super) confirming: Option<(u64, Vec<Heard>)>,
     pub(super) confirms: u64,
-    /// Workers whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its grant.
-    /// By the proposals of it whose fate is open.
-    pub(super) losing: BTreeMap<WorkerId, BTreeSet<u64>>,
+    /// Incarnations whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its
+    /// grant. By the proposals of it whose fate is open. Another incarnation of the same worker is not concerned: apply refuses it.
+    pub(super) losing: BTreeMap<(WorkerId, Incarnation), BTreeSet<u64>>,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,

@@ -1,6 +1,7 @@
-//! A timeout is asked for until the state has it.
+//! A timeout counts from when the log has it that the attempt runs, and is asked for until the state has it.
 
-use super::{Input, Leader, Output};
+use super::instruction::Instruction;
+use super::{Input, Leader, Output, SessionId};
 use crate::command::{Command, Report, ReportKind};
 use crate::model::attempt::StopReason;
 use crate::model::ids::{Token, WorkerId};
@@ -41,4 +42,34 @@ fn a_timeout_is_asked_for_again_when_the_proposal_was_lost() {
     let stopped = test.apply(Command::Stop { tokens, reason: StopReason::Timeout });
     leader.step(3_001, Input::Delta(Box::new(test.state.delta(&stopped.changes))));
     assert_eq!(stops(&mut leader, 9_000), None);
+}
+
+#[test]
+fn that_an_attempt_runs_is_answered_once_the_log_has_it() {
+    let mut test = TestState::with_worker(0);
+    let job = test.submit(&TestJob::new().task(&[]).timeout(1_000));
+    let token = Token(test.place(at(job, 0, 0), &[]).expect("placed"));
+    let mut leader = Leader::new();
+    leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
+    let (session, worker, incarnation) = (SessionId(1), WorkerId(1), Incarnation("a".to_owned()));
+    let held = vec![token];
+    leader.step(0, Input::SessionOpened { session, worker, incarnation, held });
+    let report = Report { token, at: at(job, 0, 0), kind: ReportKind::Running };
+    let say = |leader: &mut Leader| {
+        leader.step(0, Input::Reports { session, reports: vec![report.clone()] });
+        leader.step(0, Input::Tick)
+    };
+
+    // It goes into the log, once however often it is said.
+    let outputs = say(&mut leader);
+    let [Output::Propose { id, commands }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(say(&mut leader), []);
+    let started = test.apply(commands[0].clone());
+    leader.step(0, Input::Delta(Box::new(test.state.delta(&started.changes))));
+    leader.step(0, Input::Proposed { id: *id, replies: Some(vec![started.reply]) });
+
+    let heard = Instruction::Heard { tokens: vec![token] };
+    let heard = Output::Instruct { session, instructions: vec![heard] };
+    assert_eq!(say(&mut leader), [heard]);
+    assert_eq!(stops(&mut leader, 1_000).expect("its time is up").1, [token]);
 }

@@ -18,6 +18,25 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, cause: &Cause) {
     }
 }
 
+/// Heartbeats within which the log has to know that something runs: every other report may get lost, three may arrive together after
+/// their leader was stopped, and a proposal may wait for as long as four.
+const KNOWN_WITHIN: u64 = 10;
+
+/// Heartbeat `seq` of a session came back: what the worker said to run long before it, over the same session, is in the log. Else nobody
+/// would ever end it for its timeout.
+pub(crate) fn on_renewed(world: &mut World, session: u64, seq: u64) {
+    let Some(open) = world.network.sessions.get(&session) else { return };
+    let Some(m) = open.leader.filter(|m| world.members[*m].up) else { return };
+    let told = &world.machines[open.worker].told;
+    let due = told.iter().filter(|(_, (over, beat))| *over == session && beat + KNOWN_WITHIN <= seq);
+    let unknown = due.map(|(token, _)| *token).find(|token| {
+        world.members[m].state.attempt(*token).is_some_and(|attempt| attempt.started.is_none())
+    });
+    if let Some(token) = unknown {
+        world.violate(format!("I11: token {token} runs, its worker says so, and the log does not know"));
+    }
+}
+
 /// After the liveness phase.
 pub(crate) fn check(world: &mut World) {
     if !world.violations.is_empty() {

@@ -105,6 +105,21 @@ impl World {
         self.planted.is(Plant::ReadsUnconfirmed)
     }
 
+    /// For how much longer a decision waits than those around it, ms. The mistake shows where a loss waits for two elections, and losses are few.
+    pub(crate) fn plant_in_queue(&mut self, commands: &[Command]) -> u64 {
+        let loses = || commands.iter().any(|command| matches!(command, Command::LoseWorker { .. }));
+        if self.planted.is(Plant::HeedsOldDecisions) && loses() {
+            self.cluster.rng.range(4_000, 20_000)
+        } else {
+            0
+        }
+    }
+
+    /// Whether what a leader decided in an earlier term of its own goes into the log in this one.
+    pub(crate) fn plant_heeds_old_decisions(&self) -> bool {
+        self.planted.is(Plant::HeedsOldDecisions)
+    }
+
     /// A stream ended at its leader.
     pub(crate) fn plant_at_close(&mut self, m: usize, SessionId(session): SessionId) {
         if !self.planted.is(Plant::LosesEarly) {

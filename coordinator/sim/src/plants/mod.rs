@@ -31,6 +31,7 @@ pub enum Plant {
     ForgetsJournal,
     RenewsAlone,
     LosesEarly,
+    HeedsOldDecisions,
     EndsAtRegistration,
     SharesDevices,
     ForgetsDevices,
@@ -40,6 +41,7 @@ pub enum Plant {
     RerunsByItself,
     RetriesMore,
     ForgetsReturned,
+    SaysOnce,
     ReadsLocally,
     ReadsUnconfirmed,
     CancelsEarly,
@@ -77,6 +79,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::RenewsAlone, "renews-alone", "I3", "a leader renews leases without asking a quorum"),
     (Plant::LosesEarly, "loses-early", "I3", "a leader gives a worker up when its stream breaks"),
     (
+        Plant::HeedsOldDecisions,
+        "heeds-old-decisions",
+        "I3",
+        "what a leader decided in an earlier term of its own is committed in a later one",
+    ),
+    (
         Plant::EndsAtRegistration,
         "ends-at-registration",
         "I3",
@@ -95,6 +103,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "the log holds a job with three more attempts than submitted",
     ),
     (Plant::ForgetsReturned, "forgets-returned", "I11", "the leader does not hear what may be placed again"),
+    (
+        Plant::SaysOnce,
+        "says-once",
+        "I11",
+        "an agent says once that something runs, whether it is heard or not",
+    ),
     (Plant::ReadsLocally, "reads-locally", "I14", "a member answers a read from what it has applied so far"),
     (
         Plant::ReadsUnconfirmed,

@@ -11,7 +11,7 @@ const TOO_LONG_MS: u64 = 20_000;
 
 impl World {
     /// What the agent asks for instead.
-    pub(crate) fn plant_in_action(&self, w: usize, action: Action) -> Action {
+    pub(crate) fn plant_in_action(&mut self, w: usize, action: Action) -> Action {
         match action {
             Action::Launch { order, deadline } if self.planted.is(Plant::LongLease) => {
                 Action::Launch { order, deadline: deadline + TOO_LONG_MS }
@@ -25,6 +25,11 @@ impl World {
                 if let (Some(ended), Some((token, rank, at))) = (ended, other) {
                     reports.push(Report { token, rank, at, kind: ended.kind });
                 }
+                Action::Report(reports)
+            }
+            Action::Report(mut reports) if self.planted.is(Plant::SaysOnce) => {
+                let said = &mut self.machines[w].said;
+                reports.retain(|r| !matches!(r.kind, ReportKind::Running) || said.insert(r.token));
                 Action::Report(reports)
             }
             other => other,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use muster_proto::channel::Tls;
 use openraft::SnapshotPolicy;
 
+use crate::raft::elections::Timing;
+
 /// What a member needs to know to start.
 #[derive(Clone)]
 pub struct Config {
@@ -21,7 +23,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// How often a leader is heard.
     pub heartbeat: Duration,
-    /// A follower that hears nothing asks for votes after a time drawn from this range. What openraft takes is something else: see `raft`.
+    /// A follower that hears nothing asks for votes after a time drawn from this range.
     pub election: (Duration, Duration),
     /// A snapshot is made after so many entries.
     pub snapshot_entries: u64,
@@ -54,17 +56,26 @@ impl Config {
         }
     }
 
-    /// In openraft a follower first lets the leader's lease pass, which is `election_timeout_max`, and only then the time that it drew:
-    /// it stands after `max + min` to `2 × max`. Our range handed over as it is would be 2.4 to 3 s without a leader.
+    /// When this member stands. After an election that was not won it draws from the width of the range to twice that.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        let width = self.election.1.saturating_sub(self.election.0);
+        Timing { first: self.election, again: (width, 2 * width) }
+    }
+
+    /// openraft elects nobody by itself, see [`crate::raft::elections`]. Its longest timeout is the leader's lease, in which nobody gives
+    /// a vote: it is over before anybody stands, by more than two members hear the same heartbeat apart. Its shortest one is the limit of
+    /// a vote's answer.
     pub(in crate::raft) fn raft(&self) -> openraft::Config {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let election_timeout_max = millis(self.election.1) / 2;
-        let election_timeout_min = millis(self.election.0).saturating_sub(election_timeout_max);
+        let election_timeout_max = millis(self.election.0) * 4 / 5;
+        let election_timeout_min = election_timeout_max * 49 / 50;
         openraft::Config {
             cluster_name: self.cluster.clone(),
             heartbeat_interval: millis(self.heartbeat),
             election_timeout_min,
             election_timeout_max,
+            enable_elect: false,
             // A part of a snapshot that is not taken for this long, not the whole.
             install_snapshot_timeout: 10_000,
             snapshot_max_chunk_size: crate::raft::snapshot::PART_BYTES as u64,

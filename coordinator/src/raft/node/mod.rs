@@ -23,6 +23,7 @@ use openraft::{BasicNode, Raft};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use super::elections;
 use super::log_store::LogStore;
 use super::machine::{Machine, Rows};
 use super::network::{Caller, Network};
@@ -93,6 +94,8 @@ impl<M: Machine> Node<M> {
         let raft = Raft::new(config.member, raft_config, Network(caller.clone()), log.clone(), state_machine)
             .await
             .map_err(|error| StartError::Raft { reason: error.to_string() })?;
+        let timing = config.timing();
+        tokio::spawn(elections::run(raft.clone(), timing, |limit| rand::random_range(0..limit)));
         let status = status::watch_status(&raft);
         let confirmer = Confirmer::spawn(raft.clone(), caller.clone(), config.member, config.election.1);
         let sync_thread = Mutex::new(Some(thread));

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use openraft::errors::{ClientWriteError, ForwardReason, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, RaftError};
+use openraft::impls::OneshotResponder;
+use openraft::raft::ClientWriteResponse;
 
-use super::Node;
 use super::error::{ProposeError, ReadError, leader};
+use super::{C, Node};
 use crate::raft::machine::{Machine, encode};
 use crate::raft::types::Blob;
 
 /// Largest entry, bytes. What is larger goes to the store first.
 pub const ENTRY_BYTES_MAX: usize = 4 << 20;
+
+type WriteResult<M> = Result<ClientWriteResponse<C<M>>, RaftError<C<M>, ClientWriteError<C<M>>>>;
 
 /// How soon a leader without a confirmed majority is asked again.
 const LEASE_RETRY: Duration = Duration::from_millis(5);
@@ -22,6 +26,15 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// [`ProposeError`].
     pub async fn propose(&self, batch: &M::Batch) -> Result<M::Replies, ProposeError> {
+        self.propose_in(None, batch).await
+    }
+
+    /// The same, but only while this member leads `term`: what a leader decided in one term may be wrong in a later one of its own.
+    /// Raft compares the terms where it appends, so nothing can come between the look and the write.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; [`ProposeError::NotLeader`] also when this member leads again, in another term.
+    pub async fn propose_in(&self, term: Option<u64>, batch: &M::Batch) -> Result<M::Replies, ProposeError> {
         let bytes = encode(batch).map_err(ProposeError::Encode)?;
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), limit: ENTRY_BYTES_MAX });
@@ -30,7 +43,7 @@ impl<M: Machine> Node<M> {
         // heartbeat or ends its leadership. Nothing was proposed, so trying again is safe.
         let deadline = tokio::time::Instant::now() + self.0.config.election.1;
         let written = loop {
-            match self.0.raft.client_write(Blob(bytes.clone())).await {
+            match self.write(term, Blob(bytes.clone())).await {
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))
                     if to.reason == ForwardReason::LeaseExpired && tokio::time::Instant::now() < deadline =>
                 {
@@ -51,6 +64,14 @@ impl<M: Machine> Node<M> {
             }
             Err(error) => Err(ProposeError::Fatal { reason: error.to_string() }),
         }
+    }
+
+    async fn write(&self, term: Option<u64>, blob: Blob) -> WriteResult<M> {
+        let Some(term) = term else { return self.0.raft.client_write(blob).await };
+        let (responder, answer) = OneshotResponder::new_pair();
+        self.0.raft.write(blob).with_leader(term).responder(responder).await.map_err(RaftError::Fatal)?;
+        // Raft drops the question only when it stops.
+        answer.await.map_err(|_| RaftError::Fatal(Fatal::Stopped))?.map_err(RaftError::APIError)
     }
 
     /// Confirms with a majority that this member leads now; returns the index up to which a read that starts now must see.

@@ -109,6 +109,22 @@ impl<M: Machine> Node<M> {
         Some(peers.collect())
     }
 
+    /// The other members and for how long each has acknowledged nothing, as far as this leader knows; none when this member does not
+    /// lead. A member that it has not heard at all has no time.
+    #[must_use]
+    pub fn silences(&self) -> Option<Vec<(Member, Option<Duration>)>> {
+        let metrics = self.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = metrics.heartbeat.as_ref()?;
+        let members = self.0.status.borrow().members.clone();
+        let others = members.into_iter().filter(|member| member.id != metrics.id);
+        let silences = others.map(|member| {
+            let silent = heard.get(&member.id).and_then(|at| at.as_ref()).map(|at| at.elapsed());
+            (member, silent)
+        });
+        Some(silences.collect())
+    }
+
     /// The index of the last entry in this member's log.
     #[must_use]
     pub fn last_index(&self) -> u64 {

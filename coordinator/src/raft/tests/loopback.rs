@@ -334,3 +334,31 @@ async fn a_new_member_at_a_dead_ones_address_answers_for_itself_alone_and_takes_
         cluster.kill(member).await;
     }
 }
+
+/// What a leader decided waits in a queue while it loses the leadership and wins it again: in the later term it may be wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_of_an_earlier_term_of_the_same_leader_is_refused() {
+    super::trace();
+    let dir = tempfile::tempdir().expect("dir");
+    let mut cluster = Cluster::start(dir.path(), |_| {}).await;
+    let leader = cluster.leader(0).await;
+    let node = cluster.node(leader).clone();
+    let term = node.status().borrow().term;
+    node.propose_in(Some(term), &Writes(vec![(1, 1)])).await.expect("its own term");
+
+    let other = leader % 3 + 1;
+    node.transfer_leader(Some(other)).await.expect("it takes over");
+    let second = cluster.leader(leader).await;
+    cluster.node(second).transfer_leader(Some(leader)).await.expect("and gives it back");
+    let again = node.status().wait_for(|status| status.role == Role::Leader).await.expect("status").term;
+    assert!(again > term);
+
+    let late = node.propose_in(Some(term), &Writes(vec![(1, 2)])).await;
+    assert!(matches!(late, Err(ProposeError::NotLeader { .. })), "{late:?}");
+    node.propose_in(Some(again), &Writes(vec![(1, 3)])).await.expect("the term that it leads");
+    let written: Vec<_> = node.machine().read().writes.keys().copied().collect();
+    assert_eq!(written, [(1, 1), (1, 3)]);
+    for member in 1..=3 {
+        cluster.kill(member).await;
+    }
+}

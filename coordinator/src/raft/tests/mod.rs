@@ -10,6 +10,7 @@ mod refusals;
 mod sim;
 mod sim_members;
 mod sim_plants;
+mod sim_slow;
 mod sim_world;
 mod speed;
 mod suite;

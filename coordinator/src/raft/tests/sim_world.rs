@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::ledger::{History, Ledger};
 use super::sim_plants::{Plant, SimDisk, Store};
+use crate::raft::elections;
 use crate::raft::log_store::{LogStore, Open};
 use crate::raft::node::Config;
 use crate::raft::open::check_promise;
@@ -87,6 +88,8 @@ pub struct World {
     pub isolated: Mutex<BTreeSet<u64>>,
     pub history: History,
     pub plant: Option<Plant>,
+    /// How long a sync takes, from and to, µs; a healthy disk's when none.
+    pub sync_us: Option<(u64, u64)>,
     /// Ids that were given out.
     ids: AtomicU64,
 }
@@ -94,6 +97,11 @@ pub struct World {
 impl World {
     pub fn planted(plant: Option<Plant>) -> Arc<Self> {
         Arc::new(Self { plant, ..Self::default() })
+    }
+
+    /// Disks whose syncs take as long as that.
+    pub fn with_syncs(sync_us: Option<(u64, u64)>) -> Arc<Self> {
+        Arc::new(Self { sync_us, ..Self::default() })
     }
 
     pub fn member(&self, id: u64) -> Option<Arc<Life>> {
@@ -143,6 +151,7 @@ impl World {
         #[allow(clippy::type_complexity)]
         let rounds: Arc<Mutex<Option<Arc<dyn Fn() + Send + Sync>>>> = Arc::default();
         let wake = rounds.clone();
+        let (least, most) = self.sync_us.unwrap_or((100, 8_100));
         let store: LogStore<Vec<u64>, SimRuntime, SimDisk> = LogStore::open(
             Open {
                 disk: log.clone(),
@@ -150,7 +159,7 @@ impl World {
                 sync_state: Box::new(move || synced.sync()),
                 wake: Some(Box::new(move || {
                     let Some(round) = wake.lock().clone() else { return };
-                    let delay = Duration::from_micros(100 + draw(8_000));
+                    let delay = Duration::from_micros(least + draw(most - least));
                     C::spawn(async move {
                         C::sleep(delay).await;
                         round();
@@ -177,9 +186,11 @@ impl World {
                 .map_err(|()| Refused(format!("member {id} lost what it promised: {last}, {promised}")))?;
         }
         let config = Config { snapshot_entries: 40, keep_entries: 5, ..Config::new("unused", "sim", id, "") };
+        let timing = config.timing();
         let config = Arc::new(config.raft().validate().expect("valid"));
         let network = Router { world: self.clone(), from: id, alive: alive.clone() };
         let raft = Raft::new(id, config, network, store, state_machine).await.expect("raft starts");
+        C::spawn(elections::run(raft.clone(), timing, draw));
         let life = Arc::new(Life { raft, machine, alive, log, state, mark });
         self.members.lock().insert(id, life);
         Ok(())
