@@ -54,7 +54,7 @@ fn that_an_attempt_runs_is_answered_once_the_log_has_it() {
     let (session, worker, incarnation) = (SessionId(1), WorkerId(1), Incarnation("a".to_owned()));
     let held = vec![token];
     leader.step(0, Input::SessionOpened { session, worker, incarnation, held });
-    let report = Report { token, at: at(job, 0, 0), kind: ReportKind::Running };
+    let report = Report { token, rank: 0, at: at(job, 0, 0), kind: ReportKind::Running };
     let say = |leader: &mut Leader| {
         leader.step(0, Input::Reports { session, reports: vec![report.clone()] });
         leader.step(0, Input::Tick)
