@@ -108,7 +108,8 @@ async fn play_worker(member: &Running, join_token: &str, code: i32) -> tokio::ta
                                 ran_ms: 1,
                             };
                             for kind in [ReportKind::Running, ended] {
-                                let reports = vec![Report { token: order.token, at: order.at, kind }];
+                                let reports =
+                                    vec![Report { token: order.token, rank: order.rank, at: order.at, kind }];
                                 say(worker_message::Kind::Reports(Reports { reports: pack(&reports) }));
                             }
                         }
