@@ -20,7 +20,7 @@ fn planned(test: &TestState) -> Vec<(u64, u32, u64, Vec<u16>)> {
         let Seat { worker, devices } = p.seats[0].clone();
         (p.at.job.0, p.at.index, worker.0, devices.into_iter().map(|share| share.device).collect())
     };
-    plan(&view, Tick(test.tick), &Policy::default()).placements.into_iter().map(flat).collect()
+    plan(&mut view, Tick(test.tick), &Policy::default()).placements.into_iter().map(flat).collect()
 }
 
 #[test]
@@ -98,11 +98,11 @@ fn gangs_of_one_worker_meet_on_different_ports_and_the_same_view_gives_the_same_
     test.register("w2", 0, "a", &[]);
     test.submit(&TestJob::new().task(&[]).workers(2, 2).cpus(100).array(40, None));
     let view = view_of(&test);
-    let first = plan(&view, Tick(5), &Policy::default()).placements;
+    let first = plan(&mut view, Tick(5), &Policy::default()).placements;
     let ports: BTreeSet<u16> = first.iter().map(|p| p.port).collect();
     assert_eq!((first.len(), ports.len()), (40, 40));
-    assert_eq!(plan(&view, Tick(5), &Policy::default()).placements, first);
-    assert_ne!(plan(&view, Tick(6), &Policy::default()).placements[0].port, first[0].port);
+    assert_eq!(plan(&mut view, Tick(5), &Policy::default()).placements, first);
+    assert_ne!(plan(&mut view, Tick(6), &Policy::default()).placements[0].port, first[0].port);
     assert!(first.into_iter().all(|placement| test.grant(placement).is_some()), "apply takes all of it");
 }
 
@@ -131,7 +131,7 @@ fn constraints_hold_and_what_is_not_heard_gets_nothing() {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
-    assert_eq!(plan(&view, Tick(0), &Policy::default()).placements, []);
+    assert_eq!(plan(&mut view, Tick(0), &Policy::default()).placements, []);
 }
 
 /// (task, index) of what would be placed.
