@@ -58,7 +58,7 @@ impl Board {
     }
 
     /// What is taken of a worker now, if the board has it.
-    pub(super) fn update(&mut self, worker: WorkerId, used: &Used) {
+    pub fn update(&mut self, worker: WorkerId, used: &Used) {
         if let Some(kind) = self.of.get(&worker).and_then(|room| self.rooms.get(*room)).map(|room| room.kind) {
             self.enter(worker, kind, used);
         }
