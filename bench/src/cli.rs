@@ -5,7 +5,8 @@ use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
-    apply, dag, dispatch, failover, gangs, herd, latency, openb, plan, raft, readopt, recover, rolling, submit,
+    apply, dag, dispatch, failover, gangs, herd, latency, openb, plan, raft, readopt, recover, rolling,
+    submit,
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};

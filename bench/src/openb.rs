@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  muster bench replay openb --traces ~/traces --variants default,gpuspec33 --seeds 42-51")]
+#[command(
+    after_help = "Example:\n  muster bench replay openb --traces ~/traces --variants default,gpuspec33 --seeds 42-51"
+)]
 pub struct ReplayArgs {
     /// Which trace.
     #[arg(value_enum)]

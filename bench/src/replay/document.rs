@@ -60,9 +60,8 @@ impl Document {
     pub fn new(variants: Vec<Variant>, seeds: Vec<u64>, mix: MixOf) -> Self {
         let count = f64::max(variants.len() as f64, 1.0);
         let mean = |of: &dyn Fn(&Variant) -> f64| variants.iter().map(of).sum::<f64>() / count;
-        let published = |policy: &'static str| {
-            (policy, mean(&|v| v.published.get(policy).copied().unwrap_or_default()))
-        };
+        let published =
+            |policy: &'static str| (policy, mean(&|v| v.published.get(policy).copied().unwrap_or_default()));
         let decisions: u64 = variants.iter().map(|v| v.decisions).sum();
         let us: f64 = variants.iter().map(|v| v.us_per_decision * v.decisions as f64).sum();
         Self {

@@ -68,10 +68,14 @@ fn text(dir: &Path, name: &str) -> Result<String> {
     if plain.exists() {
         File::open(&plain).and_then(|mut file| file.read_to_string(&mut text))
     } else {
-        File::open(&packed)
-            .and_then(|file| GzDecoder::new(BufReader::new(file)).read_to_string(&mut text))
+        File::open(&packed).and_then(|file| GzDecoder::new(BufReader::new(file)).read_to_string(&mut text))
     }
-    .with_context(|| format!("cannot read {}; name the directory that holds alibaba-gpu-v2023 with --traces", packed.display()))?;
+    .with_context(|| {
+        format!(
+            "cannot read {}; name the directory that holds alibaba-gpu-v2023 with --traces",
+            packed.display()
+        )
+    })?;
     Ok(text)
 }
 
@@ -111,7 +115,6 @@ fn pod(line: &[String]) -> Result<Pod> {
     };
     let gpus = (devices > 0).then(|| GpuRequest { amount, ..GpuRequest::default() });
     let gpus = gpus.map(|request| GpuRequest { model, ..request });
-    let resources =
-        Resources { cpu_milli: number(line, 1)?, memory: number(line, 2)? * MIB, disk: 0, gpus };
+    let resources = Resources { cpu_milli: number(line, 1)?, memory: number(line, 2)? * MIB, disk: 0, gpus };
     Ok(Pod { ask: Ask { resources, constraints: Vec::new() }, devices, milli })
 }

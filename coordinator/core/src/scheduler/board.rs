@@ -59,7 +59,8 @@ impl Board {
 
     /// What is taken of a worker now, if the board has it.
     pub fn update(&mut self, worker: WorkerId, used: &Used) {
-        if let Some(kind) = self.of.get(&worker).and_then(|room| self.rooms.get(*room)).map(|room| room.kind) {
+        if let Some(kind) = self.of.get(&worker).and_then(|room| self.rooms.get(*room)).map(|room| room.kind)
+        {
             self.enter(worker, kind, used);
         }
     }
@@ -167,7 +168,11 @@ impl Board {
     }
 
     /// The best place for one of these: the worker, and what it would get. `holds`: whether its constraints hold for workers like this.
-    pub fn choose(&mut self, ask: &Ask, holds: impl FnMut(&WorkerSpec) -> bool) -> Option<(WorkerId, Vec<Share>)> {
+    pub fn choose(
+        &mut self,
+        ask: &Ask,
+        holds: impl FnMut(&WorkerSpec) -> bool,
+    ) -> Option<(WorkerId, Vec<Share>)> {
         self.renew();
         let mut ranking = self.rankings.get_mut(ask).map(std::mem::take).unwrap_or_default();
         self.refresh(ask, &mut ranking, holds);

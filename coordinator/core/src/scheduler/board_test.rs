@@ -96,7 +96,8 @@ fn the_kept_order_chooses_what_a_look_at_every_worker_would() {
             cluster.expect(ask, 1 + chance.below(90));
             match chance.below(8) {
                 0 if !running.is_empty() => {
-                    let (id, resources, shares) = running.swap_remove(chance.below(running.len() as u64) as usize);
+                    let (id, resources, shares) =
+                        running.swap_remove(chance.below(running.len() as u64) as usize);
                     let used = cluster.used.get_mut(&id).expect("a worker");
                     used.give_back(&resources, &shares);
                     cluster.board.update(id, used);
@@ -130,7 +131,8 @@ fn the_kept_order_chooses_what_a_look_at_every_worker_would() {
 
 #[test]
 fn the_worth_is_the_plain_sum() {
-    let shape = |devices, milli, cpu_milli, memory| Shape { devices, milli, cpu_milli, memory, models: Vec::new() };
+    let shape =
+        |devices, milli, cpu_milli, memory| Shape { devices, milli, cpu_milli, memory, models: Vec::new() };
     let typical = [
         (shape(1, 300, 1_000, GIB), SHARES / 2),
         (shape(1, WHOLE, 3_000, 0), SHARES / 4),
@@ -152,7 +154,8 @@ fn the_worth_is_the_plain_sum() {
     };
     let mut chance = Chance(7);
     for _ in 0..500 {
-        let devices = (0..chance.below(9)).map(|_| [0, 190, 350, 700, WHOLE, WHOLE][chance.below(6) as usize]);
+        let devices =
+            (0..chance.below(9)).map(|_| [0, 190, 350, 700, WHOLE, WHOLE][chance.below(6) as usize]);
         let devices = devices.collect();
         let free = Free { cpu_milli: 100 * chance.below(300), memory: GIB * chance.below(40) / 2, devices };
         let plain = |(shape, share): &(Shape, u64)| (*share * shape.value()) as f64 * copies(shape, &free);
@@ -176,8 +179,7 @@ fn equal_places_go_by_id() {
 #[test]
 fn a_scarce_model_is_kept_for_those_who_insist_on_it() {
     let specs = || vec![worker("a-1", 8, "T4", 2), worker("b-1", 8, "G2", 2)];
-    let (any, insists) =
-        (ask(1, Some(GpuAmount::Whole(1)), &[]), ask(1, Some(GpuAmount::Whole(1)), &["T4"]));
+    let (any, insists) = (ask(1, Some(GpuAmount::Whole(1)), &[]), ask(1, Some(GpuAmount::Whole(1)), &["T4"]));
     // Nobody insists: the first by id. Three quarters insist on the half that is T4: the other.
     let mut cluster = Cluster::new(specs());
     cluster.expect(&any, 100);

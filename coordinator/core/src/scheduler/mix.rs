@@ -14,11 +14,12 @@ const HALVED_AT: u64 = 1 << 20;
 const SHAPES_MAX: usize = 4_096;
 /// Shapes that a score looks at, at most; they cover `TYPICAL_PERCENT` of what is asked where fewer do.
 const TYPICAL_MAX: usize = 256;
-const TYPICAL_PERCENT: u64 = 95;
+const TYPICAL_PERCENT: u64 = 98;
 /// Shares of typical shapes are in units of 1 / this.
 pub(super) const SHARES: u64 = 1 << 16;
-/// Observations before a mix is used anew: rarely enough that what was scored stays good for many placements.
-const RENEWED_AFTER: u64 = 256;
+/// A mix is used anew after so many observations, and after an eighth of all: often enough while little is known, rarely enough later that
+/// what was scored stays good for many placements.
+const RENEWED_AFTER: u64 = 64;
 
 /// What a task asks for, as far as it matters to where others go. Memory of a device, capability, links and labels are left out: the
 /// worker they exclude is counted as if it fitted.
@@ -103,10 +104,10 @@ impl Mix {
         }
     }
 
-    /// Whether enough has arrived since `typical` was asked that it would say something else: a quarter of all.
+    /// Whether enough has arrived since `typical` was asked that it would say something else: see `RENEWED_AFTER`.
     #[must_use]
     pub fn is_renewed(&self) -> bool {
-        self.fresh >= RENEWED_AFTER.max(self.total / 4) || self.fresh > 0 && self.fresh == self.total
+        self.fresh >= RENEWED_AFTER.max(self.total / 8) || self.fresh > 0 && self.fresh == self.total
     }
 
     /// The most frequent shapes and their shares of `SHARES`, the most frequent first.
@@ -136,9 +137,9 @@ mod tests {
     #[test]
     fn the_rare_is_left_out_and_the_rest_shares_all() {
         let mut mix = Mix::default();
-        mix.observe(shape(1), 64);
-        mix.observe(shape(2), 32);
-        mix.observe(shape(3), 4);
+        mix.observe(shape(1), 66);
+        mix.observe(shape(2), 33);
+        mix.observe(shape(3), 1);
         assert!(mix.is_renewed());
         assert_eq!(mix.typical(), [(shape(1), SHARES * 2 / 3), (shape(2), SHARES / 3)]);
         assert!(!mix.is_renewed());

@@ -42,7 +42,8 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
     // 1. What is free now: workers this leader hears and that take work.
     view.set_board();
     let mut board = std::mem::take(&mut view.board);
-    let mut cycle = Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0 };
+    let mut cycle =
+        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0 };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
     view.touched.extend(cycle.used.into_keys());
@@ -72,8 +73,7 @@ impl Cycle {
             if full.contains(common) {
                 continue;
             }
-            let ask =
-                Ask { resources: common.resources.clone(), constraints: common.constraints.clone() };
+            let ask = Ask { resources: common.resources.clone(), constraints: common.constraints.clone() };
             if common.gang.is_none() && full_asks.contains(&ask) {
                 continue;
             }

@@ -39,9 +39,16 @@ pub(super) struct Scale<'a> {
 
 impl Ranking {
     /// What the ask may have of a kind. `holds`: whether its constraints do.
-    pub(super) fn accepted(&mut self, number: u32, ask: &Ask, kind: &Kind, holds: impl FnOnce() -> bool) -> &Accepted {
+    pub(super) fn accepted(
+        &mut self,
+        number: u32,
+        ask: &Ask,
+        kind: &Kind,
+        holds: impl FnOnce() -> bool,
+    ) -> &Accepted {
         self.kinds.entry(number).or_insert_with(|| {
-            let lists = || ask.resources.gpus.as_ref().map_or_else(Vec::new, |g| accepted(g, &kind.spec.devices));
+            let lists =
+                || ask.resources.gpus.as_ref().map_or_else(Vec::new, |g| accepted(g, &kind.spec.devices));
             holds().then(lists)
         })
     }
@@ -75,14 +82,20 @@ impl Ranking {
 }
 
 /// The best that the room has for the ask, if it has any: what it costs, and which devices.
-pub(super) fn offer(ask: &Ask, accepted: &Accepted, room: &Room, scale: &Scale<'_>) -> Option<(Score, Vec<Share>)> {
+pub(super) fn offer(
+    ask: &Ask,
+    accepted: &Accepted,
+    room: &Room,
+    scale: &Scale<'_>,
+) -> Option<(Score, Vec<Share>)> {
     let lists = accepted.as_ref()?;
     let kind = scale.kinds.get(room.kind as usize)?;
     if !has_room(&ask.resources, &kind.spec, &room.used) {
         return None;
     }
     let lens = scale.lenses.get(&kind.model)?;
-    let score = |shares: &[Share]| score(lens, room.worth, &room.free, &ask.resources, shares, scale.cpu_per_gpu);
+    let score =
+        |shares: &[Share]| score(lens, room.worth, &room.free, &ask.resources, shares, scale.cpu_per_gpu);
     let Some(request) = &ask.resources.gpus else { return Some((score(&[]), Vec::new())) };
     let options = options(request, lists, &kind.spec.devices, &room.used);
     options.into_iter().map(|shares| (score(&shares), shares)).min()

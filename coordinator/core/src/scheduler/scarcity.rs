@@ -26,7 +26,8 @@ impl Scarcity {
         for (shape, share) in typical.iter().filter(|(shape, _)| shape.devices > 0) {
             *asked.entry(accepted(shape)).or_default() += u128::from(share * shape.gpu_milli());
         }
-        let within = |set: &BTreeSet<u32>| asked.iter().filter(|(s, _)| s.is_subset(set)).map(|(_, n)| n).sum();
+        let within =
+            |set: &BTreeSet<u32>| asked.iter().filter(|(s, _)| s.is_subset(set)).map(|(_, n)| n).sum();
         let sets = asked.keys().filter(|set| !set.is_empty()).map(|set| (set.clone(), within(set))).collect();
         Self { sets, asked: asked.values().sum() }
     }

@@ -71,7 +71,8 @@ impl Divisor {
     /// Copies in `of`, in 1 / `COPY`; more than 4,096 copies do not matter.
     fn copies(self, of: u64) -> u64 {
         let of = of.min(1 << 44) << COPY_BITS;
-        u64::try_from((u128::from(of) * u128::from(self.0)) >> INVERSE_BITS).map_or(4_096 * COPY, |n| n.min(4_096 * COPY))
+        u64::try_from((u128::from(of) * u128::from(self.0)) >> INVERSE_BITS)
+            .map_or(4_096 * COPY, |n| n.min(4_096 * COPY))
     }
 }
 
