@@ -14,6 +14,8 @@ use crate::model::resources::Resources;
 /// Copies are counted in 1 / this.
 const COPY: u64 = 1 << COPY_BITS;
 const COPY_BITS: u32 = 10;
+/// More copies than this do not matter.
+const COPIES_MAX: u64 = 4_096 * COPY;
 /// What a begun copy counts, of 10: CPUs that are not enough for one more copy are worth a little less than those that are.
 const BEGUN: u64 = 9;
 /// For each GPU's part of the CPUs that it leaves on the worker, a task without GPUs costs so many thousandths of a GPU: such tasks fill
@@ -64,15 +66,19 @@ struct Divisor(u64);
 const INVERSE_BITS: u32 = 56;
 
 impl Divisor {
+    /// 0 is never exhausted, and is its own inverse.
     fn new(amount: u64) -> Self {
-        Self((1 << INVERSE_BITS) / amount.max(1) + 1)
+        Self((1_u64 << INVERSE_BITS).checked_div(amount).map_or(0, |inverse| inverse + 1))
     }
 
-    /// Copies in `of`, in 1 / `COPY`; more than 4,096 copies do not matter.
+    /// Copies in `of`, in 1 / `COPY`.
     fn copies(self, of: u64) -> u64 {
+        if self.0 == 0 {
+            return COPIES_MAX;
+        }
         let of = of.min(1 << 44) << COPY_BITS;
-        u64::try_from((u128::from(of) * u128::from(self.0)) >> INVERSE_BITS)
-            .map_or(4_096 * COPY, |n| n.min(4_096 * COPY))
+        let copies = (u128::from(of) * u128::from(self.0)) >> INVERSE_BITS;
+        u64::try_from(copies).map_or(COPIES_MAX, |copies| copies.min(COPIES_MAX))
     }
 }
 
@@ -103,7 +109,7 @@ impl Lens {
         let mut lens = Self::default();
         for (shape, share) in typical.iter().filter(|(shape, _)| shape.devices > 0 && accepts(shape)) {
             let whole = shape.milli >= WHOLE;
-            let part = (!whole).then(|| lens.part(shape.milli)).unwrap_or_default();
+            let part = if whole { 0 } else { lens.part(shape.milli) };
             lens.typical.push(Typical {
                 part,
                 devices: if whole { u64::from(shape.devices) } else { 0 },
