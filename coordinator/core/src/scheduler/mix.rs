@@ -17,9 +17,9 @@ const TYPICAL_MAX: usize = 256;
 const TYPICAL_PERCENT: u64 = 98;
 /// Shares of typical shapes are in units of 1 / this.
 pub(super) const SHARES: u64 = 1 << 16;
-/// A mix is used anew after so many observations, and after an eighth of all: often enough while little is known, rarely enough later that
-/// what was scored stays good for many placements.
-const RENEWED_AFTER: u64 = 64;
+/// A mix is used anew when a part of 1 / this of it is new: with every job at first, and later rarely enough that what was scored stays
+/// good for many placements.
+const RENEWED_PART: u64 = 8;
 
 /// What a task asks for, as far as it matters to where others go. Memory of a device, capability, links and labels are left out: the
 /// worker they exclude is counted as if it fitted.
@@ -104,10 +104,10 @@ impl Mix {
         }
     }
 
-    /// Whether enough has arrived since `typical` was asked that it would say something else: see `RENEWED_AFTER`.
+    /// Whether enough has arrived since `typical` was asked that it would say something else.
     #[must_use]
     pub fn is_renewed(&self) -> bool {
-        self.fresh >= RENEWED_AFTER.max(self.total / 8) || self.fresh > 0 && self.fresh == self.total
+        self.fresh > 0 && self.fresh * RENEWED_PART >= self.total
     }
 
     /// The most frequent shapes and their shares of `SHARES`, the most frequent first.

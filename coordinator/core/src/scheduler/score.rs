@@ -18,6 +18,8 @@ const COPY_BITS: u32 = 10;
 const COPIES_MAX: u64 = 4_096 * COPY;
 /// What a begun copy counts, of 10: CPUs that are not enough for one more copy are worth a little less than those that are.
 const BEGUN: u64 = 9;
+/// Distinct parts of a device that are looked at; those named only by rarer shapes count as nothing.
+const PARTS_MAX: usize = 64;
 /// For each GPU's part of the CPUs that it leaves on the worker, a task without GPUs costs so many thousandths of a GPU: such tasks fill
 /// worker after worker instead of nibbling at all of them.
 const PACK: u64 = 86;
@@ -131,7 +133,7 @@ impl Lens {
     /// The worth of what is left of a worker, in thousandths of a GPU × `SHARES`.
     #[must_use]
     pub fn worth(&self, free: &Free) -> i64 {
-        let mut slots = [0_u64; 64];
+        let mut slots = [0_u64; PARTS_MAX];
         let whole = free.devices.iter().filter(|milli| **milli >= WHOLE).count() as u64;
         for (slots, (part, of_whole)) in slots.iter_mut().zip(&self.parts) {
             let begun = free.devices.iter().filter(|milli| **milli < WHOLE && *milli >= part);
