@@ -61,7 +61,7 @@ pub struct View {
     by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
     pub(super) board: Board,
     /// Workers that the board has to look at again, …
-    altered: BTreeSet<WorkerId>,
+    pub(super) altered: BTreeSet<WorkerId>,
     /// … and those of which only something else is taken now.
     pub(super) touched: BTreeSet<WorkerId>,
 }
