@@ -4,7 +4,10 @@ use crate::client::Target;
 use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
-use crate::{apply, dag, dispatch, failover, gangs, herd, latency, raft, readopt, recover, rolling, submit};
+use crate::{
+    apply, dag, dispatch, failover, gangs, herd, latency, openb, plan, raft, readopt, recover, rolling,
+    submit,
+};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -76,6 +79,10 @@ enum Verb {
     Recover(recover::RecoverArgs),
     /// A worker's agent is killed and started again while its tasks run.
     Readopt(readopt::ReadoptArgs),
+    /// The scheduler alone: decisions a second with 10,000 workers of 8 GPUs and 100,000 ready tasks.
+    Plan(plan::PlanArgs),
+    /// A published trace of GPU tasks: how many GPUs stay unused, beside six published policies.
+    Replay(openb::ReplayArgs),
 }
 
 /// What a benchmark printed, and whether it may end with success.
@@ -100,6 +107,9 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
             "`muster bench {name}` measures processes that it starts itself; leave --context and --address out"
         );
     }
+    if let Verb::Replay(args) = &verb {
+        return Ok(Finished { text: openb::run(args, options.output)?, passed: true });
+    }
     let machine = Machine::read(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let mut recorder = Recorder::new();
     if machine.filesystem == "tmpfs" {
@@ -122,6 +132,8 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Rolling(args) => local.block_on(&runtime, rolling::run(args, &env, &mut recorder)),
         Verb::Recover(args) => local.block_on(&runtime, recover::run(args, &env, &mut recorder)),
         Verb::Readopt(args) => runtime.block_on(readopt::run(args, &env, &mut recorder)),
+        Verb::Plan(args) => plan::run(&args, options.seed, &mut recorder),
+        Verb::Replay(_) => Ok(()),
     }?;
     let ranges = Ranges::of(name)?;
     let report = Report::new(name, options.seed, machine, recorder, &ranges);
@@ -157,6 +169,8 @@ impl Verb {
             Self::Rolling(_) => "rolling",
             Self::Recover(_) => "recover",
             Self::Readopt(_) => "readopt",
+            Self::Plan(_) => "plan",
+            Self::Replay(_) => "replay",
         }
     }
 

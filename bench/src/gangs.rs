@@ -150,7 +150,7 @@ impl Bench {
         view.learn(self.state.full_delta());
         self.state.workers().for_each(|worker| view.set_connected(worker.id, true));
         let started = Instant::now();
-        let plan = plan(&view, Tick(self.index), &Policy::default());
+        let plan = plan(&mut view, Tick(self.index), &Policy::default());
         let took = started.elapsed().as_secs_f64() * 1e6;
         let is_placed = plan.placements.len() == 1;
         if is_placed {

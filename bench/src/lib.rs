@@ -7,7 +7,9 @@
 //! programs · `procfs` CPU, memory and bytes written · `drive` closed-loop callers · `bare` the bare loop · `etcd` the other store ·
 //! `pace` open-loop writes · `dispatch`, `latency`, `dag`, `submit`, `apply`, `gangs`, `raft`, `failover`, `rolling`, `recover`, `readopt` one file a verb, `herd` a folder · `report`, `ranges` figures and what is expected of them.
 //!
-//! Left out: a replay of traces, and any measurement across machines.
+//! `plan` the scheduler alone · `openb`, `replay` a published trace.
+//!
+//! Left out: any measurement across machines.
 
 mod apply;
 mod bare;
@@ -24,12 +26,15 @@ mod herd;
 mod jobs;
 mod latency;
 mod machine;
+mod openb;
 mod pace;
+mod plan;
 mod procfs;
 mod raft;
 mod ranges;
 mod readopt;
 mod recover;
+mod replay;
 mod report;
 mod rolling;
 mod simulated;

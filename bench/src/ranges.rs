@@ -62,6 +62,7 @@ impl Ranges {
             "failover" => include_str!("../ranges/failover.toml"),
             "rolling" => include_str!("../ranges/rolling.toml"),
             "recover" => include_str!("../ranges/recover.toml"),
+            "plan" => include_str!("../ranges/plan.toml"),
             "readopt" => include_str!("../ranges/readopt.toml"),
             _ => bail!("there are no ranges of {verb}"),
         };
@@ -83,7 +84,7 @@ mod tests {
     fn every_file_is_read() {
         for verb in [
             "dispatch", "latency", "dag", "submit", "apply", "raft", "failover", "rolling", "recover",
-            "readopt", "herd",
+            "readopt", "herd", "plan",
         ] {
             assert!(!Ranges::of(verb).expect(verb).0.is_empty(), "{verb}");
         }

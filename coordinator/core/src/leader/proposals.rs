@@ -73,7 +73,7 @@ impl Leader {
         let planning = self.in_flight.values().any(|p| matches!(p, InFlight::Plan(_)));
         if self.must_plan && !planning && self.view.has_ready() {
             self.must_plan = false;
-            let plan = plan(&self.view, tick, &self.policy);
+            let plan = plan(&mut self.view, tick, &self.policy);
             if !plan.placements.is_empty() {
                 self.view.take(&plan.placements);
                 let commands = vec![Command::ApplyPlan { placements: plan.placements.clone() }];

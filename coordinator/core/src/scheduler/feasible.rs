@@ -6,6 +6,7 @@ use crate::model::resources::{GpuAmount, GpuRequest, Resources, model_matches};
 use crate::model::worker::{Device, WorkerSpec};
 use crate::state::Used;
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// The largest thing that is missing on the best worker, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,47 +29,72 @@ fn accepts(request: &GpuRequest, wanted: Option<&str>, device: &Device) -> bool 
         && wanted.is_none_or(|w| model_matches(w, &device.model))
 }
 
-/// What the request would get of these devices beside what is used; none when there is not enough. Models are in order of preference:
-/// the first of which there is enough is taken. Whole devices come in the order of their numbers; a fraction goes to the fullest device
-/// that still has room, so that the others stay whole.
-pub(super) fn devices(request: &GpuRequest, devices: &[Device], used: &Used) -> Option<Vec<Share>> {
-    let milli = request.amount.milli();
-    let take = |wanted: Option<&str>| -> Option<Vec<Share>> {
+/// The numbers of the devices that the request accepts, whatever is taken of them: one list for each of its models, in the order of
+/// preference; one of all when it names none.
+pub(super) fn accepted(request: &GpuRequest, devices: &[Device]) -> Vec<Vec<u16>> {
+    let of = |wanted: Option<&str>| {
         let numbered = (0_u16..).zip(devices).filter(|(_, d)| accepts(request, wanted, d));
-        let free = numbered.filter_map(|(device, d)| {
-            let share = Share { device, milli, memory: 0 }.of(d.memory);
-            used.has_room(&share, d.memory).then_some(share)
+        numbered.map(|(number, _)| number).collect()
+    };
+    match request.model.is_empty() {
+        true => vec![of(None)],
+        false => request.model.iter().map(|model| of(Some(model))).collect(),
+    }
+}
+
+/// What the request could get of these devices beside what is used, the fullest device first; nothing when there is not enough. Of the
+/// accepted ones the first list that has enough is taken. Whole devices come in the order of their numbers; for a fraction there is a
+/// choice between devices of which differently much is taken.
+pub(super) fn options(
+    request: &GpuRequest,
+    accepted: &[Vec<u16>],
+    devices: &[Device],
+    used: &Used,
+) -> Vec<Vec<Share>> {
+    let milli = request.amount.milli();
+    let take = |numbers: &Vec<u16>| -> Option<Vec<Vec<Share>>> {
+        let free = numbers.iter().filter_map(|device| {
+            let memory = devices.get(usize::from(*device))?.memory;
+            let share = Share { device: *device, milli, memory: 0 }.of(memory);
+            used.has_room(&share, memory).then_some(share)
         });
         match request.amount {
             GpuAmount::Fraction(_) => {
-                let fullest = free.min_by_key(|s| (Reverse(used.device(s.device).milli), s.device));
-                fullest.map(|share| vec![share])
+                let mut distinct: BTreeMap<Reverse<u16>, Share> = BTreeMap::new();
+                free.for_each(|share| {
+                    distinct.entry(Reverse(used.device(share.device).milli)).or_insert(share);
+                });
+                (!distinct.is_empty()).then(|| distinct.into_values().map(|share| vec![share]).collect())
             }
             GpuAmount::Whole(count) | GpuAmount::Mig(_, count) => {
                 let free: Vec<Share> = free.collect();
                 let numbers: Vec<u16> = free.iter().map(|s| s.device).collect();
                 let picked = linked(request.link, devices, &numbers, count as usize)?;
-                Some(free.into_iter().filter(|s| picked.contains(&s.device)).collect())
+                Some(vec![free.into_iter().filter(|s| picked.contains(&s.device)).collect()])
             }
         }
     };
-    if request.model.is_empty() {
-        return take(None);
-    }
-    request.model.iter().find_map(|model| take(Some(model)))
+    accepted.iter().find_map(take).unwrap_or_default()
+}
+
+/// Whether the amounts that are no devices fit beside what is used.
+pub(super) fn has_room(resources: &Resources, worker: &WorkerSpec, used: &Used) -> bool {
+    used.cpu_milli + resources.cpu_milli <= worker.cpu_milli
+        && used.memory + resources.memory <= worker.memory
+        && used.disk + resources.disk <= worker.disk
 }
 
 /// The devices of a placement on this worker, if it fits beside what is used.
 pub(super) fn fit(resources: &Resources, worker: &WorkerSpec, used: &Used) -> Option<Vec<Share>> {
-    if used.cpu_milli + resources.cpu_milli > worker.cpu_milli
-        || used.memory + resources.memory > worker.memory
-        || used.disk + resources.disk > worker.disk
-    {
+    if !has_room(resources, worker, used) {
         return None;
     }
     match &resources.gpus {
         None => Some(Vec::new()),
-        Some(request) => devices(request, &worker.devices, used),
+        Some(request) => {
+            let devices = &worker.devices;
+            options(request, &accepted(request, devices), devices, used).into_iter().next()
+        }
     }
 }
 

@@ -1,16 +1,27 @@
 //! The scheduler: a pure function from a view to a plan. Constraints are evaluated here; apply re-checks only capacity, lease and state.
 
+mod board;
+#[cfg(test)]
+mod board_test;
 mod feasible;
 mod gang;
 #[cfg(test)]
 mod gang_test;
 mod gangs;
 mod links;
+mod mix;
 mod plan;
 #[cfg(test)]
 mod plan_test;
+mod ranking;
+mod room;
+mod scarcity;
+mod score;
 mod view;
 
+pub use board::Board;
 pub use feasible::{Shortfall, could_ever_fit, fits_empty};
+pub use mix::{Mix, Shape};
 pub use plan::{Plan, Policy, plan};
+pub use ranking::Ask;
 pub use view::{View, WorkerView};

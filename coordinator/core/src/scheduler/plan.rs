@@ -1,18 +1,19 @@
 //! One cycle: ready indices, by priority then age, each to the worker where it fits best.
 
-use super::feasible::fit;
+use super::board::Board;
 use super::gangs::Gangs;
-use super::view::{JobView, View, WorkerView};
+use super::ranking::Ask;
+use super::view::{JobView, View};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
-use crate::model::placement::{Seat, Share, WHOLE};
+use crate::model::placement::Seat;
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
+use crate::model::worker::WorkerSpec;
 use crate::spec::{Expressions, WorkerFacts, WorkerValue};
 use crate::state::Used;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a plan may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,69 +36,131 @@ pub struct Plan {
     pub placements: Vec<Placement>,
 }
 
-/// The plan for this view.
-///
-/// Score, the least wins: GPU machines last for tasks without GPUs, then fewest GPUs left, then fewest CPUs left, then worker id.
+/// The plan for this view: by priority, then age, each to the place that costs least (`score`), gangs by their own rules (`gang`).
 #[must_use]
-pub fn plan(view: &View, now: Tick, policy: &Policy) -> Plan {
-    let mut plan = Plan { based_on: view.tick, placements: Vec::new() };
-    // 1. What is free now: workers this leader hears and that take work; of those that get something here, what is taken then.
-    let mut used: BTreeMap<WorkerId, Used> = BTreeMap::new();
-    let mut expressions = Expressions::new();
-    let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
-    // Amounts that fitted nowhere in this cycle will not fit later in it.
-    let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
-    let mut gangs = Gangs::new(now);
-    let mut placed = 0;
-    // 2. By priority, then age.
-    for ((_, id, common), tasks) in &view.queue {
-        let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
-        let common = &job.spec.commons[*common as usize];
-        if full.contains(common) {
-            continue;
-        }
-        // 3. Workers whose constraints hold and that have room, the best first: once a class.
-        let candidates = view.workers.iter().filter(|(id, worker)| {
-            View::is_usable(worker) && {
-                common.constraints.is_empty() || {
-                    let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(view, **id)));
-                    common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
-                }
+pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
+    // 1. What is free now: workers this leader hears and that take work.
+    view.set_board();
+    let mut board = std::mem::take(&mut view.board);
+    let mut cycle =
+        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0 };
+    let placements = cycle.run(view, &mut board, policy);
+    // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
+    view.touched.extend(cycle.used.into_keys());
+    view.board = board;
+    Plan { based_on: view.tick, placements }
+}
+
+/// What is known in one cycle.
+struct Cycle {
+    gangs: Gangs,
+    facts: Facts,
+    /// Of workers that get something here, what is taken then.
+    used: BTreeMap<WorkerId, Used>,
+    /// Seats.
+    placed: usize,
+}
+
+impl Cycle {
+    fn run(&mut self, view: &View, board: &mut Board, policy: &Policy) -> Vec<Placement> {
+        let mut placements = Vec::new();
+        // What fitted nowhere in this cycle will not fit later in it.
+        let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
+        let mut full_asks: BTreeSet<Ask> = BTreeSet::new();
+        for ((_, id, common), tasks) in &view.queue {
+            let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
+            let common = &job.spec.commons[*common as usize];
+            if full.contains(common) {
+                continue;
             }
-        });
-        if common.gang.is_some() {
-            let candidates: Vec<WorkerId> = candidates.map(|(id, _)| *id).collect();
+            let ask = Ask { resources: common.resources.clone(), constraints: common.constraints.clone() };
+            if common.gang.is_none() && full_asks.contains(&ask) {
+                continue;
+            }
+            let candidates = common.gang.as_ref().map(|_| self.candidates(view, &ask));
             for at in waiting(view, *id, tasks, job) {
-                if placed >= policy.placements_max {
-                    return plan;
+                if self.placed >= policy.placements_max {
+                    return placements;
                 }
-                let Some(placement) = gangs.place(view, &mut used, &candidates, common, at) else {
+                let placement = match &candidates {
+                    Some(candidates) => self.place_gang(view, board, candidates, common, at),
+                    None => self.place(view, board, &ask, at),
+                };
+                let Some(placement) = placement else {
                     full.insert(common);
+                    if candidates.is_none() {
+                        full_asks.insert(ask);
+                    }
                     break;
                 };
-                placed += placement.seats.len();
-                plan.placements.push(placement);
+                self.placed += placement.seats.len();
+                placements.push(placement);
             }
-            continue;
         }
-        let mut ranked: BinaryHeap<Reverse<Score>> =
-            candidates.filter_map(|(id, worker)| score(*id, worker, &used, common).map(Reverse)).collect();
-        // 4. Each index to its best worker. What it takes makes that worker fuller still, so it stays the best until it is full.
-        for at in waiting(view, *id, tasks, job) {
-            if placed >= policy.placements_max {
-                return plan;
-            }
-            let Some((worker, devices)) = best(view, &used, &mut ranked, common) else {
-                full.insert(common);
-                break;
-            };
-            let taken = used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
-            taken.take(&common.resources, &devices);
-            placed += 1;
-            plan.placements.push(Placement::single(at, Seat { worker, devices }));
-        }
+        placements
     }
-    plan
+
+    fn place(&mut self, view: &View, board: &mut Board, ask: &Ask, at: IndexRef) -> Option<Placement> {
+        let facts = &mut self.facts;
+        // Workers of a kind differ by name alone.
+        let (worker, devices) = if ask.constraints.iter().any(|text| text.contains("name")) {
+            board.choose_among(ask, |id| facts.hold(ask, id, &view.workers[&id].worker.spec))?
+        } else {
+            board.choose(ask, |spec| facts.hold_of_kind(ask, spec))?
+        };
+        let taken = self.used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
+        taken.take(&ask.resources, &devices);
+        board.update(worker, taken);
+        Some(Placement::single(at, Seat { worker, devices }))
+    }
+
+    fn place_gang(
+        &mut self,
+        view: &View,
+        board: &mut Board,
+        candidates: &[WorkerId],
+        common: &TaskCommon,
+        at: IndexRef,
+    ) -> Option<Placement> {
+        let placement = self.gangs.place(view, &mut self.used, candidates, common, at)?;
+        for seat in &placement.seats {
+            if let Some(used) = self.used.get(&seat.worker) {
+                board.update(seat.worker, used);
+            }
+        }
+        Some(placement)
+    }
+
+    /// Workers whose constraints hold.
+    fn candidates(&mut self, view: &View, ask: &Ask) -> Vec<WorkerId> {
+        let usable = view.workers.iter().filter(|(_, worker)| View::is_usable(worker));
+        usable.filter(|(id, w)| self.facts.hold(ask, **id, &w.worker.spec)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// What constraints are asked of.
+#[derive(Default)]
+struct Facts {
+    expressions: Expressions,
+    values: BTreeMap<WorkerId, WorkerValue>,
+}
+
+impl Facts {
+    fn hold(&mut self, ask: &Ask, id: WorkerId, spec: &WorkerSpec) -> bool {
+        if ask.constraints.is_empty() {
+            return true;
+        }
+        let value = self.values.entry(id).or_insert_with(|| WorkerValue::new(&facts_of(spec)));
+        ask.constraints.iter().all(|text| self.expressions.constraint(text, value).unwrap_or(false))
+    }
+
+    fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
+        if ask.constraints.is_empty() {
+            return true;
+        }
+        let value = WorkerValue::new(&facts_of(spec));
+        ask.constraints.iter().all(|text| self.expressions.constraint(text, &value).unwrap_or(false))
+    }
 }
 
 /// The indices of these tasks of a job that may be placed now.
@@ -118,48 +181,7 @@ fn waiting<'a>(
     })
 }
 
-/// Wastes GPUs, thousandths of GPUs left, CPUs left, worker: the least is the best.
-type Score = (bool, usize, u64, WorkerId);
-
-/// None: it has no room.
-fn score(
-    id: WorkerId,
-    worker: &WorkerView,
-    used: &BTreeMap<WorkerId, Used>,
-    common: &TaskCommon,
-) -> Option<Score> {
-    let (spec, used) = (&worker.worker.spec, used.get(&id).unwrap_or(&worker.used));
-    let devices = fit(&common.resources, spec, used)?;
-    // What an older incarnation still takes may have numbers that this one does not have.
-    let taken: usize =
-        used.devices.range(..spec.devices.len() as u16).map(|(_, taken)| usize::from(taken.milli)).sum();
-    let asked: usize = devices.iter().map(|share| usize::from(share.milli)).sum();
-    let gpus_left = spec.devices.len() * usize::from(WHOLE) - taken - asked;
-    let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
-    let wasted = devices.is_empty() && !spec.devices.is_empty();
-    Some((wasted, gpus_left, cpu_left, id))
-}
-
-/// The best worker that still has room, and the devices it would give. Those that are full are dropped.
-fn best(
-    view: &View,
-    used: &BTreeMap<WorkerId, Used>,
-    ranked: &mut BinaryHeap<Reverse<Score>>,
-    common: &TaskCommon,
-) -> Option<(WorkerId, Vec<Share>)> {
-    while let Some(Reverse((.., id))) = ranked.peek() {
-        let worker = &view.workers[id];
-        let used = used.get(id).unwrap_or(&worker.used);
-        if let Some(devices) = fit(&common.resources, &worker.worker.spec, used) {
-            return Some((*id, devices));
-        }
-        ranked.pop();
-    }
-    None
-}
-
-fn facts_of(view: &View, id: WorkerId) -> WorkerFacts {
-    let spec = &view.workers[&id].worker.spec;
+fn facts_of(spec: &WorkerSpec) -> WorkerFacts {
     WorkerFacts {
         name: spec.name.clone(),
         pool: spec.pool.clone(),

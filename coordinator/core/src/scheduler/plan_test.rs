@@ -20,7 +20,7 @@ fn planned(test: &TestState) -> Vec<(u64, u32, u64, Vec<u16>)> {
         let Seat { worker, devices } = p.seats[0].clone();
         (p.at.job.0, p.at.index, worker.0, devices.into_iter().map(|share| share.device).collect())
     };
-    plan(&view, Tick(test.tick), &Policy::default()).placements.into_iter().map(flat).collect()
+    plan(&mut view, Tick(test.tick), &Policy::default()).placements.into_iter().map(flat).collect()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn the_fullest_worker_that_fits_and_gpus_are_kept_for_those_who_ask() {
 }
 
 /// (index, worker, port > 0) of the seats that would be placed, rank by rank.
-fn seats(view: &View) -> Vec<(u32, Vec<u64>, bool)> {
+fn seats(view: &mut View) -> Vec<(u32, Vec<u64>, bool)> {
     let flat = |p: Placement| (p.at.index, p.seats.iter().map(|s| s.worker.0).collect(), p.port > 0);
     plan(view, view.tick, &Policy::default()).placements.into_iter().map(flat).collect()
 }
@@ -84,11 +84,11 @@ fn a_gang_gets_all_its_workers_at_once_and_gangs_do_not_share_them_beyond_their_
     test.register("w2", 0, "a", &[]);
     test.register("w3", 0, "a", &[]);
     test.submit(&TestJob::new().task(&[]).workers(2, 2).cpus(8_000).array(2, None));
-    let view = view_of(&test);
-    assert_eq!(seats(&view), [(0, vec![1, 2], true)], "for the second there is one worker left");
+    let mut view = view_of(&test);
+    assert_eq!(seats(&mut view), [(0, vec![1, 2], true)], "for the second there is one worker left");
 
     test.submit(&TestJob::new().task(&[]).workers(1, 3).cpus(3_000).priority(90));
-    let planned = seats(&view_of(&test));
+    let planned = seats(&mut view_of(&test));
     assert_eq!(planned, [(0, vec![1, 2, 3], true)], "as many as fit, and then no room for two whole ones");
 }
 
@@ -97,12 +97,12 @@ fn gangs_of_one_worker_meet_on_different_ports_and_the_same_view_gives_the_same_
     let mut test = TestState::with_worker(0);
     test.register("w2", 0, "a", &[]);
     test.submit(&TestJob::new().task(&[]).workers(2, 2).cpus(100).array(40, None));
-    let view = view_of(&test);
-    let first = plan(&view, Tick(5), &Policy::default()).placements;
+    let mut view = view_of(&test);
+    let first = plan(&mut view, Tick(5), &Policy::default()).placements;
     let ports: BTreeSet<u16> = first.iter().map(|p| p.port).collect();
     assert_eq!((first.len(), ports.len()), (40, 40));
-    assert_eq!(plan(&view, Tick(5), &Policy::default()).placements, first);
-    assert_ne!(plan(&view, Tick(6), &Policy::default()).placements[0].port, first[0].port);
+    assert_eq!(plan(&mut view, Tick(5), &Policy::default()).placements, first);
+    assert_ne!(plan(&mut view, Tick(6), &Policy::default()).placements[0].port, first[0].port);
     assert!(first.into_iter().all(|placement| test.grant(placement).is_some()), "apply takes all of it");
 }
 
@@ -142,11 +142,11 @@ fn constraints_hold_and_what_is_not_heard_gets_nothing() {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
-    assert_eq!(plan(&view, Tick(0), &Policy::default()).placements, []);
+    assert_eq!(plan(&mut view, Tick(0), &Policy::default()).placements, []);
 }
 
 /// (task, index) of what would be placed.
-fn offered(view: &View) -> Vec<(u32, u32)> {
+fn offered(view: &mut View) -> Vec<(u32, u32)> {
     let flat = |p: Placement| (p.at.task.0, p.at.index);
     plan(view, view.tick, &Policy::default()).placements.into_iter().map(flat).collect()
 }
@@ -158,19 +158,19 @@ fn what_was_proposed_is_not_offered_again_until_it_was_in_vain() {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
-    assert_eq!(offered(&view), [(0, 0), (1, 0), (1, 1), (2, 0)]);
+    assert_eq!(offered(&mut view), [(0, 0), (1, 0), (1, 1), (2, 0)]);
 
     let proposed = [at(job, 0, 0), at(job, 1, 1), at(job, 2, 0)];
     let proposed = proposed.map(|at| Placement::single(at, Seat::whole(WorkerId(1), &[])));
     view.take(&proposed);
-    assert_eq!(offered(&view), [(1, 0)]);
+    assert_eq!(offered(&mut view), [(1, 0)]);
 
     // One of them was placed all the same.
     test.place(at(job, 2, 0), &[]).expect("placed");
     view.learn(test.state.full_delta());
     view.take(&proposed);
     view.give_back(&proposed);
-    assert_eq!(offered(&view), [(0, 0), (1, 0), (1, 1)]);
+    assert_eq!(offered(&mut view), [(0, 0), (1, 0), (1, 1)]);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_waits_is_offered_when_it_is_due_unless_it_was_held() {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
-    assert_eq!(offered(&view), [(0, 0), (0, 2)]);
+    assert_eq!(offered(&mut view), [(0, 0), (0, 2)]);
     assert_eq!(view.next_wake(), Some(Tick(500)));
 
     let request = test.request();
@@ -191,7 +191,7 @@ fn what_waits_is_offered_when_it_is_due_unless_it_was_held() {
     view.learn(test.state.delta(&held.changes));
     assert!(!view.wake(Tick(999)));
     assert!(view.wake(Tick(1_000)));
-    assert_eq!(offered(&view), [(0, 0), (0, 1), (0, 2)]);
+    assert_eq!(offered(&mut view), [(0, 0), (0, 1), (0, 2)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the leader knows for planning and instructing: its own copy, fed by deltas, so no lock is held against apply.
 
+use super::board::Board;
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
@@ -58,6 +59,11 @@ pub struct View {
     pub(crate) live: BTreeMap<Token, LiveDelta>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerView>,
     by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
+    pub(super) board: Board,
+    /// Workers that the board has to look at again, …
+    pub(super) altered: BTreeSet<WorkerId>,
+    /// … and those of which only something else is taken now.
+    pub(super) touched: BTreeSet<WorkerId>,
 }
 
 impl View {
@@ -69,6 +75,9 @@ impl View {
         }
         for job in &delta.jobs {
             if let Some(spec) = &job.spec {
+                if !self.jobs.contains_key(&job.id) {
+                    self.board.mix().observe_job(spec);
+                }
                 self.jobs.insert(job.id, JobView { spec: spec.clone(), held: job.held });
             }
         }
@@ -87,6 +96,7 @@ impl View {
     }
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {
+        self.altered.insert(id);
         match (self.workers.get_mut(&id), worker) {
             (Some(view), Some(worker)) => view.worker = worker,
             (None, Some(worker)) => {
@@ -143,6 +153,7 @@ impl View {
         let resources = &job.spec.common(task).resources;
         for seat in &attempt.seats {
             let Some(worker) = self.workers.get_mut(&seat.worker) else { continue };
+            self.touched.insert(seat.worker);
             if add {
                 worker.used.take(resources, &seat.devices);
             } else {
@@ -289,6 +300,23 @@ impl View {
     pub fn set_connected(&mut self, id: WorkerId, connected: bool) {
         if let Some(view) = self.workers.get_mut(&id) {
             view.connected = connected;
+            self.altered.insert(id);
+        }
+    }
+
+    /// The board says what this view says.
+    pub(super) fn set_board(&mut self) {
+        let altered = std::mem::take(&mut self.altered);
+        for id in std::mem::take(&mut self.touched).difference(&altered) {
+            if let Some(view) = self.workers.get(id) {
+                self.board.update(*id, &view.used);
+            }
+        }
+        for id in altered {
+            match self.workers.get(&id).filter(|view| Self::is_usable(view)) {
+                Some(view) => self.board.set(id, &view.worker.spec, &view.used),
+                None => self.board.remove(id),
+            }
         }
     }
 
