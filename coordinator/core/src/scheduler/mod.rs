@@ -1,6 +1,7 @@
 //! The scheduler: a pure function from a view to a plan. Constraints are evaluated here; apply re-checks only capacity, lease and state.
 
 mod feasible;
+mod out_of_service;
 mod plan;
 #[cfg(test)]
 mod plan_test;

@@ -16,7 +16,7 @@ impl Apply<'_> {
         let mut accepted = Vec::with_capacity(placements.len());
         let mut refused = 0;
         for placement in placements {
-            if self.fits(placement) {
+            if self.fits(placement) && self.in_service(placement) && self.breakers_let_pass(placement) {
                 accepted.push(self.grant(placement));
             } else {
                 refused += 1;
