@@ -5,6 +5,7 @@ use crate::clock::boot_ms;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
 use muster_core::leader::{Input, Leader, Output, SessionId};
+use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::worker::Incarnation;
 use muster_core::reply::Replies;
@@ -39,6 +40,7 @@ pub enum Up {
         held: Vec<Token>,
     },
     Reports(Vec<Report>),
+    DeviceEvents(Vec<DeviceEvent>),
     Closed,
 }
 
@@ -313,6 +315,7 @@ impl Lines {
         match up {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
+            Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
             Up::Closed => {
                 open.sessions.remove(&number);
                 self.sessions.remove(&session);
