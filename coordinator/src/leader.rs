@@ -4,6 +4,7 @@
 use crate::clock::boot_ms;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
+use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::{Token, WorkerId};
@@ -158,8 +159,9 @@ pub trait Hands: Send + 'static {
 pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
+    health: XidPolicy,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands).run(&receiver))
+    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands, health).run(&receiver))
 }
 
 struct Thread<H> {
@@ -170,8 +172,8 @@ struct Thread<H> {
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H) -> Self {
-        Self { leader: Leader::new(), hands, elected: false, lines: Lines::default() }
+    fn new(hands: H, health: XidPolicy) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: false, lines: Lines::default() }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {

@@ -25,6 +25,8 @@ pub enum ApiError {
     NoIndex { job: u64, task: String, index: u32 },
     #[error("no worker {0:?}")]
     NoWorker(String),
+    #[error("no device {0:?}")]
+    NoDevice(String),
     #[error("{message}")]
     Impossible { message: String, hint: String },
     #[error("{0}")]

@@ -33,7 +33,7 @@ pub struct JobFilter {
     pub before: u64,
 }
 
-fn time(stamp: Stamp) -> String {
+pub(super) fn time(stamp: Stamp) -> String {
     rfc3339(stamp.wall.0)
 }
 
@@ -93,7 +93,7 @@ fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<u32> {
 }
 
 /// `42.train[7]#2`.
-fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
+pub(super) fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
     let name = spec.task(task).map_or("", |task| &task.name);
     match user_index(spec, task, position) {
         Some(index) => format!("{job}.{name}[{index}]#{number}"),
