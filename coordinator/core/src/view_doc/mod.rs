@@ -8,6 +8,7 @@ mod cluster;
 mod counts;
 mod job;
 mod queue;
+mod sample;
 mod time;
 mod worker;
 
@@ -15,5 +16,6 @@ pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
 pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
+pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
 pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};

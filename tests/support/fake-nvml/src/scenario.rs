@@ -36,7 +36,6 @@ pub struct Gpu {
     /// Bytes, beyond what the processes use.
     pub memory_used: u64,
     pub capability: (i32, i32),
-    pub numa: Option<u32>,
     /// CPUs that are near.
     pub cpus: Vec<u32>,
     /// Percent.
@@ -164,7 +163,6 @@ impl Default for Gpu {
             memory: 85_520_809_984,
             memory_used: 0,
             capability: (9, 0),
-            numa: Some(0),
             cpus: vec![0],
             utilization: 0,
             temperature: 31,

@@ -116,17 +116,6 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
 }
 
 /// # Safety
-/// As NVML has it: `node` may be written.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetNumaNodeId(device: nvmlDevice_t, node: *mut c_uint) -> nvmlReturn_t {
-    device_call("nvmlDeviceGetNumaNodeId", device, |_, _, target| {
-        let (Target::Gpu(gpu) | Target::Mig(gpu, _)) = target;
-        // SAFETY: the caller's promise.
-        gpu.numa.map_or(UNSUPPORTED, |numa| unsafe { put(node, numa) })
-    })
-}
-
-/// # Safety
 /// As NVML has it: `set` may be written for `words` words.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetCpuAffinity(
@@ -222,4 +211,27 @@ pub unsafe extern "C" fn nvmlDeviceGetAttributes_v2(
         // SAFETY: the caller's promise.
         unsafe { put(attributes, value) }
     })
+}
+
+/// # Safety
+/// As NVML has it: `id` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: *mut c_uint) -> nvmlReturn_t {
+    device_call("nvmlDeviceGetGpuInstanceId", device, |_, _, target| {
+        let Target::Mig(gpu, mig) = target else { return UNSUPPORTED };
+        let position = gpu.mig.iter().flatten().position(|m| m.uuid == mig.uuid).unwrap_or(0);
+        // SAFETY: the caller's promise.
+        unsafe { put(id, u32::try_from(position).unwrap_or(0)) }
+    })
+}
+
+/// # Safety
+/// As NVML has it: `id` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(
+    device: nvmlDevice_t,
+    id: *mut c_uint,
+) -> nvmlReturn_t {
+    // SAFETY: the caller's promise.
+    device_call("nvmlDeviceGetComputeInstanceId", device, |_, _, _| unsafe { put(id, 0) })
 }
