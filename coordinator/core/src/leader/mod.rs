@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
 
+mod devices;
 pub mod instruction;
 mod io;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! An attempt: one try of one index, under one fencing token, on one worker.
 
+use super::device_event::Fault;
 use super::ids::{IndexRef, Token, WorkerId};
 use super::time::Stamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub enum StopReason {
     Timeout,
     Drain,
     Hold,
+    /// A device that it holds is out of service.
+    Device(Fault),
 }
 
 /// A live attempt: the lease of its worker on the index, its devices and amounts.
@@ -68,6 +71,8 @@ pub enum Cause {
     Launch(String),
     Contract(String),
     Cancelled,
+    /// A device that it held went out of service.
+    Device(Fault),
 }
 
 impl Cause {
@@ -77,7 +82,7 @@ impl Cause {
         match self {
             Self::Exit(code) => *code != 0,
             Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
-            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled => false,
+            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled | Self::Device(_) => false,
         }
     }
 
@@ -86,7 +91,7 @@ impl Cause {
     pub fn end_state(&self) -> &'static str {
         match self {
             Self::Exit(0) => "succeeded",
-            Self::Evicted(_) => "evicted",
+            Self::Evicted(_) | Self::Device(_) => "evicted",
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             _ => "failed",
@@ -118,6 +123,7 @@ impl fmt::Display for Cause {
             Self::Launch(reason) => write!(f, "launch({reason})"),
             Self::Contract(what) => write!(f, "contract(output: {what})"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Device(fault) => write!(f, "device({fault})"),
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Worker {
     pub incarnation: Incarnation,
     /// Tokens up to this one were granted to an older incarnation: this one is never told to start them.
     pub former: Token,
+    /// The newest event of its devices that was heard of this incarnation.
+    pub events_seen: u64,
     pub state: WorkerState,
     pub drain: Option<Drain>,
     pub joined: Stamp,

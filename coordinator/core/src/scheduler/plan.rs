@@ -73,6 +73,7 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
             };
             let running = view.running.get(&(*id, no)).copied().unwrap_or(0);
             let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
+            let room = room.min(view.command_room(*id, no));
             for index in ranges.iter().take(room as usize) {
                 if plan.placements.len() >= policy.placements_max {
                     return plan;

@@ -14,7 +14,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod test_state;
 
-pub use apply::{Applied, Entry};
+pub use apply::{Applied, Entry, command_key};
 pub use delta::{Delta, JobDelta, LiveDelta, TaskDelta, WhenDelta};
 pub use job::{Job, Phase, TaskRun};
 pub use restore::RestoreError;
