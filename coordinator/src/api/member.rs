@@ -16,10 +16,11 @@ use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
     ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply,
-    ReportRequest, StandingReply, StandingRequest, WorkerLogChunk, WorkerLogRequest,
+    ReportRequest, StandingReply, StandingRequest, TelemetryReply, TelemetryRequest, WorkerLogChunk,
+    WorkerLogRequest,
 };
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -161,6 +162,12 @@ impl MemberApi for Members {
         let ReportRequest { member, disk_full } = call.into_inner();
         self.forward.room().told(member, disk_full);
         Ok(Response::new(ReportReply {}))
+    }
+
+    async fn telemetry(&self, call: Request<TelemetryRequest>) -> Result<Response<TelemetryReply>, Status> {
+        self.gate.member(&call)?;
+        let fresh = self.leader.telemetries().fresh(Instant::now());
+        Ok(Response::new(TelemetryReply { telemetry: pack(&fresh) }))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;

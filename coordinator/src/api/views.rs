@@ -254,6 +254,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         },
         simulated: device.simulated,
         held_by: u16::try_from(number).ok().and_then(|number| holders.get(&number).cloned()),
+        sample: None,
     };
     WorkerDoc {
         id: worker.id.0,
@@ -278,6 +279,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
         joined: time(worker.joined),
         changed: time(worker.changed),
+        machine: None,
     }
 }
 
@@ -383,8 +385,9 @@ impl Service {
     /// No leader.
     pub async fn list_workers(&self) -> Result<WorkersDoc, ApiError> {
         self.forward.catch_up().await?;
-        let workers =
+        let mut workers: Vec<WorkerDoc> =
             self.forward.read(|state| state.workers().map(|worker| worker_doc(state, worker)).collect());
+        self.measured(&mut workers).await;
         Ok(WorkersDoc { workers })
     }
 
@@ -394,9 +397,12 @@ impl Service {
     /// No such worker, no leader.
     pub async fn get_worker(&self, text: &str) -> Result<WorkerDoc, ApiError> {
         let id = self.worker(text).await?;
-        self.forward
+        let mut worker = self
+            .forward
             .read(|state| state.worker(id).map(|worker| worker_doc(state, worker)))
-            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))
+            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))?;
+        self.measured(std::slice::from_mut(&mut worker)).await;
+        Ok(worker)
     }
 
     /// `muster queue list`.

@@ -91,6 +91,9 @@ impl Workers {
                     Some(worker_message::Kind::DeviceEvents(message)) => {
                         linked.up(Up::DeviceEvents(unpack(&message.events).map_err(ApiError::from)?));
                     }
+                    Some(worker_message::Kind::Telemetry(message)) => {
+                        linked.up(Up::Telemetry(worker, unpack(&message.telemetry).map_err(ApiError::from)?));
+                    }
                     Some(worker_message::Kind::Log(data)) => self.sessions.on_log(data),
                     Some(worker_message::Kind::Register(_)) => return Err(Status::invalid_argument("registered already")),
                     None => return Ok(()),

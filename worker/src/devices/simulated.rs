@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Device, Devices, Health, Sample};
+use super::{Device, Devices, Event, Health, Sample};
 
 /// Most devices of one worker.
 pub const DEVICES_MAX: usize = 1024;
@@ -55,8 +55,8 @@ impl Simulated {
                     model: model.to_owned(),
                     memory_bytes,
                     compute_capability: capability(model),
-                    numa: None,
                     simulated: true,
+                    ..Device::default()
                 });
             }
         }
@@ -73,9 +73,13 @@ impl Devices for Simulated {
         self.devices.iter().map(|d| (d.uuid.clone(), Health::Healthy)).collect()
     }
 
-    /// Always idle: nothing can compute on them.
+    /// Nothing: there is nobody who could measure them.
     fn sample(&self) -> Vec<Sample> {
         self.devices.iter().map(|d| Sample { uuid: d.uuid.clone(), ..Sample::default() }).collect()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        Vec::new()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod ranges;
 pub mod resources;
 pub mod retry;
 pub mod size;
+pub mod telemetry;
 pub mod time;
 pub mod tree;
 pub mod words;

@@ -76,7 +76,8 @@ pub(super) fn smallest(state: &State, common: &TaskCommon, now: Tick) -> Option<
     let would_fit = |w: &Worker, r: &Resources| fit(r, &w.spec, &free(w)).is_some();
     // 2. A machine or a device that only waits for a hand.
     for (worker, _) in found.iter().filter(|(_, o)| *o == Some(Obstacle::Draining)) {
-        if would_fit(worker, resources) && broken_constraint(&worker.spec, common, &mut expressions).is_none() {
+        if would_fit(worker, resources) && broken_constraint(&worker.spec, common, &mut expressions).is_none()
+        {
             return Some(format!("muster worker undrain {}", worker.spec.name));
         }
     }
@@ -88,7 +89,10 @@ pub(super) fn smallest(state: &State, common: &TaskCommon, now: Tick) -> Option<
             ..common.clone()
         };
         if obstacle(state, worker, &without, now, &mut expressions).is_none() {
-            return Some(format!("leave out the constraint `{text}`: worker {} would take it", worker.spec.name));
+            return Some(format!(
+                "leave out the constraint `{text}`: worker {} would take it",
+                worker.spec.name
+            ));
         }
     }
     // 4. A smaller request on a machine that is otherwise fine.
@@ -144,7 +148,11 @@ fn less<'a>(
     }
     for memory in halves(resources.memory) {
         if let Some(w) = fits(&Resources { memory, ..resources.clone() }) {
-            return Some(format!("ask for {} of memory: worker {} has room for that now", gib(memory), w.spec.name));
+            return Some(format!(
+                "ask for {} of memory: worker {} has room for that now",
+                gib(memory),
+                w.spec.name
+            ));
         }
     }
     None

@@ -112,17 +112,13 @@ fn of_workers(state: &State, obstacle: &Obstacle, ids: &[WorkerId]) -> Blocker {
 }
 
 /// What blocks it before any worker is looked at, and what would help; none: it is ready.
-fn of_job(
-    job: &Job,
-    no: TaskNo,
-    index: Option<u32>,
-    now: Tick,
-) -> Option<(Vec<Blocker>, Option<String>)> {
+fn of_job(job: &Job, no: TaskNo, index: Option<u32>, now: Tick) -> Option<(Vec<Blocker>, Option<String>)> {
     let (run, spec) = (job.task(no), &job.spec.tasks[no.0 as usize]);
     let one = |reason: String| Some((vec![Blocker::new(reason, 1)], None));
     let release = |name: String| Some(format!("muster release {name}"));
     let state = index.and_then(|i| run.indices.state(i));
-    if matches!(run.phase, Phase::Done(_)) || state.is_some_and(|s| s.is_terminal() || s == IndexState::Live) {
+    if matches!(run.phase, Phase::Done(_)) || state.is_some_and(|s| s.is_terminal() || s == IndexState::Live)
+    {
         return Some((Vec::new(), None));
     }
     if job.held {
@@ -180,7 +176,10 @@ fn parents(job: &Job, no: TaskNo) -> Vec<Blocker> {
         }
     }
     let blocker = |(state, (count, names)): (&str, (u64, Vec<&str>))| {
-        Blocker::new(format!("it needs {}, which {} {state}", names.join(", "), if count == 1 { "is" } else { "are" }), count)
+        Blocker::new(
+            format!("it needs {}, which {} {state}", names.join(", "), if count == 1 { "is" } else { "are" }),
+            count,
+        )
     };
     by_state.into_iter().map(blocker).collect()
 }

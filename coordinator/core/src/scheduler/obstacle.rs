@@ -102,7 +102,8 @@ pub(super) fn broken_constraint<'a>(
         return None;
     }
     let facts = WorkerValue::new(&facts_of(spec));
-    let broken = common.constraints.iter().find(|text| !expressions.constraint(text, &facts).unwrap_or(false));
+    let broken =
+        common.constraints.iter().find(|text| !expressions.constraint(text, &facts).unwrap_or(false));
     broken.map(String::as_str)
 }
 
@@ -125,7 +126,8 @@ fn gpu_shortage(request: &GpuRequest, devices: &[Device]) -> String {
     if devices.is_empty() {
         return "it has no GPU".to_owned();
     }
-    let is_model = |d: &&Device| request.model.is_empty() || request.model.iter().any(|m| model_matches(m, &d.model));
+    let is_model =
+        |d: &&Device| request.model.is_empty() || request.model.iter().any(|m| model_matches(m, &d.model));
     let of_model: Vec<&Device> = devices.iter().filter(is_model).collect();
     if of_model.is_empty() {
         return format!("none of its GPUs is {}", request.model.join(" or "));

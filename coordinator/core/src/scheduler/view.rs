@@ -104,7 +104,16 @@ impl View {
         match (self.workers.get_mut(&id), worker) {
             (Some(view), Some(worker)) => view.worker = worker,
             (None, Some(worker)) => {
-                self.workers.insert(id, WorkerView { worker, used: Used::default(), connected: false, tripped: false, masked: Vec::new() });
+                self.workers.insert(
+                    id,
+                    WorkerView {
+                        worker,
+                        used: Used::default(),
+                        connected: false,
+                        tripped: false,
+                        masked: Vec::new(),
+                    },
+                );
             }
             (_, None) => {
                 self.workers.remove(&id);

@@ -122,7 +122,8 @@ impl State {
         }
         delta.live = self.live().map(|a| (a.token, Some(self.live_delta(a)))).collect();
         delta.workers = self.workers().map(|w| (w.id, Some(w.clone()))).collect();
-        let sick = self.devices().iter().filter_map(|(uuid, d)| Some((uuid.clone(), d.quarantine()?.clone())));
+        let sick =
+            self.devices().iter().filter_map(|(uuid, d)| Some((uuid.clone(), d.quarantine()?.clone())));
         delta.devices = sick.map(|(uuid, quarantine)| (uuid, Some(quarantine))).collect();
         delta.breakers = self.breakers().iter().map(|(key, b)| (*key, Some(b.clone()))).collect();
         delta

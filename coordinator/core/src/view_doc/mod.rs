@@ -10,6 +10,7 @@ mod device;
 mod explain;
 mod job;
 mod queue;
+mod sample;
 mod time;
 mod worker;
 
@@ -19,5 +20,6 @@ pub use device::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
 pub use explain::{BlockerDoc, ExplainDoc, TaskExplainDoc};
 pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
+pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
 pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};

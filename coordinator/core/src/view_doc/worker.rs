@@ -1,5 +1,6 @@
 //! Workers and their devices, as documents.
 
+use super::{GpuSampleDoc, MachineDoc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -58,6 +59,9 @@ pub struct WorkerDoc {
     /// RFC 3339, UTC: the last change of its state.
     #[serde(default)]
     pub changed: String,
+    /// What was measured last; null until it is known.
+    #[serde(default)]
+    pub machine: Option<MachineDoc>,
 }
 
 /// One GPU of a worker.
@@ -81,6 +85,9 @@ pub struct GpuDoc {
     /// The attempt that holds it, e.g. `42.train[7]#2`.
     #[serde(default)]
     pub held_by: Option<String>,
+    /// What was measured last; null until it is known.
+    #[serde(default)]
+    pub sample: Option<GpuSampleDoc>,
 }
 
 /// A live attempt on a worker.

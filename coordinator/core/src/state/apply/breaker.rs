@@ -33,9 +33,8 @@ impl Apply<'_> {
             return true;
         }
         let keys = self.breaker_keys(placement.at, workers_of(&placement.seats));
-        keys.iter().all(|key| {
-            self.state.breakers.get(key).is_none_or(|b| b.gate(self.stamp.tick).lets_pass())
-        })
+        keys.iter()
+            .all(|key| self.state.breakers.get(key).is_none_or(|b| b.gate(self.stamp.tick).lets_pass()))
     }
 
     /// A placement that a half-open breaker let pass is its probe.
@@ -83,7 +82,11 @@ impl Apply<'_> {
         let tick = self.stamp.tick;
         // Of a gang nobody knows which worker it was.
         if let [worker] = workers[..] {
-            self.count_failure(BreakerKey::Worker(worker), attempt.token, Failure::Fast { tick, other: digest });
+            self.count_failure(
+                BreakerKey::Worker(worker),
+                attempt.token,
+                Failure::Fast { tick, other: digest },
+            );
         }
         if let Some(worker) = workers.first() {
             self.count_failure(command, attempt.token, Failure::Fast { tick, other: worker.0 });

@@ -49,9 +49,11 @@ impl Apply<'_> {
             return;
         }
         let what = judged.event.kind.fault().map_or_else(|| "recovered".to_owned(), |f| f.to_string());
-        let what = if matches!(judged.event.kind, DeviceEventKind::Xid(_)) { format!("xid {what}") } else { what };
+        let what =
+            if matches!(judged.event.kind, DeviceEventKind::Xid(_)) { format!("xid {what}") } else { what };
         let detail = &judged.event.detail;
-        let text = if detail.is_empty() { judged.text.clone() } else { format!("{} ({detail})", judged.text) };
+        let text =
+            if detail.is_empty() { judged.text.clone() } else { format!("{} ({detail})", judged.text) };
         match &judged.verdict {
             Verdict::Note => self.note_device(id, uuid, what, text),
             Verdict::Recover => {
@@ -139,8 +141,7 @@ impl Apply<'_> {
     /// The record, to write.
     fn device_mut(&mut self, id: WorkerId, uuid: &str) -> &mut DeviceRecord {
         self.touch(Key::Device(uuid.to_owned()));
-        let device =
-            self.state.workers.get(&id).and_then(|w| w.spec.devices.iter().find(|d| d.uuid == uuid));
+        let device = self.state.workers.get(&id).and_then(|w| w.spec.devices.iter().find(|d| d.uuid == uuid));
         let model = device.map_or_else(String::new, |d| d.model.clone());
         let record =
             self.state.devices.entry(uuid.to_owned()).or_insert_with(|| DeviceRecord::new(id, model.clone()));

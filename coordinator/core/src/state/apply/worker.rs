@@ -47,8 +47,7 @@ impl Apply<'_> {
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
             let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
-            let worker =
-                Worker { id, spec, incarnation, former, events_seen, state, drain, joined, changed };
+            let worker = Worker { id, spec, incarnation, former, events_seen, state, drain, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
         }
