@@ -4,6 +4,7 @@ use crate::config::WorkerConfig;
 use crate::devices::simulated::{Simulated, SpecError};
 use crate::devices::{Device, Devices};
 use muster_core::model::worker::{self, WorkerSpec};
+use std::net::UdpSocket;
 use std::path::Path;
 
 /// The machine's host name, `worker` when it has none.
@@ -38,7 +39,20 @@ pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation
         isolation: isolation.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host_name(),
+        address: address(config),
+        ..WorkerSpec::default()
     }
+}
+
+/// The address from which this machine reaches the members, which others of its network reach too; empty when there is no way to them.
+/// Nothing is sent: connecting a datagram socket only asks the routing table.
+fn address(config: &WorkerConfig) -> String {
+    let local = |member: &String| {
+        let socket = UdpSocket::bind("0.0.0.0:0").or_else(|_| UdpSocket::bind("[::]:0")).ok()?;
+        socket.connect(member.as_str()).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    };
+    config.address.clone().unwrap_or_else(|| config.join.iter().find_map(local).unwrap_or_default())
 }
 
 fn describe_device(device: &Device) -> worker::Device {
@@ -47,6 +61,9 @@ fn describe_device(device: &Device) -> worker::Device {
         model: device.model.clone(),
         memory: device.memory_bytes,
         compute_capability: device.compute_capability.map_or(0, |(major, minor)| major * 10 + minor),
+        numa: device.numa.and_then(|node| u16::try_from(node).ok()),
+        links: device.links.clone(),
+        mig: device.mig.clone(),
         simulated: device.simulated,
     }
 }

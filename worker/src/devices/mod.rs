@@ -5,6 +5,7 @@
 
 pub mod simulated;
 
+use muster_core::model::worker::Link;
 use serde::{Deserialize, Serialize};
 
 /// A GPU.
@@ -22,6 +23,10 @@ pub struct Device {
     pub compute_capability: Option<(u32, u32)>,
     /// NUMA node, where known.
     pub numa: Option<u32>,
+    /// Ways to the others, where known.
+    pub links: Vec<Link>,
+    /// The profile of a MIG instance.
+    pub mig: Option<String>,
     /// Not a real one.
     pub simulated: bool,
 }

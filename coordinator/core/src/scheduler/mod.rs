@@ -1,6 +1,11 @@
 //! The scheduler: a pure function from a view to a plan. Constraints are evaluated here; apply re-checks only capacity, lease and state.
 
 mod feasible;
+mod gang;
+#[cfg(test)]
+mod gang_test;
+mod gangs;
+mod links;
 mod plan;
 #[cfg(test)]
 mod plan_test;

@@ -13,7 +13,7 @@ mod worker;
 
 pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
-pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
+pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
 pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};

@@ -2,6 +2,7 @@
 
 mod finish;
 mod flow;
+mod gang;
 mod member;
 mod mutate;
 mod place;
