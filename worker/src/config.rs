@@ -21,6 +21,8 @@ pub struct WorkerConfig {
     pub join_token_file: Option<PathBuf>,
     /// The pool it belongs to. Default: `default`.
     pub pool: String,
+    /// Where other workers reach this one, for tasks of several workers. Default: the address from which it reaches the members.
+    pub address: Option<String>,
     /// For `constraints:` and people.
     pub labels: BTreeMap<String, String>,
     /// Simulated GPUs, as `8xH100-80GB`.
@@ -66,6 +68,7 @@ impl Default for WorkerConfig {
             join: Vec::new(),
             join_token_file: None,
             pool: "default".into(),
+            address: None,
             labels: BTreeMap::new(),
             gpus: None,
             cpus: None,

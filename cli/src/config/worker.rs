@@ -35,6 +35,8 @@ pub struct WorkerSection {
     pub join_token_file: Option<PathBuf>,
     /// The class of machine. Default: `default`.
     pub pool: Option<String>,
+    /// Where other workers reach this one, for tasks of several workers. Default: the address from which it reaches the members.
+    pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Whether the provider may take the machine back.
     pub spot: bool,
@@ -55,12 +57,13 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 20] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
     Key::new("worker", "join_token_file", Kind::Text),
     Key::new("worker", "pool", Kind::Text),
+    Key::new("worker", "address", Kind::Text),
     Key::new("worker", "labels", Kind::Pairs),
     Key::new("worker", "spot", Kind::Switch),
     Key::new("worker", "cpus", Kind::Number),
@@ -91,6 +94,7 @@ impl WorkerFile {
             join: section.join.clone(),
             join_token_file: section.join_token_file.clone(),
             pool: section.pool.clone().unwrap_or(defaults.pool),
+            address: section.address.clone(),
             labels: section.labels.clone(),
             gpus: section.gpus.clone(),
             cpus: section.cpus,

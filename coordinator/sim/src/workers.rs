@@ -52,6 +52,7 @@ impl Machine {
             memory: 80 << 30,
             compute_capability: 90,
             simulated: true,
+            ..Device::default()
         };
         Self {
             spec: WorkerSpec {
@@ -157,7 +158,7 @@ impl World {
             }
             Action::Launch { order, deadline } => {
                 let token = order.token;
-                let fate = Fate::of(&self.options, order.at, order.number);
+                let fate = Fate::of(&self.options, order.at, order.number, order.rank);
                 machine.preparing.insert(token, (order, deadline));
                 let agent = machine.agent_number;
                 self.at(fate.prepare_ms, Event::Prepared { worker: w, agent, token });

@@ -305,6 +305,7 @@ impl Api for Grpc {
             stdout: asked.both || !asked.only_stderr,
             stderr: asked.both || asked.only_stderr,
             tail: asked.tail,
+            rank: asked.rank,
         };
         let items = self.0.logs(query).await?;
         let chunks = ReceiverStream::new(items).map(|item| Ok(chunk(item?)));
@@ -348,9 +349,16 @@ impl Api for Grpc {
 
 fn chunk(item: LogItem) -> LogChunk {
     match item {
-        LogItem::Chunk { task, index, attempt, stderr, offset, bytes } => {
-            LogChunk { task: task.to_string(), index, attempt, stderr, offset, bytes, ..LogChunk::default() }
-        }
+        LogItem::Chunk { task, index, attempt, rank, stderr, offset, bytes } => LogChunk {
+            task: task.to_string(),
+            index,
+            attempt,
+            rank,
+            stderr,
+            offset,
+            bytes,
+            ..LogChunk::default()
+        },
         LogItem::Note(note) => LogChunk { note, ..LogChunk::default() },
         LogItem::End { state, exit_code } => {
             LogChunk { terminal: true, exit_code, state, ..LogChunk::default() }

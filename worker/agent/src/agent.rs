@@ -35,6 +35,7 @@ pub struct Agent {
 struct Held {
     at: IndexRef,
     number: u32,
+    rank: u32,
     phase: Phase,
     /// Its end is nobody's business.
     killed: bool,
@@ -51,13 +52,15 @@ impl Agent {
     /// The agent of a worker whose journal holds `journaled`, has seen tokens up to `highest_token` and leaders up to `term`.
     #[must_use]
     pub fn new(journaled: Vec<Journaled>, highest_token: Token, term: u64) -> Self {
-        let held =
-            journaled.into_iter().map(|entry| {
-                let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| {
-                    Phase::Ended { outcome, artifacts, ran_ms, reported: None }
-                });
-                (entry.token, Held { at: entry.at, number: entry.number, phase, killed: false })
+        let held = journaled.into_iter().map(|entry| {
+            let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| Phase::Ended {
+                outcome,
+                artifacts,
+                ran_ms,
+                reported: None,
             });
+            (entry.token, Held { at: entry.at, number: entry.number, rank: entry.rank, phase, killed: false })
+        });
         Self {
             held: held.collect(),
             forgotten: BTreeSet::new(),
@@ -151,11 +154,11 @@ impl Agent {
         {
             return;
         }
-        let (at, number) = (order.at, order.number);
+        let (at, number, rank) = (order.at, order.number, order.rank);
         if token <= self.floor {
             // It may have run before the journal was last read. Saying so lets the coordinator grant a new token; where the old
             // one has ended already, the report is fenced.
-            self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
+            self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
             let outcome = Outcome::Launch("the worker may have started it before its agent restarted".into());
             self.ended(now, token, (outcome, Vec::new(), 0), out);
             return;
@@ -165,8 +168,8 @@ impl Agent {
         else {
             return;
         };
-        self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
-        out.push(Action::Journal(Journaled { at, number, token, result: None }));
+        self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+        out.push(Action::Journal(Journaled { at, number, rank, token, result: None }));
         out.push(Action::Launch { order, deadline });
     }
 
@@ -209,7 +212,8 @@ impl Agent {
         if matches!(held.phase, Phase::Starting) {
             held.phase = Phase::Running;
             if session && !held.killed {
-                out.push(Action::Report(vec![Report { token, at: held.at, kind: ReportKind::Running }]));
+                let kind = ReportKind::Running;
+                out.push(Action::Report(vec![Report { token, rank: held.rank, at: held.at, kind }]));
             }
         }
     }
@@ -233,8 +237,8 @@ impl Agent {
         if !held.is_live() {
             return;
         }
-        let (at, number) = (held.at, held.number);
-        out.push(Action::Journal(Journaled { at, number, token, result: Some(result.clone()) }));
+        let (at, number, rank) = (held.at, held.number, held.rank);
+        out.push(Action::Journal(Journaled { at, number, rank, token, result: Some(result.clone()) }));
         let (outcome, artifacts, ran_ms) = result;
         held.phase = Phase::Ended { outcome, artifacts, ran_ms, reported: None };
         if session {
@@ -299,6 +303,6 @@ impl Held {
                 ReportKind::Ended { outcome: outcome.clone(), artifacts: artifacts.clone(), ran_ms: *ran_ms }
             }
         };
-        Some(Report { token, at: self.at, kind })
+        Some(Report { token, rank: self.rank, at: self.at, kind })
     }
 }

@@ -14,6 +14,8 @@ pub use muster_core::leader::instruction::{InputOrder, Instruction, LaunchOrder,
 pub struct Journaled {
     pub at: IndexRef,
     pub number: u32,
+    /// Which rank of the attempt runs here; 0 unless it is a gang.
+    pub rank: u32,
     pub token: Token,
     /// Known once it ended; the result stays until it is settled.
     pub result: Option<(Outcome, Vec<Artifact>, u64)>,

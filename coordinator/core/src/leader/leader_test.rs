@@ -324,7 +324,7 @@ fn what_a_refused_proposal_held_is_as_it_was() {
     rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
     rig.beat(1, &[]);
     let token = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token;
-    let report = Report { token, at: at(1, 0, 0), kind: ReportKind::Running };
+    let report = Report { token, rank: 0, at: at(1, 0, 0), kind: ReportKind::Running };
     rig.leader.step(0, Input::Reports { session: SessionId(1), reports: vec![report.clone()] });
     let refuse = |rig: &mut Rig| {
         let outputs = rig.leader.step(rig.now, Input::Tick);

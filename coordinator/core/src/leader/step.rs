@@ -44,14 +44,14 @@ pub struct Leader {
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
     pub(super) reports: BTreeMap<WorkerId, Vec<Report>>,
-    /// Ends that are on their way into the log.
-    pub(super) ending: BTreeSet<Token>,
-    pub(super) started: BTreeSet<Token>,
+    /// Ends of ranks that are on their way into the log.
+    pub(super) ending: BTreeSet<(Token, u32)>,
+    pub(super) started: BTreeSet<(Token, u32)>,
     pub(super) whens: BTreeMap<(JobId, TaskNo), WhenFacts>,
     /// Attempts with a timeout, by when it is up.
     pub(super) deadlines: BTreeSet<(Tick, Token)>,
-    /// Tokens that their worker does not hold although it should, since when.
-    pub(super) missing: BTreeMap<Token, u64>,
+    /// Tokens that a worker of theirs does not hold although it should, since when.
+    pub(super) missing: BTreeMap<(Token, WorkerId), u64>,
     pub(super) in_flight: BTreeMap<u64, InFlight>,
     pub(super) proposals: u64,
     pub(super) must_plan: bool,
@@ -146,13 +146,23 @@ impl Leader {
         for when in delta.whens.drain(..) {
             self.whens.insert((when.job, when.task), when.facts);
         }
-        let ended: Vec<(Token, WorkerId)> = delta
-            .live
-            .iter()
-            .filter(|(_, live)| live.is_none())
-            .filter_map(|(token, _)| Some((*token, self.view.live.get(token)?.attempt.worker)))
-            .collect();
-        ended.iter().for_each(|(token, _)| self.forget_deadline(*token));
+        let mut ended: Vec<(Token, u32, WorkerId)> = Vec::new();
+        // Attempts of which only a rank has moved: the workers have been told what there is to tell.
+        let mut same: BTreeSet<Token> = BTreeSet::new();
+        for (token, live) in &delta.live {
+            let Some(old) = self.view.live.get(token).map(|l| &l.attempt) else { continue };
+            let new = live.as_ref().map(|l| &l.attempt);
+            if new.is_some_and(|new| !new.ranks.is_empty() && (new.state, new.stop) == (old.state, old.stop))
+            {
+                same.insert(*token);
+            }
+            let now_ended = |rank| live.as_ref().is_none_or(|l| l.attempt.has_ended(rank));
+            let ranks = (0..).zip(&old.seats).filter(|(rank, _)| !old.has_ended(*rank) && now_ended(*rank));
+            ended.extend(ranks.map(|(rank, seat)| (*token, rank, seat.worker)));
+            if live.is_none() {
+                self.forget_deadline(*token);
+            }
+        }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
         for (id, worker) in &delta.workers {
@@ -177,12 +187,14 @@ impl Leader {
             self.worker_changed(id);
             self.settle_events(id);
         }
-        for (token, worker) in ended {
-            self.ended(token, worker);
+        for (token, rank, worker) in ended {
+            self.ended(token, rank, worker);
         }
         for token in touched {
             self.watch_deadline(token);
-            self.tell(token);
+            if !same.contains(&token) {
+                self.tell(token);
+            }
         }
     }
 

@@ -3,6 +3,11 @@
 mod change;
 mod explain;
 mod feasible;
+mod gang;
+#[cfg(test)]
+mod gang_test;
+mod gangs;
+mod links;
 mod obstacle;
 mod out_of_service;
 mod plan;

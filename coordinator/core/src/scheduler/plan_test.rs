@@ -4,6 +4,7 @@ use super::{Policy, View, plan};
 use crate::command::{Command, Placement, Target};
 use crate::model::attempt::Outcome;
 use crate::model::ids::{TaskNo, WorkerId};
+use crate::model::placement::Seat;
 use crate::model::time::Tick;
 use crate::state::test_state::{TestJob, TestState, at, whole};
 
@@ -12,7 +13,10 @@ fn planned(test: &TestState) -> Vec<(u64, u32, u64, Vec<u16>)> {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     test.state.workers().for_each(|w| view.set_connected(w.id, true));
-    let flat = |p: Placement| (p.at.job.0, p.at.index, p.worker.0, p.devices);
+    let flat = |p: Placement| {
+        let Seat { worker, devices } = p.seats[0].clone();
+        (p.at.job.0, p.at.index, worker.0, devices.into_iter().map(|share| share.device).collect())
+    };
     plan(&view, Tick(test.tick), &Policy::default()).placements.into_iter().map(flat).collect()
 }
 
@@ -66,7 +70,7 @@ fn what_was_proposed_is_not_offered_again_until_it_was_in_vain() {
     assert_eq!(offered(&view), [(0, 0), (1, 0), (1, 1), (2, 0)]);
 
     let proposed = [at(job, 0, 0), at(job, 1, 1), at(job, 2, 0)];
-    let proposed = proposed.map(|at| Placement { at, worker: WorkerId(1), devices: vec![] });
+    let proposed = proposed.map(|at| Placement::single(at, Seat::whole(WorkerId(1), &[])));
     view.take(&proposed);
     assert_eq!(offered(&view), [(1, 0)]);
 

@@ -147,16 +147,15 @@ impl View {
     fn count(&mut self, live: &LiveDelta, add: bool) {
         let attempt = &live.attempt;
         let at = attempt.at;
-        let tokens = self.by_worker.entry(attempt.worker).or_default();
-        if add {
-            tokens.insert(attempt.token);
-        } else {
-            tokens.remove(&attempt.token);
+        for seat in &attempt.seats {
+            let tokens = self.by_worker.entry(seat.worker).or_default();
+            if add {
+                tokens.insert(attempt.token);
+            } else {
+                tokens.remove(&attempt.token);
+            }
         }
-        let (Some(job), Some(worker)) = (self.jobs.get(&at.job), self.workers.get_mut(&attempt.worker))
-        else {
-            return;
-        };
+        let Some(job) = self.jobs.get(&at.job) else { return };
         let task = &job.spec.tasks[at.task.0 as usize];
         if task.max_running().is_some() {
             let running = self.running.entry((at.job, at.task)).or_default();
@@ -166,16 +165,12 @@ impl View {
             }
         }
         let resources = &job.spec.common(task).resources;
-        let used = &mut worker.used;
-        let sum = |a: u64, b: u64| if add { a + b } else { a.saturating_sub(b) };
-        used.cpu_milli = sum(used.cpu_milli, resources.cpu_milli);
-        used.memory = sum(used.memory, resources.memory);
-        used.disk = sum(used.disk, resources.disk);
-        for device in &attempt.devices {
+        for seat in &attempt.seats {
+            let Some(worker) = self.workers.get_mut(&seat.worker) else { continue };
             if add {
-                used.devices.insert(*device);
+                worker.used.take(resources, &seat.devices);
             } else {
-                used.devices.remove(device);
+                worker.used.give_back(resources, &seat.devices);
             }
         }
     }

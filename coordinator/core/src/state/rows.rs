@@ -9,6 +9,7 @@ use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
+use crate::model::placement::Seat;
 use crate::model::ranges::Ranges;
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::Worker;
@@ -140,8 +141,8 @@ pub struct History {
     pub at: IndexRef,
     pub number: u32,
     pub token: Token,
-    pub worker: WorkerId,
-    pub devices: Vec<u16>,
+    /// By rank, as in the attempt.
+    pub seats: Vec<Seat>,
     pub cause: Cause,
     pub placed: Stamp,
     pub started: Option<Stamp>,

@@ -18,7 +18,7 @@ pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
 pub use device::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
 pub use explain::{BlockerDoc, ExplainDoc, TaskExplainDoc};
-pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
+pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
 pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};

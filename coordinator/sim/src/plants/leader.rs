@@ -7,6 +7,7 @@ use muster_core::command::{Command, Report, ReportKind};
 use muster_core::leader::instruction::Instruction;
 use muster_core::leader::{Input, Output, SessionId};
 use muster_core::model::ids::{IndexRef, TaskNo, Token};
+use muster_core::model::placement::Share;
 use muster_core::model::worker::Incarnation;
 use muster_core::state::Phase;
 
@@ -34,8 +35,10 @@ impl World {
                 for report in reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. })) {
                     let state = &self.members[m].state;
                     let current = state.attempt_of(report.at).filter(|a| a.token != report.token);
-                    let Some((worker, token)) = current.map(|a| (a.worker, a.token)) else { continue };
-                    let reports = vec![Report { token, ..report.clone() }];
+                    let Some((worker, token)) = current.map(|a| (a.first_worker(), a.token)) else {
+                        continue;
+                    };
+                    let reports = vec![Report { token, rank: 0, ..report.clone() }];
                     let incarnation = Incarnation::default();
                     self.propose(m, vec![Command::Reports { worker, incarnation, reports }], Origin::Nobody);
                 }
@@ -69,7 +72,7 @@ impl World {
         for instruction in &mut instructions {
             let Instruction::Start(order) = instruction else { continue };
             if self.planted.is(Plant::SharesDevices) {
-                order.devices = (0..order.devices.len() as u16).collect();
+                order.devices = (0..order.devices.len() as u16).map(Share::whole).collect();
             }
             if self.planted.is(Plant::StartsEarly)
                 && let Some(at) = self.waiting_beside(m, order.at)

@@ -50,6 +50,9 @@ pub enum Plant {
     ReportsEarly,
     HastyLeader,
     WallTicks,
+    ShrinksGangs,
+    LosesGangs,
+    TakesOneForAll,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -112,6 +115,9 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::ReportsEarly, "reports-early", "I19", "the shim reports an end while the cgroup is not empty"),
     (Plant::HastyLeader, "hasty-leader", "I20", "the leader's clock is a minute ahead of the log's"),
     (Plant::WallTicks, "wall-ticks", "I20", "the log's ticks are taken from the wall clock"),
+    (Plant::ShrinksGangs, "shrinks-gangs", "I9", "the log holds a job whose gangs may run on one worker"),
+    (Plant::LosesGangs, "loses-gangs", "I9", "the failure of one rank ends the whole gang at once"),
+    (Plant::TakesOneForAll, "takes-one-for-all", "I9", "the success of one rank is taken for that of all"),
 ];
 
 impl Plant {

@@ -69,11 +69,11 @@ impl Apply<'_> {
         if next.state == IndexState::Failed {
             self.note_failure(at.job, &cause);
         }
-        let worker = attempt.worker;
+        let workers: Vec<WorkerId> = attempt.seats.iter().map(|s| s.worker).collect();
         self.count_end(&attempt, &cause);
         self.blame_end(&attempt, &cause);
         self.history(attempt, cause, retried);
-        self.settle_drain(worker);
+        workers.into_iter().for_each(|worker| self.settle_drain(worker));
         if waits {
             // A rerun may have put its task back to waiting while it ran, and the parents may have decided since.
             self.consider(at.job, at.task);
@@ -88,7 +88,7 @@ impl Apply<'_> {
             at: attempt.at,
             number: attempt.number,
             token: attempt.token,
-            worker: attempt.worker,
+            workers: attempt.seats.iter().map(|s| s.worker).collect(),
             cause: cause.clone(),
             retried,
         });
@@ -96,8 +96,7 @@ impl Apply<'_> {
             at: attempt.at,
             number: attempt.number,
             token: attempt.token,
-            worker: attempt.worker,
-            devices: attempt.devices,
+            seats: attempt.seats,
             cause,
             placed: attempt.placed,
             started: attempt.started,

@@ -4,6 +4,7 @@ mod breaker;
 mod device;
 mod finish;
 mod flow;
+mod gang;
 mod member;
 mod mutate;
 mod place;

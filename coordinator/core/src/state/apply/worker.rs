@@ -63,7 +63,7 @@ impl Apply<'_> {
         spec.cpu_milli = spec.cpu_milli.max(used.cpu_milli);
         spec.memory = spec.memory.max(used.memory);
         spec.disk = spec.disk.max(used.disk);
-        let needed = used.devices.last().map_or(0, |d| usize::from(*d) + 1);
+        let needed = used.devices.last_key_value().map_or(0, |(d, _)| usize::from(*d) + 1);
         if let Some(old) = self.state.workers.get(&id)
             && spec.devices.len() < needed
         {
@@ -83,7 +83,7 @@ impl Apply<'_> {
         self.touch(Key::Worker(id));
         self.events.push(Event::WorkerChanged { worker: id });
         for token in self.state.tokens_of(id) {
-            self.lose(token);
+            self.lose(token, id);
         }
         if !was_lost {
             self.blame_loss(id);
@@ -91,10 +91,12 @@ impl Apply<'_> {
         Ok(Reply::Done)
     }
 
-    /// Its worker is gone. A cancel that was acknowledged before is final all the same (I10).
-    pub(super) fn lose(&mut self, token: Token) {
-        let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
-        self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
+    /// The worker is gone, and with it this rank of the attempt. A cancel that was acknowledged before is final all the same (I10).
+    pub(super) fn lose(&mut self, token: Token, worker: WorkerId) {
+        let Some(attempt) = self.state.live.get(&token).filter(|a| a.lives_on(worker)) else { return };
+        let Some((rank, _)) = attempt.seat_on(worker) else { return };
+        let cancelled = attempt.stop == Some(StopReason::Cancel);
+        self.rank_ends(token, rank, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
     }
 
     pub(super) fn drain(&mut self, id: WorkerId, deadline_ms: Option<u64>, reason: &str) -> Answer {
