@@ -12,10 +12,10 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest, ListJobsRequest,
-    ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply, PrepareMemberRequest,
-    RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply, TransferLeaderReply,
-    TransferLeaderRequest, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest,
+    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply,
+    PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply,
+    TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_said_and_never_zero() {
-        let holder = |attempt: &str, milli| HolderDoc { attempt: attempt.into(), milli, ..HolderDoc::default() };
+        let holder =
+            |attempt: &str, milli| HolderDoc { attempt: attempt.into(), milli, ..HolderDoc::default() };
         let one = DeviceDoc {
             uuid: "GPU-a".into(),
             worker: "w1".into(),

@@ -35,11 +35,16 @@ impl Args {
             reason: self.reason,
             user: user(),
         };
-        let reply = Client::new(global)?.call(async |api| api.quarantine_device(request.clone()).await).await?;
+        let reply =
+            Client::new(global)?.call(async |api| api.quarantine_device(request.clone()).await).await?;
         if self.output.is_json() {
             output::data(&json!({"device": self.uuid, "indices": reply.indices}).to_string())?;
         }
-        output::talk(&format!("{} is out of service; {} evicted", self.uuid, plural(reply.indices, "attempt")));
+        output::talk(&format!(
+            "{} is out of service; {} evicted",
+            self.uuid,
+            plural(reply.indices, "attempt")
+        ));
         Ok(DONE)
     }
 }

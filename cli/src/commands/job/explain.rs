@@ -68,7 +68,11 @@ fn of_task(out: &mut String, task: &TaskExplainDoc) {
 }
 
 fn line(blocker: &BlockerDoc, workers: u64) -> String {
-    let mut line = if workers > 0 { format!("{} of {}: ", blocker.count, plural(workers, "worker")) } else { String::new() };
+    let mut line = if workers > 0 {
+        format!("{} of {}: ", blocker.count, plural(workers, "worker"))
+    } else {
+        String::new()
+    };
     line.push_str(&blocker.reason);
     if !blocker.holders.is_empty() {
         let ids: Vec<String> = blocker.holders.iter().map(u64::to_string).collect();
@@ -100,7 +104,12 @@ mod tests {
             smallest_change: Some("ask for 2 GPUs: worker w1 has room for that now".into()),
             ..TaskExplainDoc::default()
         };
-        let doc = ExplainDoc { id: "9".into(), state: "pending".into(), tasks: vec![task], ..ExplainDoc::default() };
+        let doc = ExplainDoc {
+            id: "9".into(),
+            state: "pending".into(),
+            tasks: vec![task],
+            ..ExplainDoc::default()
+        };
         let expected = "\
 9 is pending
 

@@ -61,7 +61,8 @@ pub fn plan(view: &View, now: Tick, policy: &Policy) -> Plan {
         let candidates = view.workers.iter().filter(|(id, worker)| {
             View::is_usable(worker) && {
                 common.constraints.is_empty() || {
-                    let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(&worker.worker.spec)));
+                    let value =
+                        facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(&worker.worker.spec)));
                     common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
                 }
             }

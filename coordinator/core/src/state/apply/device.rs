@@ -113,6 +113,13 @@ impl Apply<'_> {
         }
         let mut evicted = 0;
         for token in self.holders(id, uuid) {
+            // A rank that failed a moment ago most likely did so for this.
+            if let Some(attempt) = self.state.live.get_mut(&token)
+                && attempt.failed.as_ref().is_some_and(Cause::is_charged)
+            {
+                attempt.failed = Some(Cause::Device(fault));
+                self.touched.add(Key::Live(token));
+            }
             evicted += u64::from(self.stop_attempt(token, StopReason::Device(fault)));
         }
         self.events.push(Event::WorkerChanged { worker: id });
