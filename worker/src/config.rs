@@ -27,6 +27,7 @@ pub struct WorkerConfig {
     pub labels: BTreeMap<String, String>,
     /// Simulated GPUs, as `8xH100-80GB`.
     pub gpus: Option<String>,
+    pub devices: DevicesConfig,
     /// Cores to offer. Default: what the machine has; more is allowed.
     pub cpus: Option<f64>,
     /// Memory to offer. Default: what the machine has; more is allowed.
@@ -60,6 +61,14 @@ pub struct StoreConfig {
     pub url: Option<String>,
 }
 
+/// The GPUs of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DevicesConfig {
+    /// What makes simulated devices sick. Default: `gpu-faults` in the data directory.
+    pub fault_file: Option<PathBuf>,
+}
+
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
@@ -71,6 +80,7 @@ impl Default for WorkerConfig {
             address: None,
             labels: BTreeMap::new(),
             gpus: None,
+            devices: DevicesConfig::default(),
             cpus: None,
             memory: None,
             disk: None,

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use muster_worker::WorkerConfig;
-use muster_worker::config::StoreConfig;
+use muster_worker::config::{DevicesConfig, StoreConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 pub struct WorkerFile {
     pub worker: WorkerSection,
     pub store: StoreConfig,
+    pub devices: DevicesConfig,
     pub tls: Option<Tls>,
     pub log: LogConfig,
 }
@@ -57,7 +58,7 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 21] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
@@ -73,6 +74,7 @@ pub const KEYS: [Key; 20] = [
     Key::new("worker", "env", Kind::List),
     Key::new("worker", "cache", Kind::Text),
     Key::new("worker", "log_cap", Kind::Text),
+    Key::new("devices", "fault_file", Kind::Text),
     Key::new("store", "url", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
@@ -97,6 +99,7 @@ impl WorkerFile {
             address: section.address.clone(),
             labels: section.labels.clone(),
             gpus: section.gpus.clone(),
+            devices: self.devices.clone(),
             cpus: section.cpus,
             memory: section.memory,
             disk: section.disk,

@@ -4,9 +4,53 @@
 //! lines that are added count: what is there when the worker starts is history. A line counts once it has its line feed.
 
 use super::event::{Event, EventKind, seen};
+use super::simulated::Simulated;
+use super::{Device, Devices, Health, Sample};
+use crate::config::WorkerConfig;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
+
+/// Its name in the worker's data directory, unless `devices.fault_file` says another.
+pub const NAME: &str = "gpu-faults";
+
+/// Simulated devices that get sick as a file says.
+#[derive(Debug)]
+pub struct Faulty {
+    devices: Simulated,
+    uuids: Vec<String>,
+    file: Mutex<FaultFile>,
+}
+
+/// The simulated devices of a worker, with the file that makes them sick.
+#[must_use]
+pub fn faulty(config: &WorkerConfig, devices: Simulated) -> Arc<dyn Devices> {
+    let path = config.devices.fault_file.clone().unwrap_or_else(|| config.data_dir.join(NAME));
+    let uuids = devices.fingerprint().into_iter().map(|device| device.uuid).collect();
+    Arc::new(Faulty { devices, uuids, file: Mutex::new(FaultFile::open(path)) })
+}
+
+impl Devices for Faulty {
+    fn fingerprint(&self) -> Vec<Device> {
+        self.devices.fingerprint()
+    }
+
+    fn health(&self) -> Vec<(String, Health)> {
+        let file = self.file.lock();
+        let of = |uuid: &String| file.sick.get(uuid).map_or(Health::Healthy, |why| Health::Unhealthy(why.clone()));
+        self.uuids.iter().map(|uuid| (uuid.clone(), of(uuid))).collect()
+    }
+
+    fn sample(&self) -> Vec<Sample> {
+        self.devices.sample()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        if self.uuids.is_empty() { Vec::new() } else { self.file.lock().events(&self.uuids) }
+    }
+}
 
 /// The file, how much of it was taken in, and what it says of each device now.
 #[derive(Debug)]

@@ -40,6 +40,9 @@ const TURN_MAX: usize = 4096;
 /// How long tasks have to end when the worker ends them.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
+/// How often the devices are asked what happened to them.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What becomes of the tasks when the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
@@ -63,7 +66,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         _ = &mut shutdown => return Ok(()),
     };
     // 2. What the machine offers.
-    let devices = machine::devices(&config, &identity.name).map_err(crate::config::ConfigError::from)?;
+    let opened = machine::devices(&config, &identity.name).map_err(crate::config::ConfigError::from)?;
+    let devices = opened.fingerprint();
     let url = config.store.url.clone().unwrap_or_else(|| identity.store_url.clone());
     if url.is_empty() {
         return Err(WorkerError::NoStore);
@@ -101,7 +105,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         cache,
         log_cap: config.log_cap.bytes(),
     };
-    let hands = Hands::new(Arc::new(preparer), client, journal, store, internal);
+    let hands = Hands::new(Arc::new(preparer), opened, client, journal, store, internal);
     let members = Members::new(config.join.iter().chain(&identity.members).cloned());
     let mut worker = Worker {
         agent: Agent::new(Vec::new(), Token(0), 0),
@@ -168,6 +172,7 @@ impl Worker {
         let mut opening: Option<Opening> = None;
         let mut retry_at = Instant::now();
         let mut upload_at = Instant::now() + logs_upload::EVERY;
+        let mut look_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
         let (mut events, mut results) = (Vec::new(), Vec::new());
         loop {
@@ -177,7 +182,7 @@ impl Worker {
             if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
                 opening = Some(self.dial());
             }
-            let mut wake = upload_at.min(stop_by.unwrap_or(upload_at));
+            let mut wake = upload_at.min(look_at).min(stop_by.unwrap_or(upload_at));
             if self.session.is_some() {
                 wake = wake.min(self.heard + UNHEARD);
                 let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
@@ -216,6 +221,10 @@ impl Worker {
                     if upload_at <= Instant::now() {
                         self.hands.upload_running();
                         upload_at = Instant::now() + logs_upload::EVERY;
+                    }
+                    if look_at <= Instant::now() {
+                        inputs.extend(self.hands.device_events());
+                        look_at = Instant::now() + LOOK_EVERY;
                     }
                     if self.session.is_some() && self.heard + UNHEARD <= Instant::now() {
                         retry_at = self.lost(&SessionError::Silent, &mut inputs);
@@ -320,7 +329,11 @@ impl Worker {
                 ShimEvent::LaunchFailed { token, reason } => {
                     inputs.extend(self.hands.launch_failed(token, &reason))
                 }
-                ShimEvent::Exited(exit) => inputs.extend(self.hands.exited(exit)),
+                ShimEvent::Exited(exit) => {
+                    // A fault that took the task with it is said before its end.
+                    inputs.extend(self.hands.device_events());
+                    inputs.extend(self.hands.exited(exit));
+                }
                 ShimEvent::Vanished { token } => inputs.extend(self.hands.vanished(token)),
                 ShimEvent::Unkillable { token } => {
                     tracing::error!(token, "processes survive SIGKILL; the machine needs a look")

@@ -2,6 +2,8 @@
 
 mod change;
 mod explain;
+#[cfg(test)]
+mod explain_test;
 mod feasible;
 mod gang;
 #[cfg(test)]
