@@ -158,6 +158,7 @@ impl Session {
                     self.held.remove(&token);
                 }
                 Instruction::Start(_) | Instruction::Stop { .. } | Instruction::Renewed { .. } => {}
+                Instruction::EventsSettled { .. } | Instruction::Probe { .. } => {}
             }
         }
         for reports in reports.chunks(REPORTS_MAX) {

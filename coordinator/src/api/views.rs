@@ -1,5 +1,6 @@
 //! The documents that people and programs read, built from the state and the history.
 
+use super::devices::breaker_doc;
 use super::error::ApiError;
 use super::service::Service;
 use muster_core::model::attempt::{Attempt, AttemptState, RankState};
@@ -293,6 +294,12 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
             both => format!("{}.{}", both / 10, both % 10),
         },
         simulated: device.simulated,
+        health: if state.is_quarantined(&device.uuid) { "quarantined" } else { "healthy" }.to_owned(),
+        reason: state
+            .devices()
+            .get(&device.uuid)
+            .and_then(|d| d.quarantine())
+            .map(|quarantine| quarantine.reason.clone()),
         held_by: u16::try_from(number).ok().and_then(|number| holders.get(&number).cloned()),
         sample: None,
     };
@@ -317,6 +324,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         version: spec.version.clone(),
         host: spec.host.clone(),
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
+        breaker: breaker_doc(state, worker.id),
         joined: time(worker.joined),
         changed: time(worker.changed),
         machine: None,

@@ -11,6 +11,7 @@ mod disk;
 mod failover;
 mod fencing;
 mod first_steps;
+mod gpu_health;
 mod jobs;
 mod operations;
 

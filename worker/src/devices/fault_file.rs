@@ -39,7 +39,8 @@ impl Devices for Faulty {
 
     fn health(&self) -> Vec<(String, Health)> {
         let file = self.file.lock();
-        let of = |uuid: &String| file.sick.get(uuid).map_or(Health::Healthy, |why| Health::Unhealthy(why.clone()));
+        let of =
+            |uuid: &String| file.sick.get(uuid).map_or(Health::Healthy, |why| Health::Unhealthy(why.clone()));
         self.uuids.iter().map(|uuid| (uuid.clone(), of(uuid))).collect()
     }
 
@@ -179,9 +180,13 @@ mod tests {
     #[test]
     fn bad_lines_say_what_is_missing() {
         let uuids = ["GPU-a".to_owned()];
-        for (line, word) in
-            [("xid", "code"), ("xid x 0", "`x`"), ("xid 79", "device"), ("xid 79 5", "`5`"), ("boom 0", "boom")]
-        {
+        for (line, word) in [
+            ("xid", "code"),
+            ("xid x 0", "`x`"),
+            ("xid 79", "device"),
+            ("xid 79 5", "`5`"),
+            ("boom 0", "boom"),
+        ] {
             let reason = event(line, &uuids).expect_err(line);
             assert!(reason.contains(word), "{line}: {reason}");
         }

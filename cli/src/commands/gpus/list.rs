@@ -37,6 +37,7 @@ fn table(devices: &[DeviceDoc]) -> String {
     ]);
     for device in devices {
         let known = |value: Option<String>| value.unwrap_or_else(|| "n/a".to_owned());
+        let sample = device.sample.clone().unwrap_or_default();
         table.row([
             device.worker.clone(),
             device.index.map_or_else(|| "gone".to_owned(), |index| index.to_string()),
@@ -44,10 +45,10 @@ fn table(devices: &[DeviceDoc]) -> String {
             device.uuid.clone(),
             device.health.clone(),
             holders(device),
-            known(device.utilization_permille.map(|permille| format!("{}%", (permille + 5) / 10))),
-            format!("{}/{}", known(device.memory_used.map(time::size)), time::size(device.memory)),
-            known(device.temperature.map(|celsius| format!("{celsius}C"))),
-            known(device.power_mw.map(|mw| format!("{}W", (mw + 500) / 1_000))),
+            known(sample.utilization_permille.map(|permille| format!("{}%", (permille + 5) / 10))),
+            format!("{}/{}", known(sample.memory_used.map(time::size)), time::size(device.memory)),
+            known(sample.temperature.map(|celsius| format!("{celsius}C"))),
+            known(sample.power_milliwatts.map(|mw| format!("{}W", (mw + 500) / 1_000))),
         ]);
     }
     table.render()
@@ -68,7 +69,7 @@ pub fn holders(device: &DeviceDoc) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_core::view_doc::HolderDoc;
+    use muster_core::view_doc::{GpuSampleDoc, HolderDoc};
 
     #[test]
     fn what_is_not_known_is_said_and_never_zero() {
@@ -90,10 +91,13 @@ mod tests {
             simulated: false,
             health: "quarantined".into(),
             holders: vec![holder("3.c[7]#1", 1_000)],
-            utilization_permille: Some(0),
-            memory_used: Some(1 << 30),
-            temperature: Some(41),
-            power_mw: Some(71_600),
+            sample: Some(GpuSampleDoc {
+                utilization_permille: Some(0),
+                memory_used: Some(1 << 30),
+                temperature: Some(41),
+                power_milliwatts: Some(71_600),
+                ..GpuSampleDoc::default()
+            }),
             ..one.clone()
         };
         let expected = "\

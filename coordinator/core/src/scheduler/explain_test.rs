@@ -56,10 +56,7 @@ fn what_would_fit_now_is_the_change() {
     let one = test.submit(&TestJob::new().task(&[]).gpus(1));
     assert_eq!(why(&test, one), (vec![], None));
     let cpus = test.submit(&TestJob::new().task(&[]).cpus(8_000));
-    assert_eq!(
-        why(&test, cpus).1.as_deref(),
-        Some("ask for 4 CPUs: worker w1 has room for that now")
-    );
+    assert_eq!(why(&test, cpus).1.as_deref(), Some("ask for 4 CPUs: worker w1 has room for that now"));
 }
 
 #[test]

@@ -14,7 +14,13 @@ use crate::model::worker::Incarnation;
 use crate::reply::{Rejection, Reply};
 
 /// Worker 1 says of its device `number` that this happened, and the shipped policy judges.
-fn report(test: &mut TestState, incarnation: &str, seq: u64, number: usize, kind: DeviceEventKind) -> Applied {
+fn report(
+    test: &mut TestState,
+    incarnation: &str,
+    seq: u64,
+    number: usize,
+    kind: DeviceEventKind,
+) -> Applied {
     let uuid = format!("w1-{number}");
     let event = DeviceEvent { seq, uuid, kind, at: 0, detail: String::new() };
     test.apply(Command::DeviceEvents {

@@ -1,5 +1,6 @@
 //! Devices of all workers, as documents.
 
+use super::GpuSampleDoc;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -34,17 +35,9 @@ pub struct DeviceDoc {
     pub returns_by_itself: bool,
     /// Attempts that have a part of it.
     pub holders: Vec<HolderDoc>,
-    /// What was measured last; none while it is not known.
+    /// What was measured last; none while nothing is known.
     #[serde(default)]
-    pub utilization_permille: Option<u64>,
-    #[serde(default)]
-    pub memory_used: Option<u64>,
-    /// Degrees Celsius.
-    #[serde(default)]
-    pub temperature: Option<u64>,
-    /// Milliwatts.
-    #[serde(default)]
-    pub power_mw: Option<u64>,
+    pub sample: Option<GpuSampleDoc>,
     /// Attempts that ended on it, by the state they ended in.
     #[serde(default)]
     pub ends: BTreeMap<String, u64>,
