@@ -3,6 +3,8 @@
 //! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
 
 mod devices;
+#[cfg(test)]
+mod devices_test;
 pub mod instruction;
 mod io;
 #[cfg(test)]
