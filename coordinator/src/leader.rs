@@ -2,10 +2,12 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
+use crate::telemetry::Telemetries;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::ids::{Token, WorkerId};
+use muster_core::model::telemetry::Telemetry;
 use muster_core::model::worker::Incarnation;
 use muster_core::reply::Replies;
 use muster_core::state::Delta;
@@ -39,6 +41,8 @@ pub enum Up {
         held: Vec<Token>,
     },
     Reports(Vec<Report>),
+    /// What a worker measured. It goes past the leader thread: nothing is decided by it.
+    Telemetry(WorkerId, Box<Telemetry>),
     Closed,
 }
 
@@ -96,6 +100,7 @@ pub enum ToLeader {
 pub struct LeaderHandle {
     sender: mpsc::Sender<ToLeader>,
     lines: Arc<AtomicU64>,
+    telemetries: Telemetries,
 }
 
 impl LeaderHandle {
@@ -103,7 +108,14 @@ impl LeaderHandle {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<ToLeader>) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, lines: Arc::new(AtomicU64::new(1)) }, receiver)
+        let (lines, telemetries) = (Arc::new(AtomicU64::new(1)), Telemetries::default());
+        (Self { sender, lines, telemetries }, receiver)
+    }
+
+    /// What workers measured last, while this member leads.
+    #[must_use]
+    pub fn telemetries(&self) -> &Telemetries {
+        &self.telemetries
     }
 
     /// Never blocks; after the thread ended nobody listens.
@@ -130,8 +142,17 @@ pub struct Line {
 
 impl Line {
     /// What sessions said, in order, each under the number that the caller gave it.
-    pub fn up(&self, ups: Vec<(u64, Up)>) {
-        self.leader.send(ToLeader::Up { line: self.line, ups });
+    pub fn up(&self, mut ups: Vec<(u64, Up)>) {
+        ups.retain_mut(|(_, up)| match up {
+            Up::Telemetry(worker, telemetry) => {
+                self.leader.telemetries.record(*worker, std::mem::take(telemetry));
+                false
+            }
+            _ => true,
+        });
+        if !ups.is_empty() {
+            self.leader.send(ToLeader::Up { line: self.line, ups });
+        }
     }
 }
 
@@ -318,7 +339,7 @@ impl Lines {
                 self.sessions.remove(&session);
                 Some(Input::SessionClosed { session })
             }
-            Up::Opened { .. } => None,
+            Up::Opened { .. } | Up::Telemetry(..) => None,
         }
     }
 

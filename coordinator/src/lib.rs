@@ -3,7 +3,8 @@
 //!
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
 //! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread · [`sessions`] workers, [`registrar`], [`uplink`],
-//! [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
+//! [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read, [`telemetry`]
+//! what was measured.
 
 pub mod api;
 pub mod backup;
@@ -28,6 +29,7 @@ mod start;
 mod start_test;
 pub mod storage;
 pub mod store;
+pub mod telemetry;
 pub mod uplink;
 pub mod watch;
 

@@ -296,6 +296,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         sessions: sessions.clone(),
         cluster_id: secrets.cluster_id.as_str().into(),
         gate: gate.clone(),
+        telemetries: leader.telemetries().clone(),
     };
     let workers = Workers {
         forward: forward.clone(),

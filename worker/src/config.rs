@@ -23,7 +23,7 @@ pub struct WorkerConfig {
     pub pool: String,
     /// For `constraints:` and people.
     pub labels: BTreeMap<String, String>,
-    /// Simulated GPUs, as `8xH100-80GB`.
+    /// Simulated GPUs, as `8xH100-80GB`; empty for none at all. Default: the machine's own.
     pub gpus: Option<String>,
     /// Cores to offer. Default: what the machine has; more is allowed.
     pub cpus: Option<f64>,
@@ -38,6 +38,7 @@ pub struct WorkerConfig {
     /// Certificates; without them only members on loopback are dialled in clear text.
     pub tls: Option<Tls>,
     pub store: StoreConfig,
+    pub devices: DevicesConfig,
     /// Most bytes of cached workdirs and inputs. Default: 20GiB.
     pub cache: Size,
     /// Most bytes of each captured stream on this machine. Default: 64MiB.
@@ -58,6 +59,14 @@ pub struct StoreConfig {
     pub url: Option<String>,
 }
 
+/// The GPUs of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DevicesConfig {
+    /// NVIDIA's management library. Default: `libnvidia-ml.so.1`, where the loader finds it.
+    pub nvml_path: Option<PathBuf>,
+}
+
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
@@ -75,6 +84,7 @@ impl Default for WorkerConfig {
             env: Vec::new(),
             tls: None,
             store: StoreConfig::default(),
+            devices: DevicesConfig::default(),
             cache: Size(20 << 30),
             log_cap: Size(64 << 20),
             shim_program: "/proc/self/exe".into(),

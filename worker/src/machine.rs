@@ -1,8 +1,7 @@
 //! What this machine is: what a worker offers when it registers.
 
 use crate::config::WorkerConfig;
-use crate::devices::simulated::{Simulated, SpecError};
-use crate::devices::{Device, Devices};
+use crate::devices::Device;
 use muster_core::model::worker::{self, WorkerSpec};
 use std::path::Path;
 
@@ -10,14 +9,6 @@ use std::path::Path;
 #[must_use]
 pub fn host_name() -> String {
     sysinfo::System::host_name().ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "worker".into())
-}
-
-/// The devices of the worker `name`, in the order of their numbers.
-///
-/// # Errors
-/// A bad specification.
-pub fn devices(config: &WorkerConfig, name: &str) -> Result<Vec<Device>, SpecError> {
-    Ok(Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?.fingerprint())
 }
 
 /// What the worker says of itself: the machine, overridden by the configuration.

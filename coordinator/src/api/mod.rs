@@ -12,6 +12,7 @@ pub mod member;
 pub mod membership;
 pub mod service;
 pub mod submit;
+pub mod telemetry;
 pub mod views;
 pub mod worker;
 

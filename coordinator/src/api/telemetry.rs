@@ -18,7 +18,7 @@ impl Service {
     pub async fn telemetry(&self) -> BTreeMap<WorkerId, Telemetry> {
         let leader = self.forward.leadership().borrow().leader.clone();
         let Some((id, address)) = leader.filter(|(id, _)| *id != self.forward.member()) else {
-            return self.telemetry.fresh(Instant::now()).into_iter().collect();
+            return self.telemetries.fresh(Instant::now()).into_iter().collect();
         };
         match tokio::time::timeout(WITHIN, self.ask_telemetry(&address)).await {
             Ok(Ok(all)) => all.into_iter().collect(),
@@ -33,7 +33,8 @@ impl Service {
     async fn ask_telemetry(&self, address: &str) -> Result<Vec<(WorkerId, Telemetry)>, ApiError> {
         let unreachable = |error: &dyn std::fmt::Display| ApiError::NoLeader(error.to_string());
         let mut peer = self.forward.peers().at(address).map_err(|error| unreachable(&error))?;
-        let reply = peer.telemetry(TelemetryRequest {}).await.map_err(|status| unreachable(&status.message()))?;
+        let reply =
+            peer.telemetry(TelemetryRequest {}).await.map_err(|status| unreachable(&status.message()))?;
         Ok(unpack(&reply.into_inner().telemetry)?)
     }
 

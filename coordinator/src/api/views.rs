@@ -397,9 +397,12 @@ impl Service {
     /// No such worker, no leader.
     pub async fn get_worker(&self, text: &str) -> Result<WorkerDoc, ApiError> {
         let id = self.worker(text).await?;
-        self.forward
+        let mut worker = self
+            .forward
             .read(|state| state.worker(id).map(|worker| worker_doc(state, worker)))
-            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))
+            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))?;
+        self.measured(std::slice::from_mut(&mut worker)).await;
+        Ok(worker)
     }
 
     /// `muster queue list`.

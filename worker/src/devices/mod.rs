@@ -4,11 +4,13 @@
 //! device (the scheduler's business) and device permissions (`cgroup`).
 
 mod event;
+pub mod mps;
 pub mod nodes;
 pub mod nvml;
+pub mod open;
 pub mod simulated;
 
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, seen};
 pub use muster_core::model::telemetry::DeviceSample as Sample;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -136,6 +138,9 @@ pub trait Devices: Send + Sync {
     fn residue(&self, _uuid: &str, _shared: bool, _ended: Instant) -> Residue {
         Residue::Clean
     }
+
+    /// These are out of service, and may return: those with nothing wrong come back as [`EventKind::Recovered`].
+    fn probe(&self, _uuids: &[String]) {}
 
     /// The worker gave up waiting for the device to become clean.
     fn not_clean(&self, _uuid: &str, _reason: &str) {}

@@ -1,13 +1,16 @@
 //! From a start order to what the shim executes: directories, files from the store, environment, limits.
 
+use super::vacate::HeldDevice;
 use crate::blobs::{BlobError, Cache};
 use crate::cgroup::Limits;
+use crate::devices::Device;
+use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
 use crate::executor::{AttemptDirs, Dirs, HostEnv, Launch, Run, TaskEnv, environment};
 use muster_agent::StartOrder;
 use muster_core::leader::instruction::InputOrder;
 use muster_core::model::attempt::Outcome;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +23,12 @@ pub struct Preparer {
     pub worker: String,
     pub pool: String,
     pub spot: bool,
-    /// UUIDs by device number.
-    pub devices: Vec<String>,
+    /// By device number.
+    pub devices: Vec<Device>,
+    /// Of the driver's device nodes.
+    pub majors: Majors,
+    /// Where the control daemon of MPS listens, if there is one.
+    pub mps: Option<PathBuf>,
     pub host: HostEnv,
     pub dirs: Arc<Dirs>,
     pub cache: Arc<Cache>,
@@ -104,6 +111,7 @@ impl Preparer {
         let cwd = files.workdir.as_ref().unwrap_or(&dirs.scratch).display().to_string();
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());
         let cpu_millis = u32::try_from(what.cpu_milli).unwrap_or(u32::MAX);
+        let (gpus, numbers) = (self.granted(&order.devices)?, numbers(order));
         let task = TaskEnv {
             job: order.at.job.0,
             task: what.task_name.clone(),
@@ -118,7 +126,7 @@ impl Preparer {
             workdir: files.workdir,
             inputs: files.inputs,
             restart_count: what.restart_count,
-            gpus: self.granted(&order.devices)?,
+            gpus,
             cpu_millis,
             user: what.env.clone(),
             ..TaskEnv::default()
@@ -131,18 +139,36 @@ impl Preparer {
             stdout,
             stderr,
             log_cap: self.log_cap,
-            limits: Limits { cpu_millis, cpu_quota: false, memory_bytes: what.memory, pids: PIDS_MAX },
+            limits: Limits {
+                cpu_millis,
+                cpu_quota: false,
+                memory_bytes: what.memory,
+                pids: PIDS_MAX,
+                denied: nodes::denied(&self.devices, &numbers, self.majors, Path::new("/dev")),
+                cpus: nodes::near(&self.devices, &numbers, cpu_millis),
+            },
             deadline_boot_ms: 0,
         })
+    }
+
+    /// The real devices of an order: simulated ones are never dirty.
+    pub fn held(&self, order: &StartOrder) -> Vec<HeldDevice> {
+        let real =
+            numbers(order).into_iter().filter_map(|n| self.devices.get(n)).filter(|device| !device.simulated);
+        real.map(|device| HeldDevice { uuid: device.uuid.clone(), shared: false }).collect()
     }
 
     fn granted(&self, numbers: &[u16]) -> Result<Vec<String>, Outcome> {
         let uuid = |number: &u16| {
             let missing = || Outcome::Launch(format!("this worker has no device {number}"));
-            self.devices.get(usize::from(*number)).cloned().ok_or_else(missing)
+            self.devices.get(usize::from(*number)).map(|device| device.uuid.clone()).ok_or_else(missing)
         };
         numbers.iter().map(uuid).collect()
     }
+}
+
+fn numbers(order: &StartOrder) -> Vec<usize> {
+    order.devices.iter().map(|number| usize::from(*number)).collect()
 }
 
 fn refused(what: &str, error: std::io::Error) -> Outcome {
@@ -179,7 +205,9 @@ mod tests {
                 worker: "w1".into(),
                 pool: "default".into(),
                 spot: false,
-                devices: vec!["GPU-a".into(), "GPU-b".into()],
+                devices: ["GPU-a", "GPU-b"].map(gpu).to_vec(),
+                majors: Majors::default(),
+                mps: None,
                 host: HostEnv::default(),
                 dirs: Arc::new(Dirs::open(top.path()).unwrap()),
                 cache: Arc::new(cache),
@@ -197,6 +225,10 @@ mod tests {
             }
             packed.manifest
         }
+    }
+
+    fn gpu(uuid: &str) -> Device {
+        Device { uuid: uuid.into(), simulated: true, ..Device::default() }
     }
 
     fn order(launch: LaunchOrder, devices: &[u16]) -> StartOrder {

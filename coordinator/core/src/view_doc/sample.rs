@@ -157,7 +157,7 @@ mod tests {
             (&json["utilization_permille"], &json["memory_used"]),
             (&serde_json::Value::Null, &5.into())
         );
-        assert_eq!(json["time"], "1970-01-01T00:00:00Z");
+        assert_eq!(json["time"], "1970-01-01T00:00:00.000Z");
         assert_eq!(GpuSampleDoc::of(&telemetry, "GPU-b"), None);
     }
 

@@ -145,6 +145,12 @@ impl Board {
         inner.before.left(sample, shared, lives).map_or(Residue::Clean, Residue::Left)
     }
 
+    /// Whether there is still anything wrong with these is to be said, also of those that nobody here knows to be in trouble.
+    pub fn probe(&self, uuids: &[String]) {
+        let mut inner = self.inner.lock();
+        uuids.iter().for_each(|uuid| inner.watch.probe(uuid));
+    }
+
     /// The device did not become clean in time.
     pub fn not_clean(&self, uuid: &str, reason: &str) {
         self.heard([uuid].into_iter(), &EventKind::NotClean(reason.to_owned()), reason);

@@ -143,6 +143,10 @@ impl Devices for Nvml {
         self.board.residue(uuid, shared, ended)
     }
 
+    fn probe(&self, uuids: &[String]) {
+        self.board.probe(uuids);
+    }
+
     fn not_clean(&self, uuid: &str, reason: &str) {
         self.board.not_clean(uuid, reason);
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use super::sampler::Reading;
-use crate::devices::{Event, EventKind};
+use crate::devices::{Event, EventKind, seen};
 use std::collections::BTreeMap;
 
 /// Good looks in a row before a device counts as well again.
@@ -24,6 +24,8 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct Seen {
     trouble: Option<(EventKind, String)>,
+    /// The coordinator wants to know when it is well: an earlier agent may have known it to be in trouble.
+    is_probed: bool,
     good: u32,
     hot: u32,
     refused: u32,
@@ -35,36 +37,43 @@ impl Watch {
     /// One look at one device. `clean`: nothing of an ended attempt is on it.
     pub fn look(&mut self, reading: &Reading, clean: bool) -> Option<Event> {
         let uuid = &reading.sample.uuid;
-        let seen = self.seen.entry(uuid.clone()).or_default();
-        seen.hot = if reading.is_hot { seen.hot + 1 } else { 0 };
-        seen.refused = if reading.refused.is_some() { seen.refused + 1 } else { 0 };
+        let known = self.seen.entry(uuid.clone()).or_default();
+        known.hot = if reading.is_hot { known.hot + 1 } else { 0 };
+        known.refused = if reading.refused.is_some() { known.refused + 1 } else { 0 };
         let before =
-            std::mem::replace(&mut seen.uncorrected, reading.sample.ecc_uncorrected.or(seen.uncorrected));
-        let grown = seen.uncorrected.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
+            std::mem::replace(&mut known.uncorrected, reading.sample.ecc_uncorrected.or(known.uncorrected));
+        let grown = known.uncorrected.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
 
         let trouble = if let Some(lost) = &reading.lost {
             Some((EventKind::LostFromBus, lost.clone()))
-        } else if seen.refused >= REFUSED_LOOKS {
+        } else if known.refused >= REFUSED_LOOKS {
             Some((EventKind::LostFromBus, reading.refused.clone().unwrap_or_default()))
         } else if grown > 0 {
             Some((EventKind::EccUncorrected, format!("{grown} uncorrected memory errors more")))
-        } else if seen.hot >= HOT_LOOKS {
+        } else if known.hot >= HOT_LOOKS {
             let degrees = reading.sample.temperature.map_or("n/a".to_owned(), |t| format!("{t} °C"));
             Some((EventKind::Thermal, format!("the hardware slows it down for heat: {degrees}")))
         } else {
             None
         };
         if let Some((kind, detail)) = trouble {
-            seen.good = 0;
-            let is_known = grown == 0 && seen.trouble.as_ref().is_some_and(|(known, _)| *known == kind);
-            return (!is_known).then(|| seen.turn(uuid, kind, detail));
+            known.good = 0;
+            let is_known = grown == 0 && known.trouble.as_ref().is_some_and(|(same, _)| *same == kind);
+            return (!is_known).then(|| known.turn(uuid, kind, detail));
         }
-        seen.settle(uuid, is_good(reading) && clean)
+        known.settle(uuid, is_good(reading) && clean)
     }
 
     /// Something that was heard, not read.
     pub fn heard(&mut self, uuid: &str, kind: EventKind, detail: String) -> Event {
         self.seen.entry(uuid.to_owned()).or_default().turn(uuid, kind, detail)
+    }
+
+    /// Tells when the device is well, or stays silent while it is not.
+    pub fn probe(&mut self, uuid: &str) {
+        let seen = self.seen.entry(uuid.to_owned()).or_default();
+        seen.is_probed = true;
+        seen.good = 0;
     }
 
     /// Why a device can't be used, in words.
@@ -84,20 +93,17 @@ impl Seen {
     fn turn(&mut self, uuid: &str, kind: EventKind, detail: String) -> Event {
         self.trouble = Some((kind.clone(), detail.clone()));
         self.good = 0;
-        Event::now(uuid, kind, detail)
+        seen(uuid, kind, detail)
     }
 
     fn settle(&mut self, uuid: &str, is_good: bool) -> Option<Event> {
         self.good = if is_good { self.good + 1 } else { 0 };
-        if self.trouble.is_none() || self.good < GOOD_LOOKS {
+        if !(self.trouble.is_some() || self.is_probed) || self.good < GOOD_LOOKS {
             return None;
         }
         self.trouble = None;
-        Some(Event::now(
-            uuid,
-            EventKind::Recovered,
-            format!("{GOOD_LOOKS} looks in a row found nothing wrong"),
-        ))
+        self.is_probed = false;
+        Some(seen(uuid, EventKind::Recovered, format!("{GOOD_LOOKS} looks in a row found nothing wrong")))
     }
 }
 
@@ -165,6 +171,15 @@ mod tests {
         assert_eq!(kinds(&mut watch, &vec![pending; 5]), [const { None }; 5]);
         let told = kinds(&mut watch, &vec![reading(|_| {}); 3]);
         assert_eq!(told, [None, None, Some(EventKind::Recovered)]);
+    }
+
+    #[test]
+    fn a_probe_is_answered_once_and_only_when_the_device_is_well() {
+        let mut watch = Watch::default();
+        let (hot, good) = (reading(|r| r.is_hot = true), reading(|_| {}));
+        watch.probe("GPU-a");
+        let told = kinds(&mut watch, &[good.clone(), hot, good.clone(), good.clone(), good.clone(), good]);
+        assert_eq!(told, [None, None, None, None, Some(EventKind::Recovered), None]);
     }
 
     #[test]
