@@ -1,26 +1,15 @@
 //! What this machine is: what a worker offers when it registers.
 
 use crate::config::WorkerConfig;
-use crate::devices::fault_file::faulty;
-use crate::devices::simulated::{Simulated, SpecError};
-use crate::devices::{Device, Devices, Link, LinkClass};
+use crate::devices::{Device, Link, LinkClass};
 use muster_core::model::worker::{self, WorkerSpec};
 use std::net::UdpSocket;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The machine's host name, `worker` when it has none.
 #[must_use]
 pub fn host_name() -> String {
     sysinfo::System::host_name().ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "worker".into())
-}
-
-/// The devices of the worker `name`.
-///
-/// # Errors
-/// A bad specification.
-pub fn devices(config: &WorkerConfig, name: &str) -> Result<Arc<dyn Devices>, SpecError> {
-    Ok(faulty(config, Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?))
 }
 
 /// What the worker says of itself: the machine, overridden by the configuration.

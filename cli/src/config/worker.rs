@@ -47,7 +47,7 @@ pub struct WorkerSection {
     pub memory: Option<Size>,
     /// Disk to offer. Default: what is free under `data_dir`.
     pub disk: Option<Size>,
-    /// Simulated devices, e.g. `8xH100-80GB`.
+    /// Simulated devices, e.g. `8xH100-80GB`; empty for none at all. Default: the machine's own.
     pub gpus: Option<String>,
     /// Names of the worker's own environment that tasks get, beyond PATH, HOME, USER, LANG and TZ.
     pub env: Vec<String>,
@@ -58,7 +58,7 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [Key; 22] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
@@ -76,6 +76,7 @@ pub const KEYS: [Key; 21] = [
     Key::new("worker", "log_cap", Kind::Text),
     Key::new("devices", "fault_file", Kind::Text),
     Key::new("store", "url", Kind::Text),
+    Key::new("devices", "nvml_path", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
     Key::new("tls", "key", Kind::Text),
@@ -107,6 +108,7 @@ impl WorkerFile {
             env: section.env.clone(),
             tls: self.tls.clone(),
             store: self.store.clone(),
+            devices: self.devices.clone(),
             cache: section.cache.unwrap_or(defaults.cache),
             log_cap: section.log_cap.unwrap_or(defaults.log_cap),
             ..WorkerConfig::default()

@@ -8,10 +8,11 @@ use muster_core::model::breaker::{Breaker, BreakerKey, Gate};
 use muster_core::model::device_event::Returns;
 use muster_core::model::device_record::{DeviceNote, DeviceRecord};
 use muster_core::model::ids::WorkerId;
+use muster_core::model::telemetry::Telemetry;
 use muster_core::model::time::Tick;
 use muster_core::model::worker::{Device, Worker};
 use muster_core::state::State;
-use muster_core::view_doc::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
+use muster_core::view_doc::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, GpuSampleDoc, HolderDoc};
 use std::collections::BTreeMap;
 
 /// Attempts that hold a part of each device of a worker, by the device's number.
@@ -93,7 +94,7 @@ fn note_doc(state: &State, note: &DeviceNote) -> DeviceNoteDoc {
 }
 
 /// All devices: by worker and number, then those that no worker has any more.
-fn device_docs(state: &State) -> Vec<DeviceDoc> {
+fn device_docs(state: &State, measured: &BTreeMap<WorkerId, Telemetry>) -> Vec<DeviceDoc> {
     let mut docs = Vec::new();
     let mut left: BTreeMap<&str, &DeviceRecord> =
         state.devices().iter().map(|(uuid, record)| (uuid.as_str(), record)).collect();
@@ -105,6 +106,7 @@ fn device_docs(state: &State) -> Vec<DeviceDoc> {
             if let Some(record) = left.remove(device.uuid.as_str()) {
                 add_record(&mut doc, record);
             }
+            doc.sample = measured.get(&worker.id).and_then(|of| GpuSampleDoc::of(of, &doc.uuid));
             docs.push(doc);
         }
     }
@@ -129,7 +131,8 @@ impl Service {
     /// No leader.
     pub async fn list_devices(&self) -> Result<DevicesDoc, ApiError> {
         self.forward.catch_up().await?;
-        Ok(DevicesDoc { devices: self.forward.read(device_docs) })
+        let measured = self.telemetry().await;
+        Ok(DevicesDoc { devices: self.forward.read(|state| device_docs(state, &measured)) })
     }
 
     /// `muster gpus show`.
@@ -138,8 +141,9 @@ impl Service {
     /// No such device, no leader.
     pub async fn get_device(&self, text: &str) -> Result<DeviceDoc, ApiError> {
         let uuid = self.device(text).await?;
+        let measured = self.telemetry().await;
         self.forward.read(|state| {
-            let found = device_docs(state).into_iter().find(|doc| doc.uuid == uuid);
+            let found = device_docs(state, &measured).into_iter().find(|doc| doc.uuid == uuid);
             let mut doc = found.ok_or_else(|| ApiError::NoDevice(text.to_owned()))?;
             if let Some(record) = state.devices().get(&uuid) {
                 doc.history = record.notes.iter().map(|note| note_doc(state, note)).collect();

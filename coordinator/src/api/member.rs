@@ -28,6 +28,9 @@ use tonic::{Request, Response, Status, Streaming};
 /// How long a joining member waits for its id to be in the membership.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
+/// Workers whose measurements go into one message: some kilobytes each.
+const MEASURED_MAX: usize = 256;
+
 /// Serves members.
 #[derive(Clone)]
 pub struct Members {
@@ -164,10 +167,16 @@ impl MemberApi for Members {
         Ok(Response::new(ReportReply {}))
     }
 
-    async fn telemetry(&self, call: Request<TelemetryRequest>) -> Result<Response<TelemetryReply>, Status> {
+    type TelemetryStream = tokio_stream::Iter<std::vec::IntoIter<Result<TelemetryReply, Status>>>;
+
+    async fn telemetry(
+        &self,
+        call: Request<TelemetryRequest>,
+    ) -> Result<Response<Self::TelemetryStream>, Status> {
         self.gate.member(&call)?;
         let fresh = self.leader.telemetries().fresh(Instant::now());
-        Ok(Response::new(TelemetryReply { telemetry: pack(&fresh) }))
+        let parts = fresh.chunks(MEASURED_MAX).map(|part| Ok(TelemetryReply { telemetry: pack(&part) }));
+        Ok(Response::new(tokio_stream::iter(parts.collect::<Vec<_>>())))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;

@@ -12,6 +12,7 @@ mod failover;
 mod fencing;
 mod first_steps;
 mod gpu_health;
+mod gpus;
 mod jobs;
 mod operations;
 

@@ -5,8 +5,10 @@
 
 mod event;
 pub mod fault_file;
+pub mod mps;
 pub mod nodes;
 pub mod nvml;
+pub mod open;
 pub mod simulated;
 
 pub use event::{Event, EventKind, seen};

@@ -2,6 +2,7 @@
 
 use super::attempt::{Kept, Local, Phase, Result3, outcome};
 use super::prepare::{Preparer, is_quick};
+use super::vacate::vacate;
 use crate::artifacts::collect;
 use crate::blobs::Store;
 use crate::devices::{Devices, EventKind, Health, seen};
@@ -225,7 +226,10 @@ impl Hands {
     ) {
         let token = journaled.token.0;
         if !self.attempts.contains_key(&token) {
-            let kept = Kept::new(journaled, order);
+            let held = order.map_or_else(Vec::new, |order| self.preparer.held(order));
+            // What is on them now is somebody else's.
+            self.devices.granted(&held.iter().map(|device| device.uuid.clone()).collect::<Vec<_>>());
+            let kept = Kept::new(journaled, order, held);
             records.push(Record::Started { token, attempt: encode(&kept) });
             let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
             self.attempts
@@ -393,20 +397,26 @@ impl Hands {
         let (ended, ran_ms) =
             (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
         let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
-        if outputs.is_empty() && local.logs.is_empty() {
+        let held = local.kept.devices.clone();
+        if outputs.is_empty() && local.logs.is_empty() && held.is_empty() {
             local.phase = Phase::Over;
             return Some(Input::Ended { token: Token(token), outcome: ended, artifacts: Vec::new(), ran_ms });
         }
         local.phase = Phase::Finishing;
         let (logs, store, out) = (local.logs.clone(), self.store.clone(), self.preparer.dirs.of(token).out);
         let (permits, internal) = (self.finish_permits.clone(), self.internal.clone());
+        let devices = self.devices.clone();
         tokio::spawn(async move {
-            let _permit = permits.acquire().await;
-            let (outcome, artifacts) = match collect(&out, &outputs, &store).await {
-                Ok(artifacts) => (ended, artifacts),
-                Err(broken) => (broken, Vec::new()),
+            let stored = async {
+                let _permit = permits.acquire().await;
+                let collected = match collect(&out, &outputs, &store).await {
+                    Ok(artifacts) => (ended, artifacts),
+                    Err(broken) => (broken, Vec::new()),
+                };
+                logs.upload_last(&store).await;
+                collected
             };
-            logs.upload_last(&store).await;
+            let ((outcome, artifacts), ()) = tokio::join!(stored, vacate(&*devices, &held));
             let _ = internal.send(Internal::Finished { token, result: (outcome, artifacts, ran_ms) });
         });
         None

@@ -8,23 +8,29 @@ mod attempt;
 mod error;
 mod hands;
 mod prepare;
+mod vacate;
 
 pub use error::WorkerError;
 
 use crate::blobs::{Cache, Store};
 use crate::config::WorkerConfig;
+use crate::devices::mps;
+use crate::devices::nodes::Majors;
+use crate::devices::open::{self, Opened};
 use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
 use crate::join::{Identity, identity};
 use crate::journal::{Journal, JournalError};
-use crate::session::{Members, Session, SessionError, UNHEARD, open};
+use crate::session::{Members, Session, SessionError, UNHEARD};
 use crate::shim::clock::boot_ms;
-use crate::{logs_upload, machine, shim};
+use crate::telemetry::Gauge;
+use crate::{logs_upload, machine, shim, telemetry};
 use futures::future::{BoxFuture, OptionFuture};
 use hands::{Hands, Internal};
 use muster_agent::{Agent, Input};
 use muster_core::model::ids::Token;
 use muster_proto::convert::{pack, unpack};
-use muster_proto::worker::{MemberMessage, Register, member_message::Kind as Down};
+use muster_proto::worker::worker_message::Kind as Up;
+use muster_proto::worker::{MemberMessage, Register, Telemetry, member_message::Kind as Down};
 use prepare::Preparer;
 use std::future::Future;
 use std::path::Path;
@@ -65,9 +71,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         identity = identity(&config) => identity?,
         _ = &mut shutdown => return Ok(()),
     };
-    // 2. What the machine offers.
-    let opened = machine::devices(&config, &identity.name).map_err(crate::config::ConfigError::from)?;
-    let devices = opened.fingerprint();
+    // 2. Where its files are.
     let url = config.store.url.clone().unwrap_or_else(|| identity.store_url.clone());
     if url.is_empty() {
         return Err(WorkerError::NoStore);
@@ -84,6 +88,9 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         ..ShimConfig::new(&config.data_dir)
     };
     let (client, held, shim_events) = ShimClient::start(shim_config).await?;
+    // 4. What the machine offers. A driver may take its time, or all of it.
+    let opened = open_devices(&config, &identity.name).await?;
+    let devices = opened.devices.fingerprint();
     let spec = machine::describe(&config, &identity.name, &devices, client.backend().kind.name());
     tracing::info!(
         name = spec.name,
@@ -93,19 +100,22 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     );
     let incarnation = format!("{}-{:016x}", journal.incarnation().boot, journal.incarnation().journal);
     let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
-    // 4. The loop.
+    // 5. The loop.
     let (internal, internal_events) = unbounded_channel();
     let preparer = Preparer {
         worker: spec.name.clone(),
         pool: spec.pool.clone(),
         spot: spec.spot,
-        devices: devices.iter().map(|d| d.uuid.clone()).collect(),
+        devices,
+        majors: Majors::read(),
+        mps: mps::find(),
         host: HostEnv::capture(&config.env),
         dirs,
         cache,
         log_cap: config.log_cap.bytes(),
     };
-    let hands = Hands::new(Arc::new(preparer), opened, client, journal, store, internal);
+    let gauge = Gauge::new(config.data_dir.clone());
+    let hands = Hands::new(Arc::new(preparer), opened.devices.clone(), client, journal, store, internal);
     let members = Members::new(config.join.iter().chain(&identity.members).cloned());
     let mut worker = Worker {
         agent: Agent::new(Vec::new(), Token(0), 0),
@@ -116,6 +126,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         register,
         session: None,
         heard: Instant::now(),
+        opened,
+        gauge,
     };
     worker.adopt(held);
     worker.serve(shim_events, internal_events, shutdown).await;
@@ -134,6 +146,9 @@ struct Worker {
     session: Option<Session>,
     /// When the leader was last heard through the session.
     heard: Instant,
+    /// Its devices, and with them the claim on them.
+    opened: Opened,
+    gauge: Gauge,
 }
 
 type Opening = BoxFuture<'static, Result<Session, SessionError>>;
@@ -173,6 +188,7 @@ impl Worker {
         let mut retry_at = Instant::now();
         let mut upload_at = Instant::now() + logs_upload::EVERY;
         let mut look_at = Instant::now();
+        let mut measure_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
         let (mut events, mut results) = (Vec::new(), Vec::new());
         loop {
@@ -182,7 +198,7 @@ impl Worker {
             if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
                 opening = Some(self.dial());
             }
-            let mut wake = upload_at.min(look_at).min(stop_by.unwrap_or(upload_at));
+            let mut wake = upload_at.min(look_at).min(measure_at).min(stop_by.unwrap_or(upload_at));
             if self.session.is_some() {
                 wake = wake.min(self.heard + UNHEARD);
                 let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
@@ -226,6 +242,10 @@ impl Worker {
                         inputs.extend(self.hands.device_events());
                         look_at = Instant::now() + LOOK_EVERY;
                     }
+                    if measure_at <= Instant::now() {
+                        self.measure();
+                        measure_at = Instant::now() + telemetry::EVERY;
+                    }
                     if self.session.is_some() && self.heard + UNHEARD <= Instant::now() {
                         retry_at = self.lost(&SessionError::Silent, &mut inputs);
                     }
@@ -253,10 +273,23 @@ impl Worker {
         }
     }
 
+    /// Without a session nobody wants to know.
+    fn measure(&mut self) {
+        if let Some(session) = &self.session {
+            let measured = self.gauge.measure(&*self.opened.devices);
+            session.outbox.send(Up::Telemetry(Telemetry { telemetry: pack(&measured) }));
+        }
+    }
+
     fn dial(&mut self) -> Opening {
         let held = self.agent.held().into_iter().map(|token| token.0).collect();
         let register = Register { held, ..self.register.clone() };
-        Box::pin(open(self.members.pick(), self.identity.token.clone(), self.config.tls.clone(), register))
+        Box::pin(crate::session::open(
+            self.members.pick(),
+            self.identity.token.clone(),
+            self.config.tls.clone(),
+            register,
+        ))
     }
 
     fn opened(&mut self, session: Session, inputs: &mut Vec<Input>) {
@@ -351,6 +384,14 @@ fn make_data_dir(dir: &Path) -> Result<(), WorkerError> {
 fn data_dir(dir: &Path) -> impl FnOnce(std::io::Error) -> WorkerError {
     let dir = dir.to_owned();
     move |source| WorkerError::DataDir { dir, source }
+}
+
+/// Reads the devices on a thread of their own.
+async fn open_devices(config: &WorkerConfig, name: &str) -> Result<Opened, WorkerError> {
+    let (config, name) = (config.clone(), name.to_owned());
+    let opened = tokio::task::spawn_blocking(move || open::open(&config, &name)).await;
+    let opened = opened.map_err(|_| WorkerError::Devices)?;
+    Ok(opened.map_err(crate::config::ConfigError::from)?)
 }
 
 async fn open_journal(dir: &Path) -> Result<Journal, WorkerError> {

@@ -1,7 +1,10 @@
 //! From a start order to what the shim executes: directories, files from the store, environment, limits.
 
+use super::vacate::HeldDevice;
 use crate::blobs::{BlobError, Cache};
 use crate::cgroup::Limits;
+use crate::devices::Device;
+use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
 use crate::executor::{AttemptDirs, Dirs, GangEnv, HostEnv, Launch, Run, TaskEnv, environment};
 use muster_agent::StartOrder;
@@ -9,7 +12,7 @@ use muster_core::leader::instruction::{GangOrder, InputOrder};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::placement::Share;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +25,12 @@ pub struct Preparer {
     pub worker: String,
     pub pool: String,
     pub spot: bool,
-    /// UUIDs by device number.
-    pub devices: Vec<String>,
+    /// By device number.
+    pub devices: Vec<Device>,
+    /// Of the driver's device nodes.
+    pub majors: Majors,
+    /// Where the control daemon of MPS listens, if there is one.
+    pub mps: Option<PathBuf>,
     pub host: HostEnv,
     pub dirs: Arc<Dirs>,
     pub cache: Arc<Cache>,
@@ -107,6 +114,7 @@ impl Preparer {
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());
         let cpu_millis = u32::try_from(what.cpu_milli).unwrap_or(u32::MAX);
         let gang = what.gang.as_ref().map(|gang| gang_env(order.rank, gang, &dirs)).transpose()?;
+        let (gpus, numbers) = (self.granted(&order.devices)?, numbers(order));
         let task = TaskEnv {
             job: order.at.job.0,
             task: what.task_name.clone(),
@@ -121,7 +129,7 @@ impl Preparer {
             workdir: files.workdir,
             inputs: files.inputs,
             restart_count: what.restart_count,
-            gpus: self.granted(&order.devices)?,
+            gpus,
             cpu_millis,
             gang,
             user: what.env.clone(),
@@ -135,15 +143,31 @@ impl Preparer {
             stdout,
             stderr,
             log_cap: self.log_cap,
-            limits: Limits { cpu_millis, cpu_quota: false, memory_bytes: what.memory, pids: PIDS_MAX },
+            limits: Limits {
+                cpu_millis,
+                cpu_quota: false,
+                memory_bytes: what.memory,
+                pids: PIDS_MAX,
+                denied: nodes::denied(&self.devices, &numbers, self.majors, Path::new("/dev")),
+                cpus: nodes::near(&self.devices, &numbers, cpu_millis),
+            },
             deadline_boot_ms: 0,
         })
+    }
+
+    /// The real devices of an order: simulated ones are never dirty.
+    pub fn held(&self, order: &StartOrder) -> Vec<HeldDevice> {
+        let real = order.devices.iter().filter_map(|share| {
+            let device = self.devices.get(usize::from(share.device)).filter(|device| !device.simulated)?;
+            Some(HeldDevice { uuid: device.uuid.clone(), shared: !share.is_whole() })
+        });
+        real.collect()
     }
 
     fn granted(&self, shares: &[Share]) -> Result<Vec<String>, Outcome> {
         let uuid = |share: &Share| {
             let missing = || Outcome::Launch(format!("this worker has no device {}", share.device));
-            self.devices.get(usize::from(share.device)).cloned().ok_or_else(missing)
+            self.devices.get(usize::from(share.device)).map(|device| device.uuid.clone()).ok_or_else(missing)
         };
         shares.iter().map(uuid).collect()
     }
@@ -167,6 +191,10 @@ fn gang_env(rank: u32, gang: &GangOrder, dirs: &AttemptDirs) -> Result<GangEnv, 
     };
     std::fs::write(&hostfile, env.hostfile_text()).map_err(|e| refused("its hostfile", e))?;
     Ok(env)
+}
+
+fn numbers(order: &StartOrder) -> Vec<usize> {
+    order.devices.iter().map(|share| usize::from(share.device)).collect()
 }
 
 fn refused(what: &str, error: std::io::Error) -> Outcome {
@@ -203,7 +231,9 @@ mod tests {
                 worker: "w1".into(),
                 pool: "default".into(),
                 spot: false,
-                devices: vec!["GPU-a".into(), "GPU-b".into()],
+                devices: ["GPU-a", "GPU-b"].map(gpu).to_vec(),
+                majors: Majors::default(),
+                mps: None,
                 host: HostEnv::default(),
                 dirs: Arc::new(Dirs::open(top.path()).unwrap()),
                 cache: Arc::new(cache),
@@ -221,6 +251,10 @@ mod tests {
             }
             packed.manifest
         }
+    }
+
+    fn gpu(uuid: &str) -> Device {
+        Device { uuid: uuid.into(), simulated: true, ..Device::default() }
     }
 
     fn order(launch: LaunchOrder, devices: &[u16]) -> StartOrder {

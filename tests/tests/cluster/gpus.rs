@@ -1,0 +1,112 @@
+//! Workers with GPUs, through NVML: the library is the fake one, everything above it is real.
+
+use muster_fake_nvml::{Installed, Process, Scenario, install};
+use muster_tests::{Cluster, until};
+use serde_json::Value;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(120);
+/// Looks at a job that must not have ended. Any number would do: each can find it ended.
+const LOOKS: usize = 5;
+
+/// A cluster whose one worker has the GPUs of a scenario.
+struct Rig {
+    cluster: Cluster,
+    fake: Installed,
+    scenario: Scenario,
+}
+
+impl Rig {
+    fn new(seed: u32, gpus: usize) -> Self {
+        let mut cluster = Cluster::start(1, 0, &[]);
+        let scenario = Scenario::healthy(seed, gpus);
+        let fake = install(cluster.dir.path(), &scenario).unwrap();
+        let library = fake.library.display().to_string();
+        cluster.add_worker_with("w1", &["--cpus", "8"], &[("MUSTER_DEVICES_NVML_PATH", &library)]);
+        cluster.wait_workers(1);
+        Self { cluster, fake, scenario }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Scenario)) {
+        change(&mut self.scenario);
+        self.fake.set(&self.scenario).unwrap();
+    }
+
+    fn gpus(&self) -> Result<Vec<Value>, String> {
+        let doc = self.cluster.cli.json(&["workers"])?;
+        doc["workers"][0]["gpus"].as_array().cloned().ok_or_else(|| doc.to_string())
+    }
+
+    fn worker_log(&self) -> String {
+        std::fs::read_to_string(self.cluster.dir.path().join("w1.log")).unwrap_or_default()
+    }
+
+    fn state(&self, job: u64) -> String {
+        let doc = self.cluster.cli.json(&["show", &job.to_string()]).unwrap();
+        doc["state"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn a_worker_offers_what_nvml_says_and_a_task_sees_its_own_gpu() {
+    let mut rig = Rig::new(0x1001, 2);
+    let gpus = rig.gpus().unwrap();
+    let known: Vec<_> = gpus.iter().map(|g| g["uuid"].as_str().unwrap_or_default().to_owned()).collect();
+    let there: Vec<_> = rig.scenario.gpus.iter().map(|g| g.uuid.clone()).collect();
+    assert_eq!(known, there);
+    assert_eq!((&gpus[0]["model"], &gpus[0]["simulated"]), (&"H100".into(), &false.into()));
+
+    let seen =
+        rig.cluster.cli.run(&["run", "--gpus", "1", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]).ok();
+    assert!(there.contains(&seen.trim().to_owned()), "{seen}");
+    assert_eq!(rig.cluster.cli.run(&["run", "--", "sh", "-c", "echo -$CUDA_VISIBLE_DEVICES-"]).ok(), "--\n");
+
+    // What is measured comes up beside the log.
+    rig.change(|s| (s.gpus[1].temperature, s.gpus[1].utilization) = (77, 50));
+    until("the measurement", SOON, || {
+        let sample = rig.gpus()?[1]["sample"].clone();
+        let is_new = sample["temperature"] == 77 && sample["utilization_permille"] == 500;
+        is_new.then_some(()).ok_or_else(|| sample.to_string() + &rig.cluster.logs())
+    });
+    let doc = rig.cluster.cli.json(&["workers"]).unwrap();
+    assert!(doc["workers"][0]["machine"]["memory_total"].as_u64().is_some_and(|bytes| bytes > 0), "{doc}");
+}
+
+#[test]
+fn the_end_of_a_task_is_told_when_its_gpu_is_clean() {
+    let mut rig = Rig::new(0x1002, 1);
+    let (go, over) = (rig.cluster.dir.path().join("go"), rig.cluster.dir.path().join("over"));
+    let script = format!("until test -e {}; do sleep 0.05; done; touch {}", go.display(), over.display());
+    let job = rig.cluster.file(
+        "job.yaml",
+        &format!("name: dirty\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n"),
+    );
+    let id = rig.cluster.submit(&job);
+    until("the task to run", SOON, || {
+        let state = rig.state(id);
+        (state == "running").then_some(()).ok_or_else(|| state + &rig.cluster.logs())
+    });
+    // A context that outlives its process: no such process is there.
+    rig.change(|s| s.gpus[0].processes = vec![Process { pid: 4_000_000, memory: 1 << 30 }]);
+    std::fs::write(&go, "").unwrap();
+    until("the task's own end", SOON, || over.exists().then_some(()).ok_or_else(|| rig.cluster.logs()));
+    for _ in 0..LOOKS {
+        // On a machine so busy that the worker gave up waiting meanwhile, it has said so.
+        let gave_up = rig.worker_log().contains("not clean after its task");
+        let state = rig.state(id);
+        assert!(gave_up || state == "running", "{state}");
+    }
+    rig.change(|s| s.gpus[0].processes.clear());
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+}
+
+#[test]
+fn a_worker_whose_library_is_missing_works_without_gpus_and_says_so() {
+    let mut cluster = Cluster::start(1, 0, &[]);
+    let missing = [("MUSTER_DEVICES_NVML_PATH", "/nonexistent/libnvidia-ml.so.1")];
+    cluster.add_worker_with("w1", &["--cpus", "2"], &missing);
+    cluster.wait_workers(1);
+    assert_eq!(cluster.cli.run(&["run", "--", "echo", "works"]).ok(), "works\n");
+    let log = std::fs::read_to_string(cluster.dir.path().join("w1.log")).unwrap();
+    assert_eq!(log.matches("no GPUs").count(), 1, "{log}");
+}
