@@ -2,6 +2,8 @@
 //!
 //! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
 
+#[cfg(test)]
+mod gang_test;
 pub mod instruction;
 mod io;
 #[cfg(test)]

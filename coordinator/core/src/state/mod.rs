@@ -2,6 +2,8 @@
 
 mod apply;
 mod delta;
+#[cfg(test)]
+mod gang_test;
 pub mod indices;
 pub mod job;
 #[cfg(test)]
