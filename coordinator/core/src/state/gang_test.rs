@@ -120,6 +120,8 @@ fn a_lost_worker_ends_the_gang_only_when_the_others_have_ended() {
 fn peers_that_fail_because_a_machine_died_are_not_charged() {
     let (mut test, index) = gang_of(2, 2);
     let token = test.gang(index, &[1, 2]).expect("placed");
+    runs(&mut test, 1, token, 0, index);
+    runs(&mut test, 2, token, 1, index);
     assert_eq!(test.end_rank(2, token, 1, index, Outcome::Exit(1)), None);
     lose(&mut test, 1);
     assert_eq!(test.state.attempt(Token(token)), None);
