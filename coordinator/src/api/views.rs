@@ -211,7 +211,7 @@ fn ended_doc(state: &State, spec: &JobSpec, ended: &History) -> AttemptDoc {
 }
 
 fn live_doc(state: &State, spec: &JobSpec, attempt: &Attempt) -> AttemptDoc {
-    let rank = |rank| attempt.ranks.get(rank as usize).copied().unwrap_or(RankState::Running);
+    let rank = |rank: u32| attempt.ranks.get(rank as usize).copied().unwrap_or(RankState::Running);
     let ranks = ranks(state, &attempt.seats, rank);
     let doc = AttemptDoc {
         number: attempt.number,

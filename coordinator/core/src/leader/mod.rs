@@ -5,6 +5,8 @@
 mod devices;
 #[cfg(test)]
 mod devices_test;
+#[cfg(test)]
+mod gang_test;
 pub mod instruction;
 mod io;
 #[cfg(test)]

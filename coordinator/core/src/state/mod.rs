@@ -4,6 +4,8 @@ mod apply;
 mod delta;
 #[cfg(test)]
 mod device_test;
+#[cfg(test)]
+mod gang_test;
 pub mod indices;
 pub mod job;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::model::job_spec::{
     TriggerRule,
 };
 use crate::model::placement::Seat;
-use crate::model::resources::{GpuAmount, GpuRequest};
+use crate::model::resources::{GpuAmount, GpuLink, GpuRequest};
 use crate::model::retry::{Backoff, RetryPolicy};
 use crate::model::time::{Stamp, Tick, Wall};
 use crate::model::worker::{Device, Incarnation, WorkerSpec};
@@ -75,9 +75,18 @@ impl TestJob {
         self
     }
 
-    pub(crate) fn gpus(mut self, count: u32) -> Self {
-        self.last().resources.gpus =
-            Some(GpuRequest { amount: GpuAmount::Whole(count), ..GpuRequest::default() });
+    pub(crate) fn gpus(self, count: u32) -> Self {
+        self.amount(GpuAmount::Whole(count))
+    }
+
+    pub(crate) fn amount(mut self, amount: GpuAmount) -> Self {
+        self.last().resources.gpus = Some(GpuRequest { amount, ..GpuRequest::default() });
+        self
+    }
+
+    /// The GPUs that were asked for last have to be linked.
+    pub(crate) fn link(mut self, link: GpuLink) -> Self {
+        self.last().resources.gpus.get_or_insert_default().link = link;
         self
     }
 

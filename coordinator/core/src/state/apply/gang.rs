@@ -33,15 +33,16 @@ impl Apply<'_> {
         let Some(state) = attempt.ranks.get_mut(rank as usize) else {
             return self.end(token, cause, artifacts);
         };
-        *state = RankState::Ended;
+        let was_running = std::mem::replace(state, RankState::Ended) == RankState::Running;
         if cause == Cause::Exit(0) {
             if rank == 0 {
                 attempt.artifacts = artifacts.to_vec();
             }
         } else {
-            // The first to fail gives the cause. But when a machine dies its peers are the first to notice, and exit with an error: that
-            // is not the task's fault.
-            if attempt.failed.as_ref().is_none_or(|first| cause == Cause::Lost && first.is_charged()) {
+            // The first to fail gives the cause. But when a machine dies under a running rank its peers are the first to notice, and exit
+            // with an error: that is not the task's fault.
+            let excuses = cause == Cause::Lost && was_running;
+            if attempt.failed.as_ref().is_none_or(|first| excuses && first.is_charged()) {
                 attempt.failed = Some(cause);
             }
             attempt.state = AttemptState::Stopping;
