@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_core::command::{Command, Report};
 use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
-use muster_core::model::device_event::DeviceEvent;
+use muster_core::model::device_event::{DeviceEvent, Verdict};
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::telemetry::Telemetry;
 use muster_core::model::worker::Incarnation;
@@ -279,12 +279,24 @@ impl<H: Hands> Thread<H> {
     fn step(&mut self, input: Input) {
         for output in self.leader.step(boot_ms(), input) {
             match output {
-                Output::Propose { id, commands } => self.hands.propose(id, commands),
+                Output::Propose { id, commands } => {
+                    commands.iter().for_each(say_faults);
+                    self.hands.propose(id, commands);
+                }
                 Output::Confirm { batch } => self.hands.confirm(batch),
                 Output::Close { session } => self.lines.end(session),
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
+    }
+}
+
+/// Somebody has to mend it.
+fn say_faults(command: &Command) {
+    let Command::DeviceEvents { worker, events, .. } = command else { return };
+    for judged in events.iter().filter(|judged| matches!(judged.verdict, Verdict::Quarantine { .. })) {
+        let (device, reason) = (&judged.event.uuid, &judged.text);
+        tracing::warn!(worker = worker.0, device, reason, "a device goes out of service");
     }
 }
 
