@@ -27,7 +27,6 @@ pub struct WorkerConfig {
     pub labels: BTreeMap<String, String>,
     /// Simulated GPUs, as `8xH100-80GB`; empty for none at all. Default: the machine's own.
     pub gpus: Option<String>,
-    pub devices: DevicesConfig,
     /// Cores to offer. Default: what the machine has; more is allowed.
     pub cpus: Option<f64>,
     /// Memory to offer. Default: what the machine has; more is allowed.
@@ -83,7 +82,6 @@ impl Default for WorkerConfig {
             address: None,
             labels: BTreeMap::new(),
             gpus: None,
-            devices: DevicesConfig::default(),
             cpus: None,
             memory: None,
             disk: None,

@@ -100,7 +100,6 @@ impl WorkerFile {
             address: section.address.clone(),
             labels: section.labels.clone(),
             gpus: section.gpus.clone(),
-            devices: self.devices.clone(),
             cpus: section.cpus,
             memory: section.memory,
             disk: section.disk,
