@@ -44,7 +44,16 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, token: Token, cause: &Ca
 
 /// A worker hears that it may forget these.
 pub(crate) fn on_settled(world: &mut World, w: usize, tokens: &[Token]) {
-    for token in tokens.iter().filter(|t| !world.oracle.ended.contains(t)).copied().collect::<Vec<_>>() {
+    let state = &world.members[world.most_applied()].state;
+    let worker = state.worker_named(&world.machines[w].spec.name).map(|w| w.id);
+    // A rank of a gang may have ended while others go on.
+    let rank_ended = |token: &Token| {
+        let attempt = state.attempt(*token);
+        attempt.zip(worker).is_some_and(|(attempt, worker)| !attempt.lives_on(worker))
+    };
+    let early: Vec<Token> =
+        tokens.iter().filter(|t| !world.oracle.ended.contains(t) && !rank_ended(t)).copied().collect();
+    for token in early {
         world.violate(format!("I2: w{w} may forget the end of token {token}, which is not in the log"));
     }
 }
