@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use muster_core::command::{Command, Placement, Report, ReportKind, Request};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
+use muster_core::model::placement::Seat;
 use muster_core::model::time::{Stamp, Tick, Wall};
 use muster_core::model::worker::{Incarnation, WorkerSpec};
 use muster_core::reply::Reply;
@@ -132,15 +133,20 @@ impl Bench {
         incarnation: &Incarnation,
         all: Vec<IndexRef>,
     ) -> Result<()> {
-        let placements = all.iter().map(|at| Placement { at: *at, worker, devices: Vec::new() }).collect();
+        let placements =
+            all.iter().map(|at| Placement::single(*at, Seat { worker, devices: Vec::new() })).collect();
         let tokens = match self.apply(&Command::ApplyPlan { placements }) {
             Reply::Placed { accepted, refused: 0 } => accepted,
             other => bail!("the plan of job {job} was not taken: {other:?}"),
         };
         let ended = || ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
         for kind in [ReportKind::Running, ended()] {
-            let report =
-                |(token, at): (&Token, &IndexRef)| Report { token: *token, at: *at, kind: kind.clone() };
+            let report = |(token, at): (&Token, &IndexRef)| Report {
+                token: *token,
+                rank: 0,
+                at: *at,
+                kind: kind.clone(),
+            };
             let reports = tokens.iter().zip(&all).map(report).collect();
             let reply = self.apply(&Command::Reports { worker, incarnation: incarnation.clone(), reports });
             ensure!(matches!(reply, Reply::Reported { fenced: 0, .. }), "reports were not taken: {reply:?}");

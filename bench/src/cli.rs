@@ -4,7 +4,7 @@ use crate::client::Target;
 use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
-use crate::{apply, dag, dispatch, failover, herd, latency, raft, readopt, recover, rolling, submit};
+use crate::{apply, dag, dispatch, failover, gangs, herd, latency, raft, readopt, recover, rolling, submit};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -62,6 +62,8 @@ enum Verb {
     Submit(submit::SubmitArgs),
     /// Commands applied by the core alone, on one core.
     Apply(apply::ApplyArgs),
+    /// Gangs of 2 to 128 workers on a topology of three levels: time of one plan.
+    Gangs(gangs::GangsArgs),
     /// Acknowledged small commands a second through three members, beside etcd where it is installed.
     Raft(raft::RaftArgs),
     /// Thousands of workers without programs: at rest, when members die, and when many of them are lost.
@@ -113,6 +115,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Dag(args) => runtime.block_on(dag::run(args, &env, &mut recorder)),
         Verb::Submit(args) => runtime.block_on(submit::run(args, &env, &mut recorder)),
         Verb::Apply(args) => apply::run(args, &mut recorder),
+        Verb::Gangs(args) => gangs::run(args, options.seed, &mut recorder),
         Verb::Raft(args) => runtime.block_on(raft::run(args, &env, &mut recorder)),
         Verb::Herd(args) => runtime.block_on(herd::run(args, &env, &mut recorder)),
         Verb::Failover(args) => local.block_on(&runtime, failover::run(args, &env, &mut recorder)),
@@ -147,6 +150,7 @@ impl Verb {
             Self::Dag(_) => "dag",
             Self::Submit(_) => "submit",
             Self::Apply(_) => "apply",
+            Self::Gangs(_) => "gangs",
             Self::Raft(_) => "raft",
             Self::Herd(_) => "herd",
             Self::Failover(_) => "failover",

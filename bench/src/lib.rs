@@ -5,7 +5,7 @@
 //!
 //! Code map: `cli` what may be typed · `cluster` temporary processes · `client` submit and watch · `simulated` a worker without
 //! programs · `procfs` CPU, memory and bytes written · `drive` closed-loop callers · `bare` the bare loop · `etcd` the other store ·
-//! `pace` open-loop writes · `dispatch`, `latency`, `dag`, `submit`, `apply`, `raft`, `failover`, `rolling`, `recover`, `readopt` one file a verb, `herd` a folder · `report`, `ranges` figures and what is expected of them.
+//! `pace` open-loop writes · `dispatch`, `latency`, `dag`, `submit`, `apply`, `gangs`, `raft`, `failover`, `rolling`, `recover`, `readopt` one file a verb, `herd` a folder · `report`, `ranges` figures and what is expected of them.
 //!
 //! Left out: a replay of traces, and any measurement across machines.
 
@@ -19,6 +19,7 @@ mod dispatch;
 mod drive;
 mod etcd;
 mod failover;
+mod gangs;
 mod herd;
 mod jobs;
 mod latency;

@@ -56,6 +56,7 @@ impl Ranges {
             "dag" => include_str!("../ranges/dag.toml"),
             "submit" => include_str!("../ranges/submit.toml"),
             "apply" => include_str!("../ranges/apply.toml"),
+            "gangs" => include_str!("../ranges/gangs.toml"),
             "raft" => include_str!("../ranges/raft.toml"),
             "herd" => include_str!("../ranges/herd.toml"),
             "failover" => include_str!("../ranges/failover.toml"),

@@ -146,6 +146,7 @@ impl Session {
                         ReportKind::Ended { outcome: Outcome::Exit(0), artifacts: Vec::new(), ran_ms: 1 };
                     reports.extend([ReportKind::Running, ended].map(|kind| Report {
                         token: order.token,
+                        rank: order.rank,
                         at: order.at,
                         kind,
                     }));
@@ -157,6 +158,7 @@ impl Session {
                     self.held.remove(&token);
                 }
                 Instruction::Start(_) | Instruction::Stop { .. } | Instruction::Renewed { .. } => {}
+                Instruction::EventsSettled { .. } | Instruction::Probe { .. } => {}
             }
         }
         for reports in reports.chunks(REPORTS_MAX) {

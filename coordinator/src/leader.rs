@@ -5,7 +5,9 @@ use crate::clock::boot_ms;
 use crate::telemetry::Telemetries;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
+use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
+use muster_core::model::device_event::{DeviceEvent, Verdict};
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::telemetry::Telemetry;
 use muster_core::model::worker::Incarnation;
@@ -41,6 +43,7 @@ pub enum Up {
         held: Vec<Token>,
     },
     Reports(Vec<Report>),
+    DeviceEvents(Vec<DeviceEvent>),
     /// What a worker measured. It goes past the leader thread: nothing is decided by it.
     Telemetry(WorkerId, Box<Telemetry>),
     Closed,
@@ -177,8 +180,9 @@ pub trait Hands: Send + 'static {
 pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
+    health: XidPolicy,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands).run(&receiver))
+    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands, health).run(&receiver))
 }
 
 struct Thread<H> {
@@ -189,8 +193,8 @@ struct Thread<H> {
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H) -> Self {
-        Self { leader: Leader::new(), hands, elected: false, lines: Lines::default() }
+    fn new(hands: H, health: XidPolicy) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: false, lines: Lines::default() }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -275,12 +279,24 @@ impl<H: Hands> Thread<H> {
     fn step(&mut self, input: Input) {
         for output in self.leader.step(boot_ms(), input) {
             match output {
-                Output::Propose { id, commands } => self.hands.propose(id, commands),
+                Output::Propose { id, commands } => {
+                    commands.iter().for_each(say_faults);
+                    self.hands.propose(id, commands);
+                }
                 Output::Confirm { batch } => self.hands.confirm(batch),
                 Output::Close { session } => self.lines.end(session),
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
+    }
+}
+
+/// Somebody has to mend it.
+fn say_faults(command: &Command) {
+    let Command::DeviceEvents { worker, events, .. } = command else { return };
+    for judged in events.iter().filter(|judged| matches!(judged.verdict, Verdict::Quarantine { .. })) {
+        let (device, reason) = (&judged.event.uuid, &judged.text);
+        tracing::warn!(worker = worker.0, device, reason, "a device goes out of service");
     }
 }
 
@@ -334,6 +350,7 @@ impl Lines {
         match up {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
+            Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
             Up::Closed => {
                 open.sessions.remove(&number);
                 self.sessions.remove(&session);

@@ -5,7 +5,7 @@ use crate::machine::CoreMachine;
 use crate::raft::{Node, ProposeError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use muster_core::command::{Batch, Command, Report, ReportKind};
+use muster_core::command::{Batch, Command, Placement, Report, ReportKind};
 use muster_core::reply::Replies;
 use muster_failpoint::{Point, pass};
 use std::sync::Arc;
@@ -39,15 +39,17 @@ pub fn weight(commands: &[Command]) -> usize {
         .map(|command| match command {
             Command::SubmitPart { bytes, .. } => bytes.len() + 256,
             Command::Submit { spec, .. } => spec.0.len() + 256,
-            Command::ApplyPlan { placements } => {
-                64 + placements.iter().map(|p| 40 + 3 * p.devices.len()).sum::<usize>()
-            }
+            Command::ApplyPlan { placements } => 64 + placements.iter().map(placement).sum::<usize>(),
             Command::Reports { reports, .. } => 128 + reports.iter().map(report).sum::<usize>(),
             Command::Register { held, spec, .. } => 1024 + held.len() * 10 + spec.devices.len() * 128,
             Command::Stop { tokens, .. } => 64 + tokens.len() * 10,
             _ => 512,
         })
         .sum()
+}
+
+fn placement(placement: &Placement) -> usize {
+    32 + placement.seats.iter().map(|seat| 16 + 16 * seat.devices.len()).sum::<usize>()
 }
 
 fn report(report: &Report) -> usize {

@@ -277,7 +277,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         leader: leader.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let thread = leader::spawn(inputs, hands).map_err(StartError::Thread)?;
+    let thread = leader::spawn(inputs, hands, config.health.clone()).map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
     let standing = Standing::new(&dir, member, &secrets.cluster_id);

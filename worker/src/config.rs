@@ -21,6 +21,8 @@ pub struct WorkerConfig {
     pub join_token_file: Option<PathBuf>,
     /// The pool it belongs to. Default: `default`.
     pub pool: String,
+    /// Where other workers reach this one, for tasks of several workers. Default: the address from which it reaches the members.
+    pub address: Option<String>,
     /// For `constraints:` and people.
     pub labels: BTreeMap<String, String>,
     /// Simulated GPUs, as `8xH100-80GB`; empty for none at all. Default: the machine's own.
@@ -63,6 +65,8 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DevicesConfig {
+    /// What makes simulated devices sick. Default: `gpu-faults` in the data directory.
+    pub fault_file: Option<PathBuf>,
     /// NVIDIA's management library. Default: `libnvidia-ml.so.1`, where the loader finds it.
     pub nvml_path: Option<PathBuf>,
 }
@@ -75,6 +79,7 @@ impl Default for WorkerConfig {
             join: Vec::new(),
             join_token_file: None,
             pool: "default".into(),
+            address: None,
             labels: BTreeMap::new(),
             gpus: None,
             cpus: None,

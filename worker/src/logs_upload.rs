@@ -26,9 +26,9 @@ pub struct AttemptLogs {
 }
 
 impl AttemptLogs {
-    pub fn new(at: IndexRef, number: u32, dirs: &AttemptDirs, cap: u64) -> Self {
+    pub fn new(at: IndexRef, number: u32, rank: u32, dirs: &AttemptDirs, cap: u64) -> Self {
         let stream =
-            |path, name| (LogFile { path, cap }, log_key(at.job.0, at.task.0, at.index, number, name));
+            |path, name| (LogFile { path, cap }, log_key(at.job.0, at.task.0, at.index, number, rank, name));
         Self {
             streams: [stream(dirs.stdout(), "stdout"), stream(dirs.stderr(), "stderr")],
             sent: Default::default(),
@@ -128,7 +128,7 @@ mod tests {
         let store = Store::open(&format!("file://{}/store", top.path().display())).unwrap();
         let dirs = AttemptDirs::below(top.path(), 3);
         std::fs::create_dir_all(&dirs.root).unwrap();
-        let logs = AttemptLogs::new(IndexRef::new(JobId(7), TaskNo(1), 2), 4, &dirs, 1 << 20);
+        let logs = AttemptLogs::new(IndexRef::new(JobId(7), TaskNo(1), 2), 4, 0, &dirs, 1 << 20);
         assert!(logs.is_empty());
         std::fs::write(dirs.stderr(), "one").unwrap();
         logs.upload_running(&store).await;

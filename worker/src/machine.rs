@@ -1,8 +1,9 @@
 //! What this machine is: what a worker offers when it registers.
 
 use crate::config::WorkerConfig;
-use crate::devices::Device;
+use crate::devices::{Device, Link, LinkClass};
 use muster_core::model::worker::{self, WorkerSpec};
+use std::net::UdpSocket;
 use std::path::Path;
 
 /// The machine's host name, `worker` when it has none.
@@ -29,7 +30,20 @@ pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation
         isolation: isolation.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host_name(),
+        address: address(config),
+        ..WorkerSpec::default()
     }
+}
+
+/// The address from which this machine reaches the members, which others of its network reach too; empty when there is no way to them.
+/// Nothing is sent: connecting a datagram socket only asks the routing table.
+fn address(config: &WorkerConfig) -> String {
+    let local = |member: &String| {
+        let socket = UdpSocket::bind("0.0.0.0:0").or_else(|_| UdpSocket::bind("[::]:0")).ok()?;
+        socket.connect(member.as_str()).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    };
+    config.address.clone().unwrap_or_else(|| config.join.iter().find_map(local).unwrap_or_default())
 }
 
 fn describe_device(device: &Device) -> worker::Device {
@@ -38,8 +52,25 @@ fn describe_device(device: &Device) -> worker::Device {
         model: device.model.clone(),
         memory: device.memory_bytes,
         compute_capability: device.compute_capability.map_or(0, |(major, minor)| major * 10 + minor),
+        numa: device.numa.and_then(|node| u16::try_from(node).ok()),
+        links: device.links.iter().filter_map(describe_link).collect(),
+        mig: device.mig.as_ref().map(|mig| mig.profile.clone()),
         simulated: device.simulated,
     }
+}
+
+fn describe_link(link: &Link) -> Option<worker::Link> {
+    let class = match link.class {
+        LinkClass::Nvlink => worker::LinkClass::Nvlink,
+        LinkClass::Board => worker::LinkClass::Board,
+        LinkClass::Switch => worker::LinkClass::Switch,
+        LinkClass::Switches => worker::LinkClass::Switches,
+        LinkClass::HostBridge => worker::LinkClass::HostBridge,
+        LinkClass::Node => worker::LinkClass::Node,
+        LinkClass::System => worker::LinkClass::System,
+    };
+    let lanes = u16::try_from(link.lanes).unwrap_or(u16::MAX);
+    Some(worker::Link { peer: u16::try_from(link.peer).ok()?, class, lanes })
 }
 
 /// Bytes of memory, or what the cgroup that the worker itself lives in allows; 0 when the machine does not say.

@@ -83,6 +83,7 @@ mod tests {
             token: Token(token),
             term: 1,
             heartbeat: 1,
+            rank: 0,
             devices: Vec::new(),
             launch: LaunchOrder {
                 argv: argv.iter().map(|word| (*word).to_owned()).collect(),

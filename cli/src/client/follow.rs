@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-/// Whose output a chunk is: task, index, attempt, stderr.
-type Source = (String, Option<u32>, u32, bool);
+/// Whose output a chunk is: task, index, attempt, stderr, rank.
+type Source = (String, Option<u32>, u32, bool, Option<u32>);
 
 /// Where chunks go.
 pub struct Printer {
     /// Everything to stdout (`logs --stderr`), instead of each stream to its own.
     pub all_to_stdout: bool,
-    /// `train[7] | ` before each line.
+    /// `train[7] | `, of a gang `train rank 0 | `, before each line.
     pub prefix: bool,
     seen: HashMap<Source, u64>,
     /// The source of the last, unfinished line.
@@ -45,7 +45,7 @@ impl Printer {
         if chunk.bytes.is_empty() {
             return Ok(());
         }
-        let source: Source = (chunk.task.clone(), chunk.index, chunk.attempt, chunk.stderr);
+        let source: Source = (chunk.task.clone(), chunk.index, chunk.attempt, chunk.stderr, chunk.rank);
         let end = chunk.offset + chunk.bytes.len() as u64;
         let seen = self.seen.entry(source.clone()).or_insert(chunk.offset);
         if end <= *seen {
@@ -64,10 +64,9 @@ impl Printer {
     }
 
     fn prefixed(&mut self, source: &Source, bytes: &[u8]) -> Vec<u8> {
-        let name = match source.1 {
-            Some(index) => format!("{}[{index}] | ", source.0),
-            None => format!("{} | ", source.0),
-        };
+        let index = source.1.map_or(String::new(), |index| format!("[{index}]"));
+        let rank = source.4.map_or(String::new(), |rank| format!(" rank {rank}"));
+        let name = format!("{}{index}{rank} | ", source.0);
         let mut out = Vec::with_capacity(bytes.len() + 64);
         let goes_on = self.open_line.as_ref() == Some(source);
         if self.open_line.is_some() && !goes_on {
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     fn source(task: &str, index: Option<u32>) -> Source {
-        (task.into(), index, 1, false)
+        (task.into(), index, 1, false, None)
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct WorkerSection {
     pub join_token_file: Option<PathBuf>,
     /// The class of machine. Default: `default`.
     pub pool: Option<String>,
+    /// Where other workers reach this one, for tasks of several workers. Default: the address from which it reaches the members.
+    pub address: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// Whether the provider may take the machine back.
     pub spot: bool,
@@ -56,12 +58,13 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 22] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
     Key::new("worker", "join_token_file", Kind::Text),
     Key::new("worker", "pool", Kind::Text),
+    Key::new("worker", "address", Kind::Text),
     Key::new("worker", "labels", Kind::Pairs),
     Key::new("worker", "spot", Kind::Switch),
     Key::new("worker", "cpus", Kind::Number),
@@ -71,6 +74,7 @@ pub const KEYS: [Key; 20] = [
     Key::new("worker", "env", Kind::List),
     Key::new("worker", "cache", Kind::Text),
     Key::new("worker", "log_cap", Kind::Text),
+    Key::new("devices", "fault_file", Kind::Text),
     Key::new("store", "url", Kind::Text),
     Key::new("devices", "nvml_path", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
@@ -93,6 +97,7 @@ impl WorkerFile {
             join: section.join.clone(),
             join_token_file: section.join_token_file.clone(),
             pool: section.pool.clone().unwrap_or(defaults.pool),
+            address: section.address.clone(),
             labels: section.labels.clone(),
             gpus: section.gpus.clone(),
             cpus: section.cpus,

@@ -5,7 +5,9 @@
 
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
+use crate::model::device_event::Judged;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
+use crate::model::placement::Seat;
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::{Incarnation, WorkerSpec};
 use crate::spec::SpecBytes;
@@ -33,19 +35,30 @@ pub struct Target {
     pub index: Option<u32>,
 }
 
-/// Attempt → worker and exact devices, as the plan proposes it.
+/// Attempt → workers and exact devices, as the plan proposes it: all of it or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     pub at: IndexRef,
-    pub worker: WorkerId,
-    /// Device numbers on that worker.
-    pub devices: Vec<u16>,
+    /// One unless it is a gang, each on another worker; the rank is the position.
+    pub seats: Vec<Seat>,
+    /// Where the ranks meet, on the worker of rank 0; 0 without a gang.
+    pub port: u16,
+}
+
+impl Placement {
+    /// On one worker.
+    #[must_use]
+    pub fn single(at: IndexRef, seat: Seat) -> Self {
+        Self { at, seats: vec![seat], port: 0 }
+    }
 }
 
 /// What a worker says of an attempt it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub token: Token,
+    /// Which rank of the attempt; 0 unless it is a gang.
+    pub rank: u32,
     pub at: IndexRef,
     pub kind: ReportKind,
 }
@@ -157,6 +170,24 @@ pub enum Command {
     CloseAdmission {
         member: MemberId,
         floor: MemberId,
+    },
+    /// What a worker saw of its devices, with the leader's verdicts. What was heard before changes nothing.
+    DeviceEvents {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        events: Vec<Judged>,
+    },
+    /// Takes a device out of service; what holds it is evicted.
+    QuarantineDevice {
+        request: Request,
+        uuid: String,
+        reason: String,
+    },
+    /// Puts a device back into service.
+    ReturnDevice {
+        request: Request,
+        uuid: String,
+        reason: String,
     },
     /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
     /// and whatever it was running is lost.

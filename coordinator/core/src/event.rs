@@ -30,7 +30,8 @@ pub enum Event {
         at: IndexRef,
         number: u32,
         token: Token,
-        worker: WorkerId,
+        /// By rank.
+        workers: Vec<WorkerId>,
         cause: Cause,
         retried: bool,
     },

@@ -9,6 +9,7 @@ use muster_core::event::Event;
 use muster_core::model::attempt::{Cause, Outcome};
 use muster_core::model::ids::{IndexRef, JobId, Token, WorkerId};
 use muster_core::model::job::{IndexState, JobState};
+use muster_core::model::placement::Seat;
 use muster_core::reply::Reply;
 use muster_core::state::{Applied, State};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,13 +39,14 @@ pub struct Oracle {
     pub reference: Reference,
     pub last_token: Token,
     /// Every grant there ever was.
-    pub granted: BTreeMap<Token, (IndexRef, WorkerId)>,
-    /// When each process started in truth.
+    pub granted: BTreeMap<Token, (IndexRef, Vec<WorkerId>)>,
+    /// When the last process of each grant started in truth.
     pub started: BTreeMap<Token, u64>,
-    /// How each process ended in truth.
-    pub outcomes: BTreeMap<Token, Outcome>,
+    /// How each process ended in truth, by machine.
+    pub outcomes: BTreeMap<Token, BTreeMap<usize, Outcome>>,
     /// Granted and not ended.
-    pub live: BTreeMap<Token, (IndexRef, WorkerId, Vec<u16>)>,
+    pub live: BTreeMap<Token, (IndexRef, Vec<Seat>)>,
+    pub health: invariants::i4_devices::Health,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -102,22 +104,25 @@ impl World {
                     self.stats.jobs += 1;
                     invariants::i1_submissions::on_submitted(self, m, *job);
                 }
-                Event::AttemptPlaced { at, token, worker, .. } => {
+                Event::AttemptPlaced { at, token, .. } => {
                     self.stats.attempts += 1;
                     let Some(attempt) = self.members[m].state.attempt(*token) else { continue };
-                    let devices = attempt.devices.clone();
+                    let seats = attempt.seats.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
-                    invariants::i4_devices::on_granted(self, *worker, *token, &devices);
+                    invariants::i4_devices::on_granted(self, m, *token, &seats);
+                    invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
                     self.oracle.reference.placed(*at);
-                    self.oracle.granted.insert(*token, (*at, *worker));
+                    let workers = seats.iter().map(|s| s.worker).collect();
+                    self.oracle.granted.insert(*token, (*at, workers));
                     self.oracle.last_token = *token;
-                    self.oracle.live.insert(*token, (*at, *worker, devices));
+                    self.oracle.live.insert(*token, (*at, seats));
                 }
                 Event::AttemptEnded { at, token, cause, retried, .. } => {
                     self.oracle.saw(cause);
                     self.stats.lost += u64::from(*cause == Cause::Lost);
+                    invariants::i9_gangs::on_ended(self, *at, *token, cause);
                     invariants::i19_gone::on_ended(self, *at, *token, cause);
                     invariants::i2_results::on_ended(self, *at, *token, cause);
                     invariants::i10_final::on_ended(self, *at, cause);
@@ -142,6 +147,7 @@ impl World {
         {
             return;
         }
+        invariants::i4_devices::on_applied(self, command, &applied.reply);
         self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })

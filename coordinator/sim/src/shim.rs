@@ -10,12 +10,15 @@ use muster_agent::StartOrder;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, Token};
 use muster_core::model::lease::{KILL_BEFORE_MS, TERM_BEFORE_MS};
+use muster_core::model::placement::Share;
 
 /// A live process.
 #[derive(Debug, Clone)]
 pub struct Process {
     pub at: IndexRef,
-    pub devices: Vec<u16>,
+    /// Which rank of the attempt.
+    pub rank: u32,
+    pub devices: Vec<Share>,
     /// Of the machine's clock, ms.
     pub deadline: u64,
     started: u64,
@@ -42,11 +45,12 @@ pub struct Fate {
 }
 
 impl Fate {
-    /// The fate of the `number`-th attempt of an index.
-    pub(crate) fn of(options: &Options, at: IndexRef, number: u32) -> Self {
+    /// The fate of a rank of the `number`-th attempt of an index.
+    pub(crate) fn of(options: &Options, at: IndexRef, number: u32, rank: u32) -> Self {
         let place = mix(at.job.0)
             ^ mix(u64::from(at.task.0) << 32 | u64::from(at.index)).rotate_left(9)
-            ^ u64::from(number);
+            ^ u64::from(number)
+            ^ u64::from(rank) << 40;
         let mut rng = Rng::new(options.seed ^ mix(place), "fate");
         let fails = rng.chance(options.failure_permille);
         let outcome = match (fails, rng.below(10)) {
@@ -72,23 +76,25 @@ impl World {
     /// The shim starts a process, or says why not.
     pub(crate) fn launch(&mut self, w: usize, local: u64, order: &StartOrder, deadline: u64) {
         let token = order.token;
-        let fate = Fate::of(&self.options, order.at, order.number);
+        let fate = Fate::of(&self.options, order.at, order.number, order.rank);
         let refused = if local + KILL_BEFORE_MS >= deadline {
             Some(Outcome::Launch("the lease deadline had passed".to_owned()))
         } else {
             Some(fate.outcome.clone()).filter(|o| matches!(o, Outcome::Launch(_)))
         };
         if let Some(outcome) = refused {
-            self.oracle.outcomes.insert(token, outcome.clone());
+            self.oracle.outcomes.entry(token).or_default().insert(w, outcome.clone());
             self.machines[w].exits.insert(token, (outcome, 0));
             self.notice(w, token, Notice::Ended, 1);
             return;
         }
+        invariants::i9_gangs::on_start(self, w, token, order.at);
         invariants::i3_one_process::on_start(self, w, token, order.at);
         invariants::i4_devices::on_start(self, w, token, &order.devices);
         invariants::i5_parents::on_start(self, w, token, order.at);
         let process = Process {
             at: order.at,
+            rank: order.rank,
             devices: order.devices.clone(),
             deadline,
             started: self.now,
@@ -99,7 +105,7 @@ impl World {
             lingers_ms: fate.lingers_ms,
             ended: None,
         };
-        self.oracle.started.entry(token).or_insert(self.now);
+        self.oracle.started.insert(token, self.now);
         self.oracle.running.entry(order.at).or_default().insert((w, token));
         self.machines[w].processes.insert(token, process);
         let boot = self.machines[w].boot;
@@ -163,7 +169,7 @@ impl World {
         self.stats.fenced += u64::from(outcome == Outcome::Fenced);
         let (ran, lingers) = (self.now - process.started, process.lingers_ms);
         let lingers = self.plant_lingers(lingers);
-        self.oracle.outcomes.insert(token, outcome.clone());
+        self.oracle.outcomes.entry(token).or_default().insert(w, outcome.clone());
         if self.plant_reports_early() {
             self.machines[w].exits.insert(token, (outcome.clone(), ran));
             self.notice(w, token, Notice::Ended, 1);

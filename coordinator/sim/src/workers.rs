@@ -9,9 +9,10 @@ use muster_agent::{Action, Agent, Input, Journaled, StartOrder};
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
+use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One machine.
 pub struct Machine {
@@ -37,6 +38,8 @@ pub struct Machine {
     pub processes: BTreeMap<Token, Process>,
     /// Ended, and the agent has not let go of it.
     pub exits: BTreeMap<Token, (Outcome, u64)>,
+    /// UUIDs of devices that are sick in truth.
+    pub sick: BTreeSet<String>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -52,6 +55,7 @@ impl Machine {
             memory: 80 << 30,
             compute_capability: 90,
             simulated: true,
+            ..Device::default()
         };
         Self {
             spec: WorkerSpec {
@@ -80,6 +84,7 @@ impl Machine {
             renewed: 0,
             processes: BTreeMap::new(),
             exits: BTreeMap::new(),
+            sick: BTreeSet::new(),
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
@@ -147,6 +152,15 @@ impl World {
                     self.send_up(session, Up::Reports(reports));
                 }
             }
+            Action::DeviceEvents(events) => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::DeviceEvents(events));
+                }
+            }
+            Action::Probe { uuids } => {
+                let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
+                self.see(w, well, &DeviceEventKind::Recovered);
+            }
             Action::Journal(entry) => {
                 machine.highest = machine.highest.max(entry.token);
                 machine.journal.insert(entry.token, entry);
@@ -157,7 +171,7 @@ impl World {
             }
             Action::Launch { order, deadline } => {
                 let token = order.token;
-                let fate = Fate::of(&self.options, order.at, order.number);
+                let fate = Fate::of(&self.options, order.at, order.number, order.rank);
                 machine.preparing.insert(token, (order, deadline));
                 let agent = machine.agent_number;
                 self.at(fate.prepare_ms, Event::Prepared { worker: w, agent, token });
@@ -184,6 +198,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The machine sees this of these devices, if its agent lives to see it.
+    pub(crate) fn see(&mut self, w: usize, uuids: Vec<String>, kind: &DeviceEventKind) {
+        if uuids.is_empty() || self.machines[w].paused {
+            return;
+        }
+        let event = |uuid| DeviceEvent { seq: 0, uuid, kind: kind.clone(), at: 0, detail: String::new() };
+        self.step_agent(w, Input::DeviceEvents(uuids.into_iter().map(event).collect()));
     }
 
     pub(crate) fn wake(&mut self, w: usize, agent: u32) {

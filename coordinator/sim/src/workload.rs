@@ -5,12 +5,13 @@ use crate::replicas::Origin;
 use crate::rng::Rng;
 use crate::world::World;
 use muster_core::command::{Command, Request, Target};
+use muster_core::model::gang::Gang;
 use muster_core::model::ids::{JobId, TaskNo, WorkerId};
 use muster_core::model::job_spec::{
     ArraySpec, IndexRange, Indices, InputSpec, JobSpec, Need, NeedWhen, OutputSpec, Run, StopSpec,
     TaskCommon, TaskExtra, TaskSpec, TriggerRule,
 };
-use muster_core::model::resources::{GpuRequest, Resources};
+use muster_core::model::resources::{GpuAmount, GpuRequest, Resources};
 use muster_core::model::retry::{Backoff, RetryOn, RetryPolicy};
 use muster_core::model::time::Tick;
 use muster_core::spec::SpecBytes;
@@ -21,8 +22,9 @@ impl World {
     pub(crate) fn plan_workload(&mut self) {
         let span = self.options.safety_ms;
         let mut rng = Rng::new(self.options.seed, "workload");
+        let mut gangs = Rng::new(self.options.seed, "gangs");
         for number in 0..self.options.jobs {
-            let job_spec = job(&mut rng, number);
+            let job_spec = with_gangs(&mut gangs, job(&mut rng, number));
             let spec = SpecBytes::encode(&job_spec);
             let request = self.clients.request();
             self.oracle.reference.written(&request.id, &job_spec);
@@ -158,6 +160,19 @@ impl World {
     }
 }
 
+/// Some of its tasks need several workers at once; any two machines have what such a one asks for.
+fn with_gangs(rng: &mut Rng, mut job: JobSpec) -> JobSpec {
+    for common in &mut job.commons {
+        if !rng.chance(200) {
+            continue;
+        }
+        let (min, max) = rng.pick(&[(2, 2), (2, 2), (1, 3), (2, 3)]);
+        common.resources.gpus = None;
+        common.gang = Some(Box::new(Gang { min, max, require: None, prefer: Vec::new() }));
+    }
+    job
+}
+
 /// A random job.
 fn job(rng: &mut Rng, number: u64) -> JobSpec {
     let count = rng.range(1, 8) as u32;
@@ -194,7 +209,9 @@ fn common(rng: &mut Rng) -> TaskCommon {
         NoneFailedMinOneSuccess,
         Always,
     ];
-    let gpus = rng.chance(250).then(|| GpuRequest { count: rng.range(1, 2) as u32, ..GpuRequest::default() });
+    let gpus = rng
+        .chance(250)
+        .then(|| GpuRequest { amount: GpuAmount::Whole(rng.range(1, 2) as u32), ..GpuRequest::default() });
     TaskCommon {
         rule: rng.pick(&rules),
         resources: Resources {

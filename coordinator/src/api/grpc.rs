@@ -12,10 +12,10 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    BackupChunk, BackupRequest, Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest,
-    ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply, PrepareMemberRequest,
-    RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply, TransferLeaderReply,
-    TransferLeaderRequest, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest,
+    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply,
+    PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply,
+    TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -161,6 +161,37 @@ impl Api for Grpc {
         document(&self.0.get_worker(&call.into_inner().id).await?)
     }
 
+    async fn explain(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.explain(&call.into_inner().id).await?)
+    }
+
+    async fn list_devices(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_devices().await?)
+    }
+
+    async fn get_device(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.get_device(&call.into_inner().id).await?)
+    }
+
+    async fn quarantine_device(
+        &self,
+        call: Request<DeviceRequest>,
+    ) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        let indices = self.0.quarantine_device(request, &asked.uuid, asked.reason).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn return_device(&self, call: Request<DeviceRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        let indices = self.0.return_device(request, &asked.uuid, asked.reason).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+
     async fn list_queues(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
         document(&self.0.list_queues().await?)
     }
@@ -274,6 +305,7 @@ impl Api for Grpc {
             stdout: asked.both || !asked.only_stderr,
             stderr: asked.both || asked.only_stderr,
             tail: asked.tail,
+            rank: asked.rank,
         };
         let items = self.0.logs(query).await?;
         let chunks = ReceiverStream::new(items).map(|item| Ok(chunk(item?)));
@@ -317,9 +349,16 @@ impl Api for Grpc {
 
 fn chunk(item: LogItem) -> LogChunk {
     match item {
-        LogItem::Chunk { task, index, attempt, stderr, offset, bytes } => {
-            LogChunk { task: task.to_string(), index, attempt, stderr, offset, bytes, ..LogChunk::default() }
-        }
+        LogItem::Chunk { task, index, attempt, rank, stderr, offset, bytes } => LogChunk {
+            task: task.to_string(),
+            index,
+            attempt,
+            rank,
+            stderr,
+            offset,
+            bytes,
+            ..LogChunk::default()
+        },
         LogItem::Note(note) => LogChunk { note, ..LogChunk::default() },
         LogItem::End { state, exit_code } => {
             LogChunk { terminal: true, exit_code, state, ..LogChunk::default() }

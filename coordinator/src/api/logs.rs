@@ -41,6 +41,8 @@ pub struct LogQuery {
     pub stderr: bool,
     /// Only so many last lines of each stream.
     pub tail: Option<u64>,
+    /// Only this rank of a gang.
+    pub rank: Option<u32>,
 }
 
 /// What the reader gets.
@@ -50,6 +52,8 @@ pub enum LogItem {
         task: Arc<str>,
         index: Option<u32>,
         attempt: u32,
+        /// Of a gang.
+        rank: Option<u32>,
         stderr: bool,
         offset: u64,
         bytes: Bytes,
@@ -57,20 +61,18 @@ pub enum LogItem {
     /// A sentence about what can't be shown.
     Note(String),
     /// Last, when following: how the job ended.
-    End {
-        state: String,
-        exit_code: i32,
-    },
+    End { state: String, exit_code: i32 },
 }
 
 type Sink = mpsc::Sender<Result<LogItem, ApiError>>;
 
-/// One attempt in scope.
+/// One rank of an attempt in scope.
 #[derive(Debug, Clone, Copy)]
 struct One {
     at: IndexRef,
     number: u32,
     token: Token,
+    rank: u32,
     worker: WorkerId,
     /// Ended long ago.
     is_old: bool,
@@ -82,6 +84,7 @@ struct Scope {
     task: Option<TaskNo>,
     position: Option<u32>,
     attempt: Option<u32>,
+    rank: Option<u32>,
 }
 
 impl Scope {
@@ -90,6 +93,19 @@ impl Scope {
             && self.task.is_none_or(|task| task == at.task)
             && self.position.is_none_or(|position| position == at.index)
             && self.attempt.is_none_or(|attempt| attempt == number)
+    }
+
+    /// One for each of the workers, by rank, that is wanted.
+    fn ones(
+        &self,
+        at: IndexRef,
+        number: u32,
+        token: Token,
+        workers: impl Iterator<Item = WorkerId>,
+        is_old: bool,
+    ) -> Vec<One> {
+        let ranks = (0..).zip(workers).filter(|(rank, _)| self.rank.is_none_or(|wanted| wanted == *rank));
+        ranks.map(|(rank, worker)| One { at, number, token, rank, worker, is_old }).collect()
     }
 }
 
@@ -121,8 +137,13 @@ impl Service {
         // Watch first, then look: nothing falls between.
         let watcher = self.hub.watch(query.job);
         let target = self.target(&name).await?;
-        let scope =
-            Scope { job: query.job, task: target.task, position: target.index, attempt: query.attempt };
+        let scope = Scope {
+            job: query.job,
+            task: target.task,
+            position: target.index,
+            attempt: query.attempt,
+            rank: query.rank,
+        };
         let (sink, receiver) = mpsc::channel(16);
         let service = self.clone();
         tokio::spawn(async move {
@@ -146,19 +167,15 @@ impl Service {
     }
 
     /// Every attempt in scope, in order.
-    async fn scan(&self, scope: &Scope) -> Result<BTreeMap<(IndexRef, u32), One>, ApiError> {
+    async fn scan(&self, scope: &Scope) -> Result<BTreeMap<(IndexRef, u32, u32), One>, ApiError> {
         // Live first: what ends meanwhile is then found among the ended.
-        let mut all: BTreeMap<(IndexRef, u32), One> = self.forward.read(|state| {
+        let mut all: BTreeMap<(IndexRef, u32, u32), One> = self.forward.read(|state| {
             let live = state
                 .live_of_job(scope.job)
                 .filter(|a| a.state != AttemptState::Starting && scope.holds(a.at, a.number));
-            live.map(|a| {
-                (
-                    (a.at, a.number),
-                    One { at: a.at, number: a.number, token: a.token, worker: a.worker, is_old: false },
-                )
-            })
-            .collect()
+            let ones = live
+                .flat_map(|a| scope.ones(a.at, a.number, a.token, a.seats.iter().map(|s| s.worker), false));
+            ones.map(|one| ((one.at, one.number, one.rank), one)).collect()
         });
         let (history, job, task, position) = (self.history.clone(), scope.job, scope.task, scope.position);
         let ended = tokio::task::spawn_blocking(move || history.all(job, task, position));
@@ -166,10 +183,8 @@ impl Service {
         for e in ended.await.map_err(|error| ApiError::Stopped(error.to_string()))?? {
             if scope.holds(e.at, e.number) {
                 let is_old = now - e.ended.wall.0 > STORED_AFTER_MS;
-                all.insert(
-                    (e.at, e.number),
-                    One { at: e.at, number: e.number, token: e.token, worker: e.worker, is_old },
-                );
+                let ones = scope.ones(e.at, e.number, e.token, e.seats.iter().map(|s| s.worker), is_old);
+                all.extend(ones.into_iter().map(|one| ((one.at, one.number, one.rank), one)));
             }
         }
         Ok(all)
@@ -195,21 +210,21 @@ impl Service {
     ) -> Result<(), ApiError> {
         let mut pumps = JoinSet::new();
         let mut seen = BTreeSet::new();
-        let mut last: BTreeMap<IndexRef, oneshot::Receiver<()>> = BTreeMap::new();
+        let mut last: BTreeMap<(IndexRef, u32), oneshot::Receiver<()>> = BTreeMap::new();
         let reads = Arc::new(Semaphore::new(READS));
         let mut start = |one: One, pumps: &mut JoinSet<Result<(), ApiError>>| {
-            if !seen.insert(one.token) {
+            if !seen.insert((one.token, one.rank)) {
                 return;
             }
-            // Attempts of one index one after the other, indices beside each other.
+            // Attempts of one index one after the other, indices and ranks beside each other.
             let (done, ended) = oneshot::channel();
-            let before = last.insert(one.at, ended);
+            let before = last.insert((one.at, one.rank), ended);
             let (service, query, sink, reads) = (self.clone(), query.clone(), sink.clone(), reads.clone());
             pumps.spawn(async move {
                 if let Some(before) = before {
                     let _ = before.await;
                 }
-                let is_live = service.forward.read(|state| state.attempt(one.token).is_some());
+                let is_live = service.lives(one);
                 let _permit = if is_live { None } else { reads.acquire().await.ok() };
                 let send = |stderr: bool, wanted: bool| {
                     let (service, query, sink) = (&service, &query, &sink);
@@ -246,16 +261,16 @@ impl Service {
             };
             match change {
                 Change::Event(Event::AttemptRunning { at, number, token }) if scope.holds(at, number) => {
-                    if let Some(worker) =
-                        self.forward.read(|state| state.attempt(token).map(|attempt| attempt.worker))
-                    {
-                        start(One { at, number, token, worker, is_old: false }, &mut pumps);
-                    }
+                    let seats = self.forward.read(|state| state.attempt(token).map(|a| a.seats.clone()));
+                    let workers = seats.iter().flatten().map(|s| s.worker);
+                    let ones = scope.ones(at, number, token, workers, false);
+                    ones.into_iter().for_each(|one| start(one, &mut pumps));
                 }
-                Change::Event(Event::AttemptEnded { at, number, token, worker, .. })
+                Change::Event(Event::AttemptEnded { at, number, token, workers, .. })
                     if scope.holds(at, number) =>
                 {
-                    start(One { at, number, token, worker, is_old: false }, &mut pumps);
+                    let ones = scope.ones(at, number, token, workers.into_iter(), false);
+                    ones.into_iter().for_each(|one| start(one, &mut pumps));
                 }
                 Change::Event(Event::JobFinished { .. }) => is_finished = true,
                 Change::Resync => {
@@ -276,6 +291,11 @@ impl Service {
         Ok(())
     }
 
+    /// Whether the rank has not ended: a gang may live on without it.
+    fn lives(&self, one: One) -> bool {
+        self.forward.read(|state| state.attempt(one.token).is_some_and(|a| !a.has_ended(one.rank)))
+    }
+
     fn is_terminal(&self, job: JobId) -> Result<bool, ApiError> {
         self.forward
             .read(|state| state.job(job).map(|job| job.state().is_terminal()))
@@ -290,17 +310,20 @@ impl Service {
         query: &LogQuery,
         sink: &Sink,
     ) -> Result<(), ApiError> {
-        let (task, index) = self.forward.read(|state| {
+        let (task, index, is_gang) = self.forward.read(|state| {
             let spec = state.job(one.at.job).map(|job| job.spec.clone());
             let task = spec.as_ref().and_then(|spec| spec.task(one.at.task).cloned());
             let index = task.as_ref().and_then(|task| task.array()?.index(one.at.index));
-            (Arc::<str>::from(task.map_or(String::new(), |task| task.name.to_string())), index)
+            let is_gang =
+                spec.zip(task.as_ref()).is_some_and(|(spec, task)| spec.common(task).gang.is_some());
+            (Arc::<str>::from(task.map_or(String::new(), |task| task.name.to_string())), index, is_gang)
         });
         let mut out = Out {
             sink,
             task,
             index,
             attempt: one.number,
+            rank: is_gang.then_some(one.rank),
             stderr,
             offset: 0,
             tail: query.tail.map(|lines| (lines, Vec::new())),
@@ -308,7 +331,7 @@ impl Service {
         let mut pause = Duration::from_millis(50);
         loop {
             let before = out.offset;
-            let is_live = self.forward.read(|state| state.attempt(one.token).is_some());
+            let is_live = self.lives(one);
             // An old one is in the store; of a young one the worker knows more.
             if one.is_old && self.send_stored(one, &mut out).await? {
                 return out.finish().await;
@@ -337,7 +360,7 @@ impl Service {
                     }
                 }
             }
-            let ended = self.forward.read(|state| state.attempt(one.token).is_none());
+            let ended = !self.lives(one);
             if ended {
                 let found = self.send_stored(one, &mut out).await?;
                 if !found && !connected {
@@ -376,7 +399,7 @@ impl Service {
                     }
                 }
             }
-            if self.forward.read(|state| state.attempt(one.token).is_none()) {
+            if !self.lives(one) {
                 self.send_stored(one, &mut out).await?;
                 return Ok(());
             }
@@ -386,7 +409,7 @@ impl Service {
 
     async fn send_stored(&self, one: One, out: &mut Out<'_>) -> Result<bool, ApiError> {
         let stream = if out.stderr { "stderr" } else { "stdout" };
-        let key = log_key(one.at.job.0, one.at.task.0, one.at.index, one.number, stream);
+        let key = log_key(one.at.job.0, one.at.task.0, one.at.index, one.number, one.rank, stream);
         let Some(bytes) = self.store.read_from(&key, out.offset).await? else { return Ok(false) };
         out.take(out.offset, bytes).await?;
         Ok(true)
@@ -437,6 +460,7 @@ struct Out<'a> {
     task: Arc<str>,
     index: Option<u32>,
     attempt: u32,
+    rank: Option<u32>,
     stderr: bool,
     /// What was taken.
     offset: u64,
@@ -472,6 +496,7 @@ impl Out<'_> {
                 task: self.task.clone(),
                 index: self.index,
                 attempt: self.attempt,
+                rank: self.rank,
                 stderr: self.stderr,
                 offset,
                 bytes: part,
@@ -538,6 +563,7 @@ mod tests {
             task: "t".into(),
             index: None,
             attempt: 1,
+            rank: None,
             stderr: false,
             offset: 0,
             tail: None,

@@ -4,7 +4,9 @@
 
 pub mod backup;
 pub mod cluster;
+pub mod devices;
 pub mod error;
+pub mod explain;
 pub mod forward;
 pub mod grpc;
 pub mod logs;

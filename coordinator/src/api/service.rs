@@ -142,7 +142,7 @@ impl Service {
     }
 }
 
-fn changed(reply: &Reply) -> u64 {
+pub(super) fn changed(reply: &Reply) -> u64 {
     match reply {
         Reply::Changed { indices } => *indices,
         _ => 0,

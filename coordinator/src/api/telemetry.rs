@@ -35,7 +35,11 @@ impl Service {
         let mut peer = self.forward.peers().at(address).map_err(|error| unreachable(&error))?;
         let reply =
             peer.telemetry(TelemetryRequest {}).await.map_err(|status| unreachable(&status.message()))?;
-        Ok(unpack(&reply.into_inner().telemetry)?)
+        let (mut parts, mut all) = (reply.into_inner(), Vec::new());
+        while let Some(part) = parts.message().await.map_err(|status| unreachable(&status.message()))? {
+            all.extend(unpack::<Vec<_>>(&part.telemetry)?);
+        }
+        Ok(all)
     }
 
     /// Fills in what was measured.

@@ -1,17 +1,19 @@
 //! The documents that people and programs read, built from the state and the history.
 
+use super::devices::breaker_doc;
 use super::error::ApiError;
 use super::service::Service;
-use muster_core::model::attempt::{Attempt, AttemptState};
+use muster_core::model::attempt::{Attempt, AttemptState, RankState};
 use muster_core::model::ids::{JobId, TaskNo};
 use muster_core::model::job::Counts;
 use muster_core::model::job_spec::{JobSpec, NeedWhen, Run};
+use muster_core::model::placement::{Seat, Share};
 use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
     AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, NeedDoc, QueueDoc, QueuesDoc,
-    TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
+    RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
 
@@ -33,7 +35,7 @@ pub struct JobFilter {
     pub before: u64,
 }
 
-fn time(stamp: Stamp) -> String {
+pub(super) fn time(stamp: Stamp) -> String {
     rfc3339(stamp.wall.0)
 }
 
@@ -79,13 +81,42 @@ fn attempt_state(state: AttemptState) -> &'static str {
     }
 }
 
-fn devices(worker: Option<&Worker>, numbers: &[u16]) -> Vec<String> {
-    let uuid = |n: &u16| {
+fn devices(worker: Option<&Worker>, shares: &[Share]) -> Vec<String> {
+    let uuid = |share: &Share| {
         worker
-            .and_then(|w| w.spec.devices.get(usize::from(*n)))
-            .map_or_else(|| format!("#{n}"), |d| d.uuid.clone())
+            .and_then(|w| w.spec.devices.get(usize::from(share.device)))
+            .map_or_else(|| format!("#{}", share.device), |d| d.uuid.clone())
     };
-    numbers.iter().map(uuid).collect()
+    shares.iter().map(uuid).collect()
+}
+
+/// The ranks of an attempt, one of what is no gang.
+fn ranks(state: &State, seats: &[Seat], is: impl Fn(u32) -> RankState) -> Vec<RankDoc> {
+    let doc = |(rank, seat): (u32, &Seat)| {
+        let worker = state.worker(seat.worker);
+        RankDoc {
+            rank,
+            worker: worker.map_or_else(|| seat.worker.to_string(), |w| w.spec.name.clone()),
+            devices: devices(worker, &seat.devices),
+            state: match is(rank) {
+                RankState::Starting => "starting",
+                RankState::Running => "running",
+                RankState::Ended => "ended",
+            }
+            .to_owned(),
+        }
+    };
+    (0..).zip(seats).map(doc).collect()
+}
+
+/// Puts the ranks into the attempt: all of a gang, of another its worker and devices alone.
+fn with_ranks(doc: AttemptDoc, ranks: Vec<RankDoc>, is_gang: bool) -> AttemptDoc {
+    AttemptDoc {
+        worker: ranks.first().map(|r| r.worker.clone()).unwrap_or_default(),
+        devices: ranks.iter().flat_map(|r| r.devices.iter().cloned()).collect(),
+        ranks: if is_gang { ranks } else { Vec::new() },
+        ..doc
+    }
 }
 
 fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<u32> {
@@ -93,7 +124,7 @@ fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<u32> {
 }
 
 /// `42.train[7]#2`.
-fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
+pub(super) fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
     let name = spec.task(task).map_or("", |task| &task.name);
     match user_index(spec, task, position) {
         Some(index) => format!("{job}.{name}[{index}]#{number}"),
@@ -164,33 +195,35 @@ fn task_doc(state: &State, job: &Job, no: TaskNo) -> TaskDoc {
 }
 
 fn ended_doc(state: &State, spec: &JobSpec, ended: &History) -> AttemptDoc {
-    let worker = state.worker(ended.worker);
-    AttemptDoc {
+    let ranks = ranks(state, &ended.seats, |_| RankState::Ended);
+    let is_gang = spec.task(ended.at.task).is_some_and(|task| spec.common(task).gang.is_some());
+    let doc = AttemptDoc {
         number: ended.number,
         index: user_index(spec, ended.at.task, ended.at.index),
         state: ended.cause.end_state().to_owned(),
         cause: Some(ended.cause.to_string()),
-        worker: worker.map_or_else(|| ended.worker.to_string(), |w| w.spec.name.clone()),
-        devices: devices(worker, &ended.devices),
         started: ended.started.map(time),
         ended: Some(time(ended.ended)),
         token: ended.token.0,
-    }
+        ..AttemptDoc::default()
+    };
+    with_ranks(doc, ranks, is_gang)
 }
 
 fn live_doc(state: &State, spec: &JobSpec, attempt: &Attempt) -> AttemptDoc {
-    let worker = state.worker(attempt.worker);
-    AttemptDoc {
+    let rank = |rank: u32| attempt.ranks.get(rank as usize).copied().unwrap_or(RankState::Running);
+    let ranks = ranks(state, &attempt.seats, rank);
+    let doc = AttemptDoc {
         number: attempt.number,
         index: user_index(spec, attempt.at.task, attempt.at.index),
         state: attempt_state(attempt.state).to_owned(),
         cause: None,
-        worker: worker.map_or_else(|| attempt.worker.to_string(), |w| w.spec.name.clone()),
-        devices: devices(worker, &attempt.devices),
         started: attempt.started.map(time),
         ended: None,
         token: attempt.token.0,
-    }
+        ..AttemptDoc::default()
+    };
+    with_ranks(doc, ranks, !attempt.ranks.is_empty())
 }
 
 fn timeline(job: &Job, tasks: &[TaskDoc]) -> Vec<TimelineDoc> {
@@ -235,13 +268,21 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         let name = state.job(attempt.at.job).map_or_else(String::new, |job| {
             attempt_name(&job.spec, job.id, attempt.at.task, attempt.at.index, attempt.number)
         });
-        holders.extend(attempt.devices.iter().map(|device| (*device, name.clone())));
+        let held: &[Share] = attempt.seat_on(worker.id).map_or(&[], |(_, seat)| &seat.devices);
+        for share in held {
+            let holder: &mut String = holders.entry(share.device).or_default();
+            // A device in parts has several.
+            if !holder.is_empty() {
+                holder.push_str(", ");
+            }
+            holder.push_str(&name);
+        }
         leases.push(LeaseDoc {
             attempt: name,
             job: attempt.at.job.0,
             token: token.0,
             state: attempt_state(attempt.state).to_owned(),
-            devices: devices(Some(worker), &attempt.devices),
+            devices: devices(Some(worker), held),
         });
     }
     let gpu = |(number, device): (usize, &muster_core::model::worker::Device)| GpuDoc {
@@ -253,6 +294,12 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
             both => format!("{}.{}", both / 10, both % 10),
         },
         simulated: device.simulated,
+        health: if state.is_quarantined(&device.uuid) { "quarantined" } else { "healthy" }.to_owned(),
+        reason: state
+            .devices()
+            .get(&device.uuid)
+            .and_then(|d| d.quarantine())
+            .map(|quarantine| quarantine.reason.clone()),
         held_by: u16::try_from(number).ok().and_then(|number| holders.get(&number).cloned()),
         sample: None,
     };
@@ -277,6 +324,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         version: spec.version.clone(),
         host: spec.host.clone(),
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
+        breaker: breaker_doc(state, worker.id),
         joined: time(worker.joined),
         changed: time(worker.changed),
         machine: None,

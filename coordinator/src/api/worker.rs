@@ -88,8 +88,9 @@ impl Workers {
                     Some(worker_message::Kind::Reports(reports)) => {
                         linked.up(Up::Reports(unpack(&reports.reports).map_err(ApiError::from)?));
                     }
-                    // Nobody listens to these yet.
-                    Some(worker_message::Kind::DeviceEvents(_)) => {}
+                    Some(worker_message::Kind::DeviceEvents(message)) => {
+                        linked.up(Up::DeviceEvents(unpack(&message.events).map_err(ApiError::from)?));
+                    }
                     Some(worker_message::Kind::Telemetry(message)) => {
                         linked.up(Up::Telemetry(worker, unpack(&message.telemetry).map_err(ApiError::from)?));
                     }

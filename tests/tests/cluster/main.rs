@@ -11,6 +11,8 @@ mod disk;
 mod failover;
 mod fencing;
 mod first_steps;
+mod gangs;
+mod gpu_health;
 mod gpus;
 mod jobs;
 mod operations;

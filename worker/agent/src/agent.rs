@@ -4,6 +4,7 @@
 //! coordinator says that its end is durable, or when it ended after a `Kill`. Processes are ended by the shim when the lease runs out, not
 //! here: the agent may hang, and then only hears that it happened.
 
+use crate::events::Events;
 use crate::input::{Action, Input, Instruction, Journaled, StartOrder};
 use crate::lease::Lease;
 use muster_core::command::{Report, ReportKind};
@@ -27,12 +28,14 @@ pub struct Agent {
     lease: Lease,
     session: bool,
     next_heartbeat: u64,
+    events: Events,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
     at: IndexRef,
     number: u32,
+    rank: u32,
     phase: Phase,
     /// Its end is nobody's business.
     killed: bool,
@@ -49,13 +52,15 @@ impl Agent {
     /// The agent of a worker whose journal holds `journaled`, has seen tokens up to `highest_token` and leaders up to `term`.
     #[must_use]
     pub fn new(journaled: Vec<Journaled>, highest_token: Token, term: u64) -> Self {
-        let held =
-            journaled.into_iter().map(|entry| {
-                let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| {
-                    Phase::Ended { outcome, artifacts, ran_ms, reported: None }
-                });
-                (entry.token, Held { at: entry.at, number: entry.number, phase, killed: false })
+        let held = journaled.into_iter().map(|entry| {
+            let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| Phase::Ended {
+                outcome,
+                artifacts,
+                ran_ms,
+                reported: None,
             });
+            (entry.token, Held { at: entry.at, number: entry.number, rank: entry.rank, phase, killed: false })
+        });
         Self {
             held: held.collect(),
             forgotten: BTreeSet::new(),
@@ -63,6 +68,7 @@ impl Agent {
             lease: Lease::new(term),
             session: false,
             next_heartbeat: 0,
+            events: Events::default(),
         }
     }
 
@@ -77,6 +83,12 @@ impl Agent {
             Input::Started { token } => self.started(token, &mut out),
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
+            }
+            Input::DeviceEvents(seen) => {
+                let new = self.events.add(now, seen);
+                if self.session && !new.is_empty() {
+                    out.push(Action::DeviceEvents(new));
+                }
             }
         }
         out
@@ -106,6 +118,8 @@ impl Agent {
             Instruction::Stop { token, signal, grace_ms } => self.stop(token, signal, grace_ms, out),
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
+            Instruction::EventsSettled { seq } => self.events.settle(seq),
+            Instruction::Probe { uuids } => out.push(Action::Probe { uuids }),
             Instruction::Renewed { seq, term } => self.renewed(now, seq, term, out),
         }
     }
@@ -126,6 +140,10 @@ impl Agent {
     fn heartbeat(&mut self, now: u64, out: &mut Vec<Action>) {
         self.next_heartbeat = now + RENEW_MS;
         out.push(Action::Heartbeat { seq: self.lease.send(now), held: self.held() });
+        let unsettled = self.events.unsettled();
+        if !unsettled.is_empty() {
+            out.push(Action::DeviceEvents(unsettled));
+        }
     }
 
     fn start(&mut self, now: u64, order: Box<StartOrder>, out: &mut Vec<Action>) {
@@ -136,11 +154,11 @@ impl Agent {
         {
             return;
         }
-        let (at, number) = (order.at, order.number);
+        let (at, number, rank) = (order.at, order.number, order.rank);
         if token <= self.floor {
             // It may have run before the journal was last read. Saying so lets the coordinator grant a new token; where the old
             // one has ended already, the report is fenced.
-            self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
+            self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
             let outcome = Outcome::Launch("the worker may have started it before its agent restarted".into());
             self.ended(now, token, (outcome, Vec::new(), 0), out);
             return;
@@ -150,8 +168,8 @@ impl Agent {
         else {
             return;
         };
-        self.held.insert(token, Held { at, number, phase: Phase::Starting, killed: false });
-        out.push(Action::Journal(Journaled { at, number, token, result: None }));
+        self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+        out.push(Action::Journal(Journaled { at, number, rank, token, result: None }));
         out.push(Action::Launch { order, deadline });
     }
 
@@ -194,7 +212,8 @@ impl Agent {
         if matches!(held.phase, Phase::Starting) {
             held.phase = Phase::Running;
             if session && !held.killed {
-                out.push(Action::Report(vec![Report { token, at: held.at, kind: ReportKind::Running }]));
+                let kind = ReportKind::Running;
+                out.push(Action::Report(vec![Report { token, rank: held.rank, at: held.at, kind }]));
             }
         }
     }
@@ -218,8 +237,8 @@ impl Agent {
         if !held.is_live() {
             return;
         }
-        let (at, number) = (held.at, held.number);
-        out.push(Action::Journal(Journaled { at, number, token, result: Some(result.clone()) }));
+        let (at, number, rank) = (held.at, held.number, held.rank);
+        out.push(Action::Journal(Journaled { at, number, rank, token, result: Some(result.clone()) }));
         let (outcome, artifacts, ran_ms) = result;
         held.phase = Phase::Ended { outcome, artifacts, ran_ms, reported: None };
         if session {
@@ -284,6 +303,6 @@ impl Held {
                 ReportKind::Ended { outcome: outcome.clone(), artifacts: artifacts.clone(), ran_ms: *ran_ms }
             }
         };
-        Some(Report { token, at: self.at, kind })
+        Some(Report { token, rank: self.rank, at: self.at, kind })
     }
 }

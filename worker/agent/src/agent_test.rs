@@ -55,6 +55,7 @@ fn start(token: u64) -> Start {
     Start(StartOrder {
         at: index(),
         number: 1,
+        rank: 0,
         token: Token(token),
         term: 1,
         heartbeat: 1,
@@ -86,16 +87,17 @@ fn exit(token: u64, code: i32) -> Input {
 
 fn journaled(token: u64, code: Option<i32>) -> Journaled {
     let result = code.map(|code| (Outcome::Exit(code), vec![], 5));
-    Journaled { at: index(), number: 1, token: Token(token), result }
+    Journaled { at: index(), number: 1, rank: 0, token: Token(token), result }
 }
 
 fn says_running(token: u64) -> Report {
-    Report { token: Token(token), at: index(), kind: ReportKind::Running }
+    Report { token: Token(token), rank: 0, at: index(), kind: ReportKind::Running }
 }
 
 fn says_ended(token: u64, outcome: Outcome, ran_ms: u64) -> Report {
     Report {
         token: Token(token),
+        rank: 0,
         at: index(),
         kind: ReportKind::Ended { outcome, artifacts: vec![], ran_ms },
     }

@@ -4,6 +4,7 @@
 //! device (the scheduler's business) and device permissions (`cgroup`).
 
 mod event;
+pub mod fault_file;
 pub mod mps;
 pub mod nodes;
 pub mod nvml;

@@ -1,6 +1,7 @@
 //! Which devices a worker has: simulated ones when it is told to, else the machine's own, which one worker of a machine has.
 
 use super::Devices;
+use super::fault_file::faulty;
 use super::nvml::{LIBRARY, Nvml, Options};
 use super::simulated::{Simulated, SpecError};
 use crate::config::WorkerConfig;
@@ -18,8 +19,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn simulated(devices: Simulated) -> Self {
-        Self { devices: Arc::new(devices), _lock: None }
+    fn simulated(config: &WorkerConfig, devices: Simulated) -> Self {
+        Self { devices: faulty(config, devices), _lock: None }
     }
 }
 
@@ -31,14 +32,14 @@ impl Opened {
 pub fn open(config: &WorkerConfig, name: &str) -> Result<Opened, SpecError> {
     let simulated = Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?;
     if config.gpus.is_some() {
-        return Ok(Opened::simulated(simulated));
+        return Ok(Opened::simulated(config, simulated));
     }
     let library = config.devices.nvml_path.clone().map_or_else(|| LIBRARY.into(), OsString::from);
     let options = Options { library: library.clone(), ..Options::default() };
     let nvml = match Nvml::open(&options) {
         Ok(nvml) if nvml.fingerprint().is_empty() => {
             tracing::info!(library = %library.display(), "no GPUs: the driver knows of none");
-            return Ok(Opened::simulated(simulated));
+            return Ok(Opened::simulated(config, simulated));
         }
         Ok(nvml) => nvml,
         Err(error) => {
@@ -49,14 +50,14 @@ pub fn open(config: &WorkerConfig, name: &str) -> Result<Opened, SpecError> {
             } else {
                 tracing::error!(error = why, "no GPUs: the driver does not work; the worker offers none");
             }
-            return Ok(Opened::simulated(simulated));
+            return Ok(Opened::simulated(config, simulated));
         }
     };
     match take(&lock_path(&library)) {
         Ok(lock) => Ok(Opened { devices: Arc::new(nvml), _lock: Some(Arc::new(lock)) }),
         Err(error) => {
             tracing::error!(%error, "no GPUs: another worker of this machine has them; the worker offers none");
-            Ok(Opened::simulated(simulated))
+            Ok(Opened::simulated(config, simulated))
         }
     }
 }
@@ -84,7 +85,7 @@ mod tests {
     use muster_fake_nvml::{Scenario, install};
 
     fn config(library: &Path) -> WorkerConfig {
-        let devices = DevicesConfig { nvml_path: Some(library.to_owned()) };
+        let devices = DevicesConfig { nvml_path: Some(library.to_owned()), ..DevicesConfig::default() };
         WorkerConfig { devices, ..WorkerConfig::default() }
     }
 

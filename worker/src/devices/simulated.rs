@@ -2,10 +2,13 @@
 
 use thiserror::Error;
 
-use super::{Device, Devices, Event, Health, Sample};
+use super::{Device, Devices, Event, Health, Link, LinkClass, Mig, Sample};
 
 /// Most devices of one worker.
 pub const DEVICES_MAX: usize = 1024;
+
+/// Devices of one NUMA node: a board of eight has two.
+const BOARD_HALF: u32 = 4;
 
 /// What is wrong with a specification.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,7 +31,7 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// Reads a specification. The UUIDs follow from the worker's name and the position, so they are the same after a restart and
+    /// Reads a specification; `7xH100/1g.10gb-10GB` are MIG instances of that profile. The UUIDs follow from the worker's name and the position, so they are the same after a restart and
     /// never those of another worker. An empty specification is no GPUs.
     ///
     /// # Errors
@@ -44,6 +47,8 @@ impl Simulated {
                 return Err(form());
             }
             let memory_bytes = size(memory).ok_or_else(|| SpecError::Memory(memory.to_owned()))?;
+            let (model, mig) = model.split_once('/').map_or((model, None), |(m, p)| (m, Some(instance(p))));
+            let board = devices.len()..devices.len() + count;
             if devices.len() + count > DEVICES_MAX {
                 return Err(SpecError::TooMany(devices.len() + count));
             }
@@ -55,6 +60,9 @@ impl Simulated {
                     model: model.to_owned(),
                     memory_bytes,
                     compute_capability: capability(model),
+                    numa: Some(index / BOARD_HALF),
+                    links: if mig.is_none() { links(index, &board, model) } else { Vec::new() },
+                    mig: mig.clone(),
                     simulated: true,
                     ..Device::default()
                 });
@@ -81,6 +89,21 @@ impl Devices for Simulated {
     fn events(&self) -> Vec<Event> {
         Vec::new()
     }
+}
+
+/// As on the boards of these models: each has an `NVLink` to each other of its part of the specification.
+fn links(index: u32, board: &std::ops::Range<usize>, model: &str) -> Vec<Link> {
+    let class = match capability(model) {
+        Some((9.., _) | (8 | 7, 0)) => LinkClass::Nvlink,
+        _ => return Vec::new(),
+    };
+    let others = board.clone().filter_map(|n| u32::try_from(n).ok()).filter(|n| *n != index);
+    others.map(|peer| Link { peer, class, lanes: 1 }).collect()
+}
+
+/// An instance of a GPU that is not shown.
+fn instance(profile: &str) -> Mig {
+    Mig { profile: profile.to_owned(), parent: String::new(), caps: Vec::new() }
 }
 
 /// `GPU-` and a UUID of version 8 (free form), so that it has the shape of a real one.

@@ -66,10 +66,21 @@ pub struct GangEnv {
     pub rank: u32,
     /// Addresses of all ranks, in order.
     pub hosts: Vec<String>,
+    /// Processes that each of them is meant for, in order.
+    pub slots: Vec<u32>,
     /// Port on the first of them.
     pub master_port: u16,
     /// File with a line a host.
     pub hostfile: Option<PathBuf>,
+}
+
+impl GangEnv {
+    /// The text of the hostfile: a line a rank, as MPI and `DeepSpeed` read it.
+    #[must_use]
+    pub fn hostfile_text(&self) -> String {
+        let slots = self.slots.iter().copied().chain(std::iter::repeat(1));
+        self.hosts.iter().zip(slots).map(|(host, slots)| format!("{host} slots={slots}\n")).collect()
+    }
 }
 
 /// What the worker's own process gives to every task.
@@ -314,8 +325,14 @@ mod tests {
 
     #[test]
     fn a_gang_member_knows_its_place() {
-        let gang =
-            GangEnv { rank: 1, hosts: vec!["a".into(), "b".into()], master_port: 29500, hostfile: None };
+        let gang = GangEnv {
+            rank: 1,
+            hosts: vec!["a".into(), "b".into()],
+            slots: vec![8],
+            master_port: 29500,
+            hostfile: None,
+        };
+        assert_eq!(gang.hostfile_text(), "a slots=8\nb slots=1\n");
         let env = build(&TaskEnv { gang: Some(gang), gpus: vec!["g".into(); 8], ..task() }, &host());
         for (name, value) in [
             ("MASTER_ADDR", "a"),

@@ -23,6 +23,7 @@ pub type Result3 = (Outcome, Vec<Artifact>, u64);
 pub struct Kept {
     pub at: IndexRef,
     pub number: u32,
+    pub rank: u32,
     /// (name, path below the output directory)
     pub outputs: Vec<(String, String)>,
     /// Its real devices, which have to be free before its end is told.
@@ -33,12 +34,12 @@ impl Kept {
     /// Of an attempt about to be launched, or, without an order, of one that never will be.
     pub fn new(journaled: &Journaled, order: Option<&StartOrder>, devices: Vec<HeldDevice>) -> Self {
         let outputs = order.map_or_else(Vec::new, |order| order.launch.outputs.clone());
-        Self { at: journaled.at, number: journaled.number, outputs, devices }
+        Self { at: journaled.at, number: journaled.number, rank: journaled.rank, outputs, devices }
     }
 
     /// As the agent reads it after a restart.
     pub fn journaled(&self, token: u64, result: Option<Result3>) -> Journaled {
-        Journaled { at: self.at, number: self.number, token: Token(token), result }
+        Journaled { at: self.at, number: self.number, rank: self.rank, token: Token(token), result }
     }
 }
 
@@ -72,7 +73,7 @@ pub enum Phase {
 
 impl Local {
     pub fn new(kept: Kept, token: u64, phase: Phase, dirs: &Dirs, log_cap: u64) -> Self {
-        let logs = Arc::new(AttemptLogs::new(kept.at, kept.number, &dirs.of(token), log_cap));
+        let logs = Arc::new(AttemptLogs::new(kept.at, kept.number, kept.rank, &dirs.of(token), log_cap));
         Self { kept, phase, logs, ended: CancellationToken::new(), started: None }
     }
 }

@@ -5,7 +5,7 @@ use super::prepare::{Preparer, is_quick};
 use super::vacate::vacate;
 use crate::artifacts::collect;
 use crate::blobs::Store;
-use crate::devices::Devices;
+use crate::devices::{Devices, EventKind, Health, seen};
 use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
 use crate::journal::{Journal, Record};
 use crate::logs;
@@ -19,7 +19,7 @@ use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
-use muster_proto::worker::{Heartbeat, LogRequest, Reports};
+use muster_proto::worker::{DeviceEvents, Heartbeat, LogRequest, Reports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -153,6 +153,12 @@ impl Hands {
                         }));
                     }
                 }
+                Action::DeviceEvents(events) => {
+                    if let Some(outbox) = outbox {
+                        outbox.send(Up::DeviceEvents(DeviceEvents { events: pack(&events) }));
+                    }
+                }
+                Action::Probe { uuids } => turn.inputs.extend(self.look_again(&uuids)),
                 Action::Report(reports) => turn.reports.extend(reports),
                 Action::Renew { deadline } => self.renew(deadline, &mut turn),
                 Action::Stop { token, signal, grace_ms } => self.stop(token.0, signal, grace_ms, &mut turn),
@@ -337,6 +343,20 @@ impl Hands {
                 }
             }
         });
+    }
+
+    /// What happened to the devices since it was asked last.
+    pub fn device_events(&self) -> Option<Input> {
+        let events = self.devices.events();
+        (!events.is_empty()).then_some(Input::DeviceEvents(events))
+    }
+
+    /// Which of these have nothing wrong.
+    fn look_again(&self, uuids: &[String]) -> Option<Input> {
+        let found = self.devices.health().into_iter();
+        let well = found.filter(|(uuid, health)| *health == Health::Healthy && uuids.contains(uuid));
+        let events: Vec<_> = well.map(|(uuid, _)| seen(&uuid, EventKind::Recovered, "")).collect();
+        (!events.is_empty()).then_some(Input::DeviceEvents(events))
     }
 
     /// The shim executes it.

@@ -46,6 +46,9 @@ const TURN_MAX: usize = 4096;
 /// How long tasks have to end when the worker ends them.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
+/// How often the devices are asked what happened to them.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// What becomes of the tasks when the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
@@ -184,6 +187,7 @@ impl Worker {
         let mut opening: Option<Opening> = None;
         let mut retry_at = Instant::now();
         let mut upload_at = Instant::now() + logs_upload::EVERY;
+        let mut look_at = Instant::now();
         let mut measure_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
         let (mut events, mut results) = (Vec::new(), Vec::new());
@@ -194,7 +198,7 @@ impl Worker {
             if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
                 opening = Some(self.dial());
             }
-            let mut wake = upload_at.min(measure_at).min(stop_by.unwrap_or(upload_at));
+            let mut wake = upload_at.min(look_at).min(measure_at).min(stop_by.unwrap_or(upload_at));
             if self.session.is_some() {
                 wake = wake.min(self.heard + UNHEARD);
                 let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
@@ -233,6 +237,10 @@ impl Worker {
                     if upload_at <= Instant::now() {
                         self.hands.upload_running();
                         upload_at = Instant::now() + logs_upload::EVERY;
+                    }
+                    if look_at <= Instant::now() {
+                        inputs.extend(self.hands.device_events());
+                        look_at = Instant::now() + LOOK_EVERY;
                     }
                     if measure_at <= Instant::now() {
                         self.measure();
@@ -354,7 +362,11 @@ impl Worker {
                 ShimEvent::LaunchFailed { token, reason } => {
                     inputs.extend(self.hands.launch_failed(token, &reason))
                 }
-                ShimEvent::Exited(exit) => inputs.extend(self.hands.exited(exit)),
+                ShimEvent::Exited(exit) => {
+                    // A fault that took the task with it is said before its end.
+                    inputs.extend(self.hands.device_events());
+                    inputs.extend(self.hands.exited(exit));
+                }
                 ShimEvent::Vanished { token } => inputs.extend(self.hands.vanished(token)),
                 ShimEvent::Unkillable { token } => {
                     tracing::error!(token, "processes survive SIGKILL; the machine needs a look")

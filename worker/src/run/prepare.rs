@@ -6,10 +6,12 @@ use crate::cgroup::Limits;
 use crate::devices::Device;
 use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
-use crate::executor::{AttemptDirs, Dirs, HostEnv, Launch, Run, TaskEnv, environment};
+use crate::executor::{AttemptDirs, Dirs, GangEnv, HostEnv, Launch, Run, TaskEnv, environment};
 use muster_agent::StartOrder;
-use muster_core::leader::instruction::InputOrder;
+use muster_core::leader::instruction::{GangOrder, InputOrder};
 use muster_core::model::attempt::Outcome;
+use muster_core::model::placement::Share;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +113,7 @@ impl Preparer {
         let cwd = files.workdir.as_ref().unwrap_or(&dirs.scratch).display().to_string();
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());
         let cpu_millis = u32::try_from(what.cpu_milli).unwrap_or(u32::MAX);
+        let gang = what.gang.as_ref().map(|gang| gang_env(order.rank, gang, &dirs)).transpose()?;
         let (gpus, numbers) = (self.granted(&order.devices)?, numbers(order));
         let task = TaskEnv {
             job: order.at.job.0,
@@ -128,6 +131,7 @@ impl Preparer {
             restart_count: what.restart_count,
             gpus,
             cpu_millis,
+            gang,
             user: what.env.clone(),
             ..TaskEnv::default()
         };
@@ -153,22 +157,44 @@ impl Preparer {
 
     /// The real devices of an order: simulated ones are never dirty.
     pub fn held(&self, order: &StartOrder) -> Vec<HeldDevice> {
-        let real =
-            numbers(order).into_iter().filter_map(|n| self.devices.get(n)).filter(|device| !device.simulated);
-        real.map(|device| HeldDevice { uuid: device.uuid.clone(), shared: false }).collect()
+        let real = order.devices.iter().filter_map(|share| {
+            let device = self.devices.get(usize::from(share.device)).filter(|device| !device.simulated)?;
+            Some(HeldDevice { uuid: device.uuid.clone(), shared: !share.is_whole() })
+        });
+        real.collect()
     }
 
-    fn granted(&self, numbers: &[u16]) -> Result<Vec<String>, Outcome> {
-        let uuid = |number: &u16| {
-            let missing = || Outcome::Launch(format!("this worker has no device {number}"));
-            self.devices.get(usize::from(*number)).map(|device| device.uuid.clone()).ok_or_else(missing)
+    fn granted(&self, shares: &[Share]) -> Result<Vec<String>, Outcome> {
+        let uuid = |share: &Share| {
+            let missing = || Outcome::Launch(format!("this worker has no device {}", share.device));
+            self.devices.get(usize::from(share.device)).map(|device| device.uuid.clone()).ok_or_else(missing)
         };
-        numbers.iter().map(uuid).collect()
+        shares.iter().map(uuid).collect()
     }
 }
 
+/// A rank's place in its gang, its hostfile written. Rank 0 looks whether the port can be bound: when something else on this machine has
+/// it, the attempt ends here, and the next one meets elsewhere.
+fn gang_env(rank: u32, gang: &GangOrder, dirs: &AttemptDirs) -> Result<GangEnv, Outcome> {
+    if rank == 0
+        && let Err(error) = TcpListener::bind((Ipv4Addr::UNSPECIFIED, gang.port))
+    {
+        return Err(Outcome::Launch(format!("port {} cannot be bound: {error}", gang.port)));
+    }
+    let hostfile = dirs.root.join("hostfile");
+    let env = GangEnv {
+        rank,
+        hosts: gang.hosts.iter().map(|h| h.address.clone()).collect(),
+        slots: gang.hosts.iter().map(|h| h.slots).collect(),
+        master_port: gang.port,
+        hostfile: Some(hostfile.clone()),
+    };
+    std::fs::write(&hostfile, env.hostfile_text()).map_err(|e| refused("its hostfile", e))?;
+    Ok(env)
+}
+
 fn numbers(order: &StartOrder) -> Vec<usize> {
-    order.devices.iter().map(|number| usize::from(*number)).collect()
+    order.devices.iter().map(|share| usize::from(share.device)).collect()
 }
 
 fn refused(what: &str, error: std::io::Error) -> Outcome {
@@ -186,7 +212,7 @@ fn unplaced(what: &str, error: &BlobError) -> Outcome {
 mod tests {
     use super::*;
     use crate::blobs::{Store, pack};
-    use muster_core::leader::instruction::LaunchOrder;
+    use muster_core::leader::instruction::{GangHost, LaunchOrder};
     use muster_core::model::blob::BlobId;
     use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 
@@ -239,7 +265,8 @@ mod tests {
             token: Token(9),
             term: 1,
             heartbeat: 1,
-            devices: devices.to_vec(),
+            rank: 0,
+            devices: devices.iter().map(|d| Share::whole(*d)).collect(),
             launch,
         }
     }
@@ -264,6 +291,27 @@ mod tests {
         assert_eq!((launch.limits.cpu_millis, launch.limits.memory_bytes), (1500, 64 << 20));
         let beyond = rig.preparer.prepare_quick(&order(LaunchOrder::default(), &[2]));
         assert_eq!(beyond, Err(Outcome::Launch("this worker has no device 2".into())));
+    }
+
+    #[test]
+    fn the_first_rank_looks_whether_its_port_is_free_and_each_finds_the_others() {
+        let rig = Rig::new();
+        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let host = |address: &str| GangHost { address: address.into(), slots: 2 };
+        let port = taken.local_addr().unwrap().port();
+        let gang = GangOrder { hosts: vec![host("10.0.0.1"), host("10.0.0.2")], port };
+        let what = LaunchOrder { argv: vec!["true".into()], gang: Some(gang), ..LaunchOrder::default() };
+        let refused = rig.preparer.prepare_quick(&order(what.clone(), &[]));
+        let reason = format!("port {port} cannot be bound");
+        assert!(matches!(&refused, Err(Outcome::Launch(why)) if why.starts_with(&reason)), "{refused:?}");
+        let second = StartOrder { rank: 1, ..order(what.clone(), &[]) };
+        let launch = rig.preparer.prepare_quick(&second).unwrap();
+        assert_eq!((env(&launch, "MASTER_ADDR"), env(&launch, "MUSTER_RANK")), ("10.0.0.1", "1"));
+        let hostfile = std::fs::read_to_string(env(&launch, "MUSTER_HOSTFILE")).unwrap();
+        assert_eq!(hostfile, "10.0.0.1 slots=2\n10.0.0.2 slots=2\n");
+        drop(taken);
+        let launch = rig.preparer.prepare_quick(&order(what, &[])).unwrap();
+        assert_eq!(env(&launch, "MASTER_PORT"), port.to_string());
     }
 
     #[tokio::test]

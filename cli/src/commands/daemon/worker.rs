@@ -29,6 +29,9 @@ pub struct Args {
     /// The class of machine [default: default].
     #[arg(long)]
     pool: Option<String>,
+    /// Where other workers reach this one, for tasks of several workers [default: how it reaches the members].
+    #[arg(long, value_name = "ADDR")]
+    address: Option<String>,
     /// A label, for constraints.
     #[arg(long = "label", value_name = "K=V")]
     labels: Vec<String>,
@@ -94,6 +97,7 @@ impl Args {
             ("worker", "join", self.join.clone()),
             ("worker", "join_token_file", one(&self.join_token_file)),
             ("worker", "pool", one(&self.pool)),
+            ("worker", "address", one(&self.address)),
             ("worker", "labels", self.labels.clone()),
             ("worker", "spot", if self.spot { vec!["true".to_owned()] } else { Vec::new() }),
             ("worker", "cpus", one(&self.cpus)),

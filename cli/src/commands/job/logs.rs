@@ -49,10 +49,6 @@ impl Args {
     /// # Errors
     /// Nothing of that name; nothing reachable.
     pub async fn run(self, global: &Global) -> Done {
-        if self.rank.is_some_and(|rank| rank > 0) {
-            return Err(Failure::new("NOT_FOUND", "this version runs no gangs: there is rank 0 only")
-                .hint("leave --rank out"));
-        }
         let name = target(&self.id)?;
         let task = name.task.or(self.task);
         let index = name.index.or(self.index);
@@ -71,6 +67,7 @@ impl Args {
             only_stderr: self.stderr,
             tail: self.tail,
             both: !self.stderr && !self.stdout,
+            rank: self.rank,
         };
         let mut printer = Printer::new(self.stderr, prefix);
         follow(&mut Client::new(global)?, request, &mut printer).await?;

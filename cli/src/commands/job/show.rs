@@ -163,6 +163,19 @@ fn task_text(job: &JobDoc, task: &TaskDoc, now_ms: i64) -> String {
             time::took(attempt.started.as_deref(), attempt.ended.as_deref(), now_ms),
             attempt.token.to_string(),
         ]);
+        for rank in &attempt.ranks {
+            let blank = String::new;
+            table.row([
+                format!("  rank {}", rank.rank),
+                rank.state.clone(),
+                blank(),
+                rank.worker.clone(),
+                rank.devices.join(","),
+                blank(),
+                blank(),
+                blank(),
+            ]);
+        }
     }
     out.push_str(&table.render());
     if task.attempts_omitted > 0 {

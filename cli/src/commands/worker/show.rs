@@ -60,12 +60,27 @@ fn text(worker: &WorkerDoc) -> String {
         let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let _ = writeln!(out, "labels {}", labels.join(" "));
     }
+    if let Some(breaker) = &worker.breaker {
+        let next = match breaker.state.as_str() {
+            "open" => format!("a probe goes in {} s", breaker.probe_in),
+            "half_open" => "the next attempt is its probe".to_owned(),
+            _ => "its probe is under way".to_owned(),
+        };
+        let _ = writeln!(out, "circuit breaker open since {}: {}; {next}", breaker.since, breaker.reason);
+    }
     if !worker.gpus.is_empty() {
-        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HELD BY"]);
+        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HEALTH", "HELD BY"]);
         for gpu in &worker.gpus {
             let kind = if gpu.simulated { "simulated" } else { "real" };
             let held = gpu.held_by.clone().unwrap_or_default();
-            table.row([gpu.uuid.clone(), gpu.model.clone(), time::size(gpu.memory), kind.to_owned(), held]);
+            table.row([
+                gpu.uuid.clone(),
+                gpu.model.clone(),
+                time::size(gpu.memory),
+                kind.to_owned(),
+                gpu.health.clone(),
+                held,
+            ]);
         }
         let _ = write!(out, "\n{}", table.render());
     }

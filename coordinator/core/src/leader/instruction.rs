@@ -3,6 +3,7 @@
 
 use crate::model::blob::BlobId;
 use crate::model::ids::{IndexRef, Token};
+use crate::model::placement::Share;
 use serde::{Deserialize, Serialize};
 
 /// One thing to do.
@@ -16,6 +17,10 @@ pub enum Instruction {
     Kill { token: Token },
     /// The ends of these tokens are durable on a majority: forget them.
     Settled { tokens: Vec<Token> },
+    /// Events of devices up to this number are durable on a majority: forget them.
+    EventsSettled { seq: u64 },
+    /// Look at these devices again and say which of them have nothing wrong.
+    Probe { uuids: Vec<String> },
     /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
     Renewed { seq: u64, term: u64 },
 }
@@ -29,8 +34,10 @@ pub struct StartOrder {
     pub term: u64,
     /// The `seq` of the worker's heartbeat from whose *sending* the first deadline counts.
     pub heartbeat: u64,
-    /// Device numbers of the worker.
-    pub devices: Vec<u16>,
+    /// Which rank of the attempt this worker runs; 0 unless it is a gang.
+    pub rank: u32,
+    /// Devices of the worker.
+    pub devices: Vec<Share>,
     /// The rest: job and task names, command, environment, amounts, inputs, outputs. Opaque to the rules.
     pub launch: LaunchOrder,
 }
@@ -57,6 +64,26 @@ pub struct LaunchOrder {
     /// (name, path below the output directory)
     pub outputs: Vec<(String, String)>,
     pub restart_count: u32,
+    /// Where the other ranks are, of a gang.
+    pub gang: Option<GangOrder>,
+}
+
+/// What a rank has to know of its gang.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GangOrder {
+    /// By rank.
+    pub hosts: Vec<GangHost>,
+    /// Where they meet, on the first of them.
+    pub port: u16,
+}
+
+/// The machine of a rank.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GangHost {
+    /// Name or address, as the others reach it.
+    pub address: String,
+    /// Processes that it is meant for: its GPUs, at least 1.
+    pub slots: u32,
 }
 
 /// One input: the artifacts of the parent's indices. An array parent gives a directory with one subdirectory an index.

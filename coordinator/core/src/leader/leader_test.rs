@@ -10,25 +10,25 @@ use crate::model::time::Tick;
 use crate::model::worker::Incarnation;
 use crate::state::test_state::{TestJob, TestState, at, worker_spec};
 
-struct Rig {
-    test: TestState,
-    leader: Leader,
-    now: u64,
+pub(super) struct Rig {
+    pub test: TestState,
+    pub leader: Leader,
+    pub now: u64,
     /// What workers were told, and streams that ended.
-    told: Vec<(u64, Instruction)>,
+    pub told: Vec<(u64, Instruction)>,
     closed: Vec<u64>,
     proposed: Vec<Command>,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let test = TestState::with_worker(0);
         let mut leader = Leader::new();
         leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
         Self { test, leader, now: 0, told: Vec::new(), closed: Vec::new(), proposed: Vec::new() }
     }
 
-    fn apply(&mut self, command: Command) {
+    pub fn apply(&mut self, command: Command) {
         let applied = self.test.apply(command);
         let delta = Box::new(self.test.state.delta(&applied.changes));
         self.step(Input::Delta(delta));
@@ -40,17 +40,21 @@ impl Rig {
     }
 
     fn open(&mut self, session: u64, incarnation: &str) {
-        let incarnation = Incarnation(incarnation.to_owned());
-        let session = SessionId(session);
-        self.step(Input::SessionOpened { session, worker: WorkerId(1), incarnation, held: Vec::new() });
+        self.open_of(1, session, incarnation);
     }
 
-    fn beat(&mut self, session: u64, held: &[u64]) {
+    pub fn open_of(&mut self, worker: u64, session: u64, incarnation: &str) {
+        let (session, worker) = (SessionId(session), WorkerId(worker));
+        let incarnation = Incarnation(incarnation.to_owned());
+        self.step(Input::SessionOpened { session, worker, incarnation, held: Vec::new() });
+    }
+
+    pub fn beat(&mut self, session: u64, held: &[u64]) {
         let held = held.iter().map(|t| Token(*t)).collect();
         self.step(Input::Heartbeat { session: SessionId(session), seq: self.now, held });
     }
 
-    fn step(&mut self, input: Input) {
+    pub fn step(&mut self, input: Input) {
         self.leader.step(self.now, input);
         self.settle();
     }
@@ -324,7 +328,7 @@ fn what_a_refused_proposal_held_is_as_it_was() {
     rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
     rig.beat(1, &[]);
     let token = rig.test.state.attempt_of(at(1, 0, 0)).expect("placed").token;
-    let report = Report { token, at: at(1, 0, 0), kind: ReportKind::Running };
+    let report = Report { token, rank: 0, at: at(1, 0, 0), kind: ReportKind::Running };
     rig.leader.step(0, Input::Reports { session: SessionId(1), reports: vec![report.clone()] });
     let refuse = |rig: &mut Rig| {
         let outputs = rig.leader.step(rig.now, Input::Tick);

@@ -1,16 +1,18 @@
 //! The start order of an attempt: templates rendered, names and inputs in place. The only place where a template is rendered.
 
-use super::instruction::{LaunchOrder, StartOrder};
+use super::instruction::{GangHost, GangOrder, LaunchOrder, StartOrder};
 use super::step::Leader;
+use crate::model::attempt::Attempt;
 use crate::model::ids::Token;
 use crate::model::job_spec::Run;
 
 impl Leader {
-    /// The order for a starting attempt, or why it can't be written.
-    pub(super) fn order(&self, token: Token, heartbeat: u64) -> Result<StartOrder, String> {
+    /// The order for a rank of a starting attempt, or why it can't be written.
+    pub(super) fn order(&self, token: Token, rank: u32, heartbeat: u64) -> Result<StartOrder, String> {
         let live = self.view.live.get(&token).ok_or("it is gone")?;
         let attempt = &live.attempt;
         let at = attempt.at;
+        let seat = attempt.seats.get(rank as usize).ok_or("it has no such rank")?;
         let job = self.view.job(at.job).ok_or("its job is gone")?;
         let spec = &job.spec;
         let task = spec.task(at.task).ok_or("its task is gone")?;
@@ -33,8 +35,15 @@ impl Leader {
             disk: common.resources.disk,
             workdir: spec.workdir,
             inputs: live.inputs.clone(),
-            outputs: task.outputs().iter().map(|o| (o.name.to_string(), o.path.to_string())).collect(),
+            // A gang's outputs are rank 0's.
+            outputs: task
+                .outputs()
+                .iter()
+                .filter(|_| rank == 0)
+                .map(|o| (o.name.to_string(), o.path.to_string()))
+                .collect(),
             restart_count: attempt.number - 1,
+            gang: common.gang.is_some().then(|| self.gang_order(attempt)),
         };
         Ok(StartOrder {
             at,
@@ -42,8 +51,21 @@ impl Leader {
             token,
             term: self.term.unwrap_or(0),
             heartbeat,
-            devices: attempt.devices.clone(),
+            rank,
+            devices: seat.devices.clone(),
             launch,
         })
+    }
+
+    fn gang_order(&self, attempt: &Attempt) -> GangOrder {
+        let hosts = attempt.seats.iter().map(|seat| {
+            let spec = self.view.workers.get(&seat.worker).map(|w| &w.worker.spec);
+            let address = spec.map(|s| if s.address.is_empty() { &s.host } else { &s.address });
+            GangHost {
+                address: address.cloned().unwrap_or_default(),
+                slots: (seat.devices.len() as u32).max(1),
+            }
+        });
+        GangOrder { hosts: hosts.collect(), port: attempt.port }
     }
 }

@@ -20,13 +20,15 @@ pub(super) const RETIRE_AFTER_MS: u64 = 7 * 24 * 3600 * 1000;
 /// A proposal whose fate is not known yet.
 pub(super) enum InFlight {
     Plan(Vec<Placement>),
-    Rest { ends: Vec<Token>, starts: Vec<(WorkerId, Report)> },
+    Rest { ends: Vec<(Token, u32)>, starts: Vec<(WorkerId, Report)> },
 }
 
 impl Leader {
     pub(super) fn propose_all(&mut self, tick: Tick, mut commands: Vec<Command>, outputs: &mut Vec<Output>) {
         let rest = self.in_flight.values().filter(|p| matches!(p, InFlight::Rest { .. })).count();
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
+        // Before the reports: an attempt that its device took with it ends for that, not for how it then ended.
+        commands.extend(self.take_device_events());
         if rest < REPORTS_IN_FLIGHT {
             let mut room = REPORTS_MAX;
             while room > 0 {
@@ -39,7 +41,7 @@ impl Leader {
                 for report in &reports {
                     match report.kind {
                         ReportKind::Running => starts.push((worker, report.clone())),
-                        ReportKind::Ended { .. } => ends.push(report.token),
+                        ReportKind::Ended { .. } => ends.push((report.token, report.rank)),
                     }
                 }
                 commands.push(Command::Reports {
@@ -110,7 +112,7 @@ impl Leader {
                     self.ending.remove(t);
                 });
                 for (worker, start) in starts {
-                    self.started.remove(&start.token);
+                    self.started.remove(&(start.token, start.rank));
                     if self.view.live.contains_key(&start.token) {
                         self.report(worker, start);
                     }

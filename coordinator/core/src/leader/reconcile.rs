@@ -4,9 +4,20 @@ use super::instruction::Instruction;
 use super::io::SessionId;
 use super::step::Leader;
 use crate::command::{Report, ReportKind};
-use crate::model::attempt::{AttemptState, Outcome};
+use crate::model::attempt::{Attempt, AttemptState, Outcome, RankState};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
+
+/// What the rank of a gang gets to end when another has failed, ms: all of them are gone within 5 s.
+const PEER_GRACE_MS: u64 = 3_000;
+
+/// The state of one rank: a gang starts until the last of its ranks runs.
+fn state_of(attempt: &Attempt, rank: u32) -> AttemptState {
+    match (attempt.state, attempt.ranks.get(rank as usize)) {
+        (AttemptState::Starting, Some(RankState::Running)) => AttemptState::Running,
+        (state, _) => state,
+    }
+}
 
 impl Leader {
     /// After an acknowledged heartbeat: start what is not held, stop what should stop, kill what is not ours.
@@ -14,21 +25,24 @@ impl Leader {
         let mut held = held.to_vec();
         held.sort_unstable();
         held.dedup();
-        let desired: Vec<Token> = self.view.tokens_of(worker).collect();
+        let desired: Vec<Token> = self.view.tokens_of(worker).filter(|t| self.lives_on(*t, worker)).collect();
         for token in &desired {
+            let Some((rank, _)) = self.view.live.get(token).and_then(|l| l.attempt.seat_on(worker)) else {
+                continue;
+            };
             if held.binary_search(token).is_ok() {
-                self.missing.remove(token);
+                self.missing.remove(&(*token, worker));
                 if self.view.live.get(token).is_some_and(|l| l.attempt.state == AttemptState::Stopping) {
-                    self.tell(*token);
+                    self.tell_on(*token, worker);
                 }
-            } else if !self.ending.contains(token) {
+            } else if !self.ending.contains(&(*token, rank)) {
                 // An older incarnation's: that one, if it lives, has kept its lease since it was heard last and no longer.
-                let since = self.former.get(&worker).copied().filter(|_| self.is_former(*token));
-                self.missing.entry(*token).or_insert(since.unwrap_or(now));
-                self.tell(*token);
+                let since = self.former.get(&worker).copied().filter(|_| self.is_former(*token, worker));
+                self.missing.entry((*token, worker)).or_insert(since.unwrap_or(now));
+                self.tell_on(*token, worker);
             }
         }
-        let unknown = |t: &&Token| desired.binary_search(t).is_err() && !self.view.live.contains_key(t);
+        let unknown = |t: &&Token| desired.binary_search(t).is_err();
         let kills: Vec<Instruction> =
             held.iter().filter(unknown).map(|token| Instruction::Kill { token: *token }).collect();
         if !kills.is_empty() {
@@ -36,21 +50,33 @@ impl Leader {
         }
     }
 
-    /// Whether it was granted to an older incarnation of its worker.
-    fn is_former(&self, token: Token) -> bool {
-        let worker = self.view.live.get(&token).map(|l| l.attempt.worker);
-        worker.and_then(|w| self.view.workers.get(&w)).is_some_and(|w| token <= w.worker.former)
+    /// Whether it was granted to an older incarnation of the worker.
+    fn is_former(&self, token: Token, worker: WorkerId) -> bool {
+        self.view.workers.get(&worker).is_some_and(|w| token <= w.worker.former)
     }
 
-    /// Tells the worker of a live attempt what the state wants of it now.
+    fn lives_on(&self, token: Token, worker: WorkerId) -> bool {
+        self.view.live.get(&token).is_some_and(|l| l.attempt.lives_on(worker))
+    }
+
+    /// Tells the workers of a live attempt what the state wants of it now.
     pub(super) fn tell(&mut self, token: Token) {
         let Some(live) = self.view.live.get(&token) else { return };
-        let attempt = &live.attempt;
-        let Some(session) = self.by_worker.get(&attempt.worker).copied() else { return };
+        let workers: Vec<WorkerId> = live.attempt.seats.iter().map(|s| s.worker).collect();
+        workers.into_iter().for_each(|worker| self.tell_on(token, worker));
+    }
+
+    /// Tells one of them.
+    fn tell_on(&mut self, token: Token, worker: WorkerId) {
+        let Some(attempt) = self.view.live.get(&token).map(|l| &l.attempt) else { return };
+        let Some((rank, _)) = attempt.seat_on(worker).filter(|(rank, _)| !attempt.has_ended(*rank)) else {
+            return;
+        };
+        let Some(session) = self.by_worker.get(&worker).copied() else { return };
         let Some(acked) = self.sessions.get(&session).and_then(|s| s.acked) else { return };
-        let instruction = match attempt.state {
-            AttemptState::Starting if self.is_former(token) => return,
-            AttemptState::Starting => match self.order(token, acked) {
+        let instruction = match state_of(attempt, rank) {
+            AttemptState::Starting if self.is_former(token, worker) => return,
+            AttemptState::Starting => match self.order(token, rank, acked) {
                 Ok(order) => Instruction::Start(Box::new(order)),
                 Err(reason) => {
                     let kind = ReportKind::Ended {
@@ -58,8 +84,8 @@ impl Leader {
                         artifacts: Vec::new(),
                         ran_ms: 0,
                     };
-                    let report = Report { token, at: attempt.at, kind };
-                    self.report(attempt.worker, report);
+                    let report = Report { token, rank, at: attempt.at, kind };
+                    self.report(worker, report);
                     return;
                 }
             },
@@ -67,7 +93,12 @@ impl Leader {
             AttemptState::Stopping => {
                 let Some(job) = self.view.job(attempt.at.job) else { return };
                 let stop = job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).stop;
-                Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms }
+                if attempt.stop.is_none() {
+                    // Another rank of its gang has failed: what it could save is worth nothing without that one.
+                    Instruction::Stop { token, signal: 15, grace_ms: stop.grace_ms.min(PEER_GRACE_MS) }
+                } else {
+                    Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms }
+                }
             }
         };
         self.outbox.entry(session).or_default().push(instruction);
@@ -78,22 +109,25 @@ impl Leader {
     /// heartbeat, and the worker answers.
     pub(super) fn orphans(&mut self, now: u64) {
         let mut missing = std::mem::take(&mut self.missing);
-        missing.retain(|token, _| {
-            let state = self.view.live.get(token).map(|l| l.attempt.state);
-            state.is_some_and(|s| s != AttemptState::Starting || self.is_former(*token))
+        missing.retain(|(token, worker), _| {
+            let Some(attempt) = self.view.live.get(token).map(|l| &l.attempt) else { return false };
+            let Some((rank, _)) = attempt.seat_on(*worker) else { return false };
+            !attempt.has_ended(rank)
+                && (state_of(attempt, rank) != AttemptState::Starting || self.is_former(*token, *worker))
         });
         self.missing = missing;
         let live = &self.view.live;
         let due = self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS);
         let gone: Vec<(WorkerId, Report)> = due
-            .map(|(token, _)| {
-                let attempt = &live[token].attempt;
+            .filter_map(|((token, worker), _)| {
+                let attempt = &live.get(token)?.attempt;
+                let (rank, _) = attempt.seat_on(*worker)?;
                 let kind = ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
-                (attempt.worker, Report { token: *token, at: attempt.at, kind })
+                Some((*worker, Report { token: *token, rank, at: attempt.at, kind }))
             })
             .collect();
         for (worker, report) in gone {
-            self.missing.remove(&report.token);
+            self.missing.remove(&(report.token, worker));
             self.report(worker, report);
         }
     }
@@ -106,7 +140,7 @@ impl Leader {
         }
         let mut settled = Vec::new();
         for report in reports {
-            let known = self.view.live.contains_key(&report.token);
+            let known = self.lives_on(report.token, worker);
             match report.kind {
                 _ if known => self.report(worker, report),
                 ReportKind::Ended { .. } => settled.push(report.token),
@@ -123,24 +157,25 @@ impl Leader {
     pub(super) fn report(&mut self, worker: WorkerId, report: Report) {
         // After an election every worker says again what runs: what the log knows is not written to it once more.
         let known = matches!(report.kind, ReportKind::Running)
-            && self.view.live.get(&report.token).is_some_and(|l| l.attempt.started.is_some());
+            && self.view.live.get(&report.token).is_some_and(|l| l.attempt.has_started(report.rank));
         if known {
             return;
         }
+        let key = (report.token, report.rank);
         let on_its_way = match report.kind {
-            ReportKind::Ended { .. } => !self.ending.insert(report.token),
-            ReportKind::Running => !self.started.insert(report.token),
+            ReportKind::Ended { .. } => !self.ending.insert(key),
+            ReportKind::Running => !self.started.insert(key),
         };
         if !on_its_way {
             self.reports.entry(worker).or_default().push(report);
         }
     }
 
-    /// The attempt is gone from the state: its worker may forget it, or must end it.
-    pub(super) fn ended(&mut self, token: Token, worker: WorkerId) {
-        self.missing.remove(&token);
-        self.started.remove(&token);
-        let reported = self.ending.remove(&token);
+    /// The rank is over in the state: its worker may forget it, or must end it.
+    pub(super) fn ended(&mut self, token: Token, rank: u32, worker: WorkerId) {
+        self.missing.remove(&(token, worker));
+        self.started.remove(&(token, rank));
+        let reported = self.ending.remove(&(token, rank));
         let Some(session) = self.by_worker.get(&worker).copied() else { return };
         let outbox = self.outbox.entry(session).or_default();
         match (reported, outbox.last_mut()) {

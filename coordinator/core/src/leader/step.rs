@@ -5,6 +5,8 @@ use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
 use super::proposals::InFlight;
 use crate::command::{Command, Report};
+use crate::health::XidPolicy;
+use crate::model::device_event::Judged;
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
 use crate::model::worker::WorkerState;
@@ -12,6 +14,7 @@ use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A heartbeat: its stream, its number, when it was received, and the tokens it named.
 pub(super) type Heard = (SessionId, u64, u64, Vec<Token>);
@@ -41,14 +44,14 @@ pub struct Leader {
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,
     pub(super) reports: BTreeMap<WorkerId, Vec<Report>>,
-    /// Ends that are on their way into the log.
-    pub(super) ending: BTreeSet<Token>,
-    pub(super) started: BTreeSet<Token>,
+    /// Ends of ranks that are on their way into the log.
+    pub(super) ending: BTreeSet<(Token, u32)>,
+    pub(super) started: BTreeSet<(Token, u32)>,
     pub(super) whens: BTreeMap<(JobId, TaskNo), WhenFacts>,
     /// Attempts with a timeout, by when it is up.
     pub(super) deadlines: BTreeSet<(Tick, Token)>,
-    /// Tokens that their worker does not hold although it should, since when.
-    pub(super) missing: BTreeMap<Token, u64>,
+    /// Tokens that a worker of theirs does not hold although it should, since when.
+    pub(super) missing: BTreeMap<(Token, WorkerId), u64>,
     pub(super) in_flight: BTreeMap<u64, InFlight>,
     pub(super) proposals: u64,
     pub(super) must_plan: bool,
@@ -59,6 +62,11 @@ pub struct Leader {
     /// … and not before a lease or a drain may be over.
     pub(super) sweep_due: u64,
     pub(super) next_orphans: u64,
+    /// Which events of devices take them out of service.
+    pub(super) health: Arc<XidPolicy>,
+    pub(super) device_events: BTreeMap<WorkerId, Vec<Judged>>,
+    /// When each worker was last asked to look at its devices again.
+    pub(super) probed: BTreeMap<WorkerId, u64>,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -68,6 +76,12 @@ impl Leader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that judges the events of devices by this policy.
+    #[must_use]
+    pub fn with_health(health: XidPolicy) -> Self {
+        Self { health: Arc::new(health), ..Self::default() }
     }
 
     /// Whether it leads.
@@ -88,6 +102,7 @@ impl Leader {
             Input::SessionClosed { session } => self.session_closed(session),
             Input::Heartbeat { session, seq, held } => self.unconfirmed.push((session, seq, now, held)),
             Input::Reports { session, reports } => self.reported(session, reports),
+            Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),
@@ -96,9 +111,14 @@ impl Leader {
         Vec::new()
     }
 
-    /// Nothing is left of a term but its numbers: an answer that comes late must not fit a question of another term.
+    /// Nothing is left of a term but its numbers, for an answer that comes late must not fit a question of another term, and the policy.
     fn afresh(&self) -> Self {
-        Self { confirms: self.confirms, proposals: self.proposals, ..Self::new() }
+        Self {
+            confirms: self.confirms,
+            proposals: self.proposals,
+            health: self.health.clone(),
+            ..Self::new()
+        }
     }
 
     /// The tick that the log would carry now.
@@ -126,13 +146,23 @@ impl Leader {
         for when in delta.whens.drain(..) {
             self.whens.insert((when.job, when.task), when.facts);
         }
-        let ended: Vec<(Token, WorkerId)> = delta
-            .live
-            .iter()
-            .filter(|(_, live)| live.is_none())
-            .filter_map(|(token, _)| Some((*token, self.view.live.get(token)?.attempt.worker)))
-            .collect();
-        ended.iter().for_each(|(token, _)| self.forget_deadline(*token));
+        let mut ended: Vec<(Token, u32, WorkerId)> = Vec::new();
+        // Attempts of which only a rank has moved: the workers have been told what there is to tell.
+        let mut same: BTreeSet<Token> = BTreeSet::new();
+        for (token, live) in &delta.live {
+            let Some(old) = self.view.live.get(token).map(|l| &l.attempt) else { continue };
+            let new = live.as_ref().map(|l| &l.attempt);
+            if new.is_some_and(|new| !new.ranks.is_empty() && (new.state, new.stop) == (old.state, old.stop))
+            {
+                same.insert(*token);
+            }
+            let now_ended = |rank| live.as_ref().is_none_or(|l| l.attempt.has_ended(rank));
+            let ranks = (0..).zip(&old.seats).filter(|(rank, _)| !old.has_ended(*rank) && now_ended(*rank));
+            ended.extend(ranks.map(|(rank, seat)| (*token, rank, seat.worker)));
+            if live.is_none() {
+                self.forget_deadline(*token);
+            }
+        }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
         for (id, worker) in &delta.workers {
@@ -155,13 +185,16 @@ impl Leader {
             // Its lease or its drain may end sooner than what was looked at.
             self.sweep_due = 0;
             self.worker_changed(id);
+            self.settle_events(id);
         }
-        for (token, worker) in ended {
-            self.ended(token, worker);
+        for (token, rank, worker) in ended {
+            self.ended(token, rank, worker);
         }
         for token in touched {
             self.watch_deadline(token);
-            self.tell(token);
+            if !same.contains(&token) {
+                self.tell(token);
+            }
         }
     }
 

@@ -26,7 +26,7 @@ fn a_timeout_is_asked_for_again_when_the_proposal_was_lost() {
     test.apply(Command::Reports {
         worker: WorkerId(1),
         incarnation: Incarnation("a".to_owned()),
-        reports: vec![Report { token, at: at(job, 0, 0), kind: ReportKind::Running }],
+        reports: vec![Report { token, rank: 0, at: at(job, 0, 0), kind: ReportKind::Running }],
     });
     let mut leader = Leader::new();
     leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });

@@ -1,6 +1,9 @@
-//! An attempt: one try of one index, under one fencing token, on one worker.
+//! An attempt: one try of one index, under one fencing token, on one worker or, as a gang, on several.
 
+use super::artifact::Artifact;
+use super::device_event::Fault;
 use super::ids::{IndexRef, Token, WorkerId};
+use super::placement::Seat;
 use super::time::Stamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,22 +25,80 @@ pub enum StopReason {
     Timeout,
     Drain,
     Hold,
+    /// A device that it holds is out of service.
+    Device(Fault),
 }
 
-/// A live attempt: the lease of its worker on the index, its devices and amounts.
+/// What a rank of a gang does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RankState {
+    Starting,
+    Running,
+    /// Its process is gone for sure: its worker said so, or its lease is over.
+    Ended,
+}
+
+/// A live attempt: the lease of its workers on the index, their devices and amounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub at: IndexRef,
     /// From 1.
     pub number: u32,
     pub token: Token,
-    pub worker: WorkerId,
-    /// Device numbers on that worker.
-    pub devices: Vec<u16>,
+    /// One unless it is a gang; the rank is the position.
+    pub seats: Vec<Seat>,
+    /// Where the ranks meet, on the worker of rank 0; 0 without a gang.
+    pub port: u16,
+    /// Of each rank; empty unless it is a gang, whose ranks may be in different states.
+    pub ranks: Vec<RankState>,
+    /// A gang's cause, once a rank has ended other than with success: the others are stopped for it.
+    pub failed: Option<Cause>,
+    /// What rank 0 of a gang left, while others still run.
+    pub artifacts: Vec<Artifact>,
     pub state: AttemptState,
     pub stop: Option<StopReason>,
     pub placed: Stamp,
+    /// When the last of its ranks began to run.
     pub started: Option<Stamp>,
+}
+
+impl Attempt {
+    /// The worker of rank 0.
+    #[must_use]
+    pub fn first_worker(&self) -> WorkerId {
+        first_worker(&self.seats)
+    }
+
+    /// The seat on this worker, and its rank.
+    #[must_use]
+    pub fn seat_on(&self, worker: WorkerId) -> Option<(u32, &Seat)> {
+        (0..).zip(&self.seats).find(|(_, seat)| seat.worker == worker)
+    }
+
+    /// Whether this rank's process is gone while the attempt lives: only of a gang.
+    #[must_use]
+    pub fn has_ended(&self, rank: u32) -> bool {
+        self.ranks.get(rank as usize) == Some(&RankState::Ended)
+    }
+
+    /// Whether the log knows that this rank runs.
+    #[must_use]
+    pub fn has_started(&self, rank: u32) -> bool {
+        self.started.is_some() || self.ranks.get(rank as usize).is_some_and(|r| *r != RankState::Starting)
+    }
+
+    /// Whether it is still to be told anything on this worker: it has a seat there whose rank has not ended.
+    #[must_use]
+    pub fn lives_on(&self, worker: WorkerId) -> bool {
+        self.seat_on(worker).is_some_and(|(rank, _)| !self.has_ended(rank))
+    }
+}
+
+/// The worker of rank 0.
+#[must_use]
+pub fn first_worker(seats: &[Seat]) -> WorkerId {
+    seats.first().map(|s| s.worker).unwrap_or_default()
 }
 
 /// How the process ended, as the worker saw it.
@@ -68,6 +129,8 @@ pub enum Cause {
     Launch(String),
     Contract(String),
     Cancelled,
+    /// A device that it held went out of service.
+    Device(Fault),
 }
 
 impl Cause {
@@ -77,7 +140,7 @@ impl Cause {
         match self {
             Self::Exit(code) => *code != 0,
             Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
-            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled => false,
+            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled | Self::Device(_) => false,
         }
     }
 
@@ -86,7 +149,7 @@ impl Cause {
     pub fn end_state(&self) -> &'static str {
         match self {
             Self::Exit(0) => "succeeded",
-            Self::Evicted(_) => "evicted",
+            Self::Evicted(_) | Self::Device(_) => "evicted",
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             _ => "failed",
@@ -118,6 +181,7 @@ impl fmt::Display for Cause {
             Self::Launch(reason) => write!(f, "launch({reason})"),
             Self::Contract(what) => write!(f, "contract(output: {what})"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Device(fault) => write!(f, "device({fault})"),
         }
     }
 }

@@ -55,8 +55,11 @@ impl FromStr for BlobId {
     }
 }
 
-/// Where an attempt's captured stream lies in the store (`stream` is `stdout` or `stderr`).
+/// Where the captured stream of a rank of an attempt lies in the store (`stream` is `stdout` or `stderr`).
 #[must_use]
-pub fn log_key(job: u64, task: u32, index: u32, attempt: u32, stream: &str) -> String {
-    format!("logs/{job}/{task}/{index}/{attempt}.{stream}")
+pub fn log_key(job: u64, task: u32, index: u32, attempt: u32, rank: u32, stream: &str) -> String {
+    match rank {
+        0 => format!("logs/{job}/{task}/{index}/{attempt}.{stream}"),
+        _ => format!("logs/{job}/{task}/{index}/{attempt}.rank{rank}.{stream}"),
+    }
 }

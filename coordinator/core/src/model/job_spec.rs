@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::array_spec::{ArraySpec, Axis, IndexRange, Indices};
 use super::blob::BlobId;
+use super::gang::Gang;
 use super::ids::TaskNo;
 use super::resources::Resources;
 use super::retry::RetryPolicy;
@@ -172,6 +173,16 @@ pub struct TaskCommon {
     pub timeout_ms: Option<u64>,
     /// How it is asked to stop.
     pub stop: StopSpec,
+    /// It needs several workers at once, each with these resources.
+    pub gang: Option<Box<Gang>>,
+}
+
+impl TaskCommon {
+    /// Whether one attempt may have so many seats.
+    #[must_use]
+    pub fn takes_seats(&self, seats: usize) -> bool {
+        self.gang.as_ref().map_or(seats == 1, |gang| gang.takes(seats))
+    }
 }
 
 /// How a running attempt is asked to stop before it is killed.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::placement::WHOLE;
 use serde::{Deserialize, Serialize};
 
 /// What one index of a task needs of one worker.
@@ -14,7 +15,7 @@ pub struct Resources {
     pub memory: u64,
     /// Bytes of scratch disk; 0 = not said.
     pub disk: u64,
-    /// Whole GPUs, if any.
+    /// GPUs, if any.
     pub gpus: Option<GpuRequest>,
 }
 
@@ -26,18 +27,65 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// Number of GPUs asked for.
+    /// Number of devices asked for; a part of one counts as one.
     #[must_use]
     pub fn gpu_count(&self) -> u32 {
-        self.gpus.as_ref().map_or(0, |g| g.count)
+        self.gpus.as_ref().map_or(0, |g| g.amount.devices())
     }
 }
 
-/// A wish for whole GPUs of one worker.
+/// How much of one worker's GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum GpuAmount {
+    /// So many whole ones, at least 1.
+    Whole(u32),
+    /// A part of one, in thousandths: 1..=999.
+    Fraction(u16),
+    /// So many MIG instances of this profile, such as `1g.10gb`; at least 1.
+    Mig(String, u32),
+}
+
+impl GpuAmount {
+    /// Number of devices that it touches.
+    #[must_use]
+    pub fn devices(&self) -> u32 {
+        match self {
+            Self::Whole(count) | Self::Mig(_, count) => *count,
+            Self::Fraction(_) => 1,
+        }
+    }
+
+    /// Thousandths of each of them.
+    #[must_use]
+    pub fn milli(&self) -> u16 {
+        match self {
+            Self::Whole(_) | Self::Mig(..) => WHOLE,
+            Self::Fraction(milli) => *milli,
+        }
+    }
+
+    /// The profile, if it asks for MIG instances.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        match self {
+            Self::Mig(profile, _) => Some(profile),
+            Self::Whole(_) | Self::Fraction(_) => None,
+        }
+    }
+}
+
+impl Default for GpuAmount {
+    /// One whole GPU.
+    fn default() -> Self {
+        Self::Whole(1)
+    }
+}
+
+/// A wish for GPUs of one worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GpuRequest {
-    /// How many, at least 1.
-    pub count: u32,
+    /// How many, or how much of one.
+    pub amount: GpuAmount,
     /// Accepted models, compared by [`model_matches`]; empty = any.
     pub model: Vec<String>,
     /// Least bytes of memory of each device; 0 = any.

@@ -29,7 +29,7 @@ impl WorkerState {
 }
 
 /// One GPU as the worker reported it; its position in the worker's list is its device number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Device {
     pub uuid: String,
     pub model: String,
@@ -37,8 +37,43 @@ pub struct Device {
     pub memory: u64,
     /// Compute capability × 10, e.g. 90 for 9.0; 0 when unknown.
     pub compute_capability: u32,
+    /// The NUMA node it is nearest to; none when unknown.
+    pub numa: Option<u16>,
+    /// How it reaches the others of its worker; those not named are unknown.
+    pub links: Vec<Link>,
+    /// The profile, such as `1g.10gb`, of a MIG instance: it goes only to those who ask for one.
+    pub mig: Option<String>,
     /// Not a real device: made up by `--gpus`.
     pub simulated: bool,
+}
+
+/// The way from one device of a worker to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Link {
+    /// Number of the other device.
+    pub peer: u16,
+    pub class: LinkClass,
+    /// `NVLinks` between the two; 0 of another class.
+    pub lanes: u16,
+}
+
+/// How two devices are connected, the fastest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkClass {
+    Nvlink,
+    /// On one board.
+    Board,
+    /// Through one `PCIe` switch.
+    Switch,
+    /// Through several of them.
+    Switches,
+    /// Through one host bridge.
+    HostBridge,
+    /// On one NUMA node.
+    Node,
+    /// Across NUMA nodes.
+    System,
 }
 
 /// What a worker says of itself when it registers.
@@ -58,6 +93,12 @@ pub struct WorkerSpec {
     pub isolation: String,
     pub version: String,
     pub host: String,
+    /// Where the other ranks of a gang reach this machine; empty = by `host`.
+    pub address: String,
+    /// Version of the GPU driver; empty without one.
+    pub driver: String,
+    /// CUDA version that the driver supports, `(12, 4)`; zeros when unknown.
+    pub cuda: (u16, u16),
 }
 
 /// boot id + journal id: another incarnation of the same worker knows nothing of the attempts of this one. Incarnations have no order:
@@ -81,6 +122,8 @@ pub struct Worker {
     pub incarnation: Incarnation,
     /// Tokens up to this one were granted to an older incarnation: this one is never told to start them.
     pub former: Token,
+    /// The newest event of its devices that was heard of this incarnation.
+    pub events_seen: u64,
     pub state: WorkerState,
     pub drain: Option<Drain>,
     pub joined: Stamp,

@@ -1,8 +1,11 @@
 //! Whether a worker can take an index: amounts and devices. The same arithmetic says at submission what could never fit.
 
-use crate::model::resources::{GpuRequest, Resources, model_matches};
+use super::links::linked;
+use crate::model::placement::Share;
+use crate::model::resources::{GpuAmount, GpuRequest, Resources, model_matches};
 use crate::model::worker::{Device, WorkerSpec};
 use crate::state::Used;
+use std::cmp::Reverse;
 
 /// The largest thing that is missing on the best worker, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,32 +17,49 @@ pub struct Shortfall {
     pub worker: String,
 }
 
-/// Free devices that the request accepts, in the order of their numbers, `count` of them; none when there are fewer. Models are
-/// in order of preference: the first model of which enough are free is taken.
-pub(super) fn devices(request: &GpuRequest, devices: &[Device], used: &Used) -> Option<Vec<u16>> {
-    let fits = |d: &Device| {
-        d.memory >= request.memory
-            && request.compute_capability.is_none_or(|rule| {
-                rule.accepts((d.compute_capability / 10) as u16, (d.compute_capability % 10) as u16)
-            })
-    };
-    let free = |wanted: Option<&str>| -> Vec<u16> {
-        let picked = devices.iter().enumerate().filter(|(n, d)| {
-            !used.devices.contains(&(*n as u16))
-                && fits(d)
-                && wanted.is_none_or(|w| model_matches(w, &d.model))
+/// Whether the device is of the kind that the request accepts, whatever is taken of it. MIG instances go only to those who ask for
+/// their profile. `wanted` is one of the request's models.
+pub(super) fn accepts(request: &GpuRequest, wanted: Option<&str>, device: &Device) -> bool {
+    device.memory >= request.memory
+        && device.mig.as_deref() == request.amount.profile()
+        && request.compute_capability.is_none_or(|rule| {
+            rule.accepts((device.compute_capability / 10) as u16, (device.compute_capability % 10) as u16)
+        })
+        && wanted.is_none_or(|w| model_matches(w, &device.model))
+}
+
+/// What the request would get of these devices beside what is used; none when there is not enough. Models are in order of preference:
+/// the first of which there is enough is taken. Whole devices come in the order of their numbers; a fraction goes to the fullest device
+/// that still has room, so that the others stay whole.
+pub(super) fn devices(request: &GpuRequest, devices: &[Device], used: &Used) -> Option<Vec<Share>> {
+    let milli = request.amount.milli();
+    let take = |wanted: Option<&str>| -> Option<Vec<Share>> {
+        let numbered = (0_u16..).zip(devices).filter(|(_, d)| accepts(request, wanted, d));
+        let free = numbered.filter_map(|(device, d)| {
+            let share = Share { device, milli, memory: 0 }.of(d.memory);
+            used.has_room(&share, d.memory).then_some(share)
         });
-        picked.map(|(n, _)| n as u16).take(request.count as usize).collect()
+        match request.amount {
+            GpuAmount::Fraction(_) => {
+                let fullest = free.min_by_key(|s| (Reverse(used.device(s.device).milli), s.device));
+                fullest.map(|share| vec![share])
+            }
+            GpuAmount::Whole(count) | GpuAmount::Mig(_, count) => {
+                let free: Vec<Share> = free.collect();
+                let numbers: Vec<u16> = free.iter().map(|s| s.device).collect();
+                let picked = linked(request.link, devices, &numbers, count as usize)?;
+                Some(free.into_iter().filter(|s| picked.contains(&s.device)).collect())
+            }
+        }
     };
-    let enough = |picked: Vec<u16>| (picked.len() == request.count as usize).then_some(picked);
     if request.model.is_empty() {
-        return enough(free(None));
+        return take(None);
     }
-    request.model.iter().find_map(|model| enough(free(Some(model))))
+    request.model.iter().find_map(|model| take(Some(model)))
 }
 
 /// The devices of a placement on this worker, if it fits beside what is used.
-pub(super) fn fit(resources: &Resources, worker: &WorkerSpec, used: &Used) -> Option<Vec<u16>> {
+pub(super) fn fit(resources: &Resources, worker: &WorkerSpec, used: &Used) -> Option<Vec<Share>> {
     if used.cpu_milli + resources.cpu_milli > worker.cpu_milli
         || used.memory + resources.memory > worker.memory
         || used.disk + resources.disk > worker.disk
@@ -87,8 +107,8 @@ pub fn could_ever_fit<'a>(
     let matching = |w: &WorkerSpec| {
         let one = |d: &&Device| {
             resources.gpus.as_ref().is_some_and(|g| {
-                devices(&GpuRequest { count: 1, ..g.clone() }, std::slice::from_ref(d), &Used::default())
-                    .is_some()
+                g.model.is_empty() && accepts(g, None, d)
+                    || g.model.iter().any(|model| accepts(g, Some(model), d))
             })
         };
         w.devices.iter().filter(one).count()

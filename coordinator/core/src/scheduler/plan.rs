@@ -1,12 +1,15 @@
 //! One cycle: ready indices, by priority then age, each to the worker where it fits best.
 
 use super::feasible::fit;
-use super::view::{View, WorkerView};
+use super::gangs::Gangs;
+use super::view::{JobView, View, WorkerView};
 use crate::command::Placement;
-use crate::model::ids::{IndexRef, TaskNo, WorkerId};
+use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
+use crate::model::placement::{Seat, Share, WHOLE};
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
+use crate::model::worker::WorkerSpec;
 use crate::spec::{Expressions, WorkerFacts, WorkerValue};
 use crate::state::Used;
 use std::cmp::Reverse;
@@ -15,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 /// What a plan may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Placements of one cycle at most: keeps an entry under 4 MiB and the start of the first under a cycle's length.
+    /// Seats of one cycle at most, which is placements where there are no gangs: keeps an entry under 4 MiB and the start of the first under a cycle's length.
     pub placements_max: usize,
 }
 
@@ -37,7 +40,7 @@ pub struct Plan {
 ///
 /// Score, the least wins: GPU machines last for tasks without GPUs, then fewest GPUs left, then fewest CPUs left, then worker id.
 #[must_use]
-pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
+pub fn plan(view: &View, now: Tick, policy: &Policy) -> Plan {
     let mut plan = Plan { based_on: view.tick, placements: Vec::new() };
     // 1. What is free now: workers this leader hears and that take work; of those that get something here, what is taken then.
     let mut used: BTreeMap<WorkerId, Used> = BTreeMap::new();
@@ -45,7 +48,8 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
     let mut facts: BTreeMap<WorkerId, WorkerValue> = BTreeMap::new();
     // Amounts that fitted nowhere in this cycle will not fit later in it.
     let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
-    let (none, one) = (Ranges::default(), Ranges::new([(0, 0)]));
+    let mut gangs = Gangs::new(now);
+    let mut placed = 0;
     // 2. By priority, then age.
     for ((_, id, common), tasks) in &view.queue {
         let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
@@ -57,43 +61,67 @@ pub fn plan(view: &View, _now: Tick, policy: &Policy) -> Plan {
         let candidates = view.workers.iter().filter(|(id, worker)| {
             View::is_usable(worker) && {
                 common.constraints.is_empty() || {
-                    let value = facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(view, **id)));
+                    let value =
+                        facts.entry(**id).or_insert_with(|| WorkerValue::new(&facts_of(&worker.worker.spec)));
                     common.constraints.iter().all(|text| expressions.constraint(text, value).unwrap_or(false))
                 }
             }
         });
+        if common.gang.is_some() {
+            let candidates: Vec<WorkerId> = candidates.map(|(id, _)| *id).collect();
+            for at in waiting(view, *id, tasks, job) {
+                if placed >= policy.placements_max {
+                    return plan;
+                }
+                let Some(placement) = gangs.place(view, &mut used, &candidates, common, at) else {
+                    full.insert(common);
+                    break;
+                };
+                placed += placement.seats.len();
+                plan.placements.push(placement);
+            }
+            continue;
+        }
         let mut ranked: BinaryHeap<Reverse<Score>> =
             candidates.filter_map(|(id, worker)| score(*id, worker, &used, common).map(Reverse)).collect();
         // 4. Each index to its best worker. What it takes makes that worker fuller still, so it stays the best until it is full.
-        'class: for no in tasks.iter().map(TaskNo) {
-            let task = &job.spec.tasks[no.0 as usize];
-            let ranges = match task.array() {
-                None => &one,
-                Some(_) => view.arrays.get(&(*id, no)).unwrap_or(&none),
-            };
-            let running = view.running.get(&(*id, no)).copied().unwrap_or(0);
-            let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
-            for index in ranges.iter().take(room as usize) {
-                if plan.placements.len() >= policy.placements_max {
-                    return plan;
-                }
-                let Some((worker, devices)) = best(view, &used, &mut ranked, common) else {
-                    full.insert(common);
-                    break 'class;
-                };
-                let taken = used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
-                taken.cpu_milli += common.resources.cpu_milli;
-                taken.memory += common.resources.memory;
-                taken.disk += common.resources.disk;
-                taken.devices.extend(&devices);
-                plan.placements.push(Placement { at: IndexRef::new(*id, no, index), worker, devices });
+        for at in waiting(view, *id, tasks, job) {
+            if placed >= policy.placements_max {
+                return plan;
             }
+            let Some((worker, devices)) = best(view, &used, &mut ranked, common) else {
+                full.insert(common);
+                break;
+            };
+            let taken = used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
+            taken.take(&common.resources, &devices);
+            placed += 1;
+            plan.placements.push(Placement::single(at, Seat { worker, devices }));
         }
     }
     plan
 }
 
-/// Wastes GPUs, GPUs left, CPUs left, worker: the least is the best.
+/// The indices of these tasks of a job that may be placed now.
+fn waiting<'a>(
+    view: &'a View,
+    id: JobId,
+    tasks: &'a Ranges,
+    job: &'a JobView,
+) -> impl Iterator<Item = IndexRef> + 'a {
+    tasks.iter().map(TaskNo).flat_map(move |no| {
+        let task = &job.spec.tasks[no.0 as usize];
+        let array = task.array().map(|_| view.arrays.get(&(id, no)).into_iter().flat_map(Ranges::iter));
+        let one = array.is_none().then_some(0);
+        let running = view.running.get(&(id, no)).copied().unwrap_or(0);
+        let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
+        let room = room.min(view.command_room(id, no));
+        let indices = one.into_iter().chain(array.into_iter().flatten());
+        indices.take(room as usize).map(move |index| IndexRef::new(id, no, index))
+    })
+}
+
+/// Wastes GPUs, thousandths of GPUs left, CPUs left, worker: the least is the best.
 type Score = (bool, usize, u64, WorkerId);
 
 /// None: it has no room.
@@ -106,8 +134,10 @@ fn score(
     let (spec, used) = (&worker.worker.spec, used.get(&id).unwrap_or(&worker.used));
     let devices = fit(&common.resources, spec, used)?;
     // What an older incarnation still takes may have numbers that this one does not have.
-    let taken = used.devices.range(..spec.devices.len() as u16).count();
-    let gpus_left = spec.devices.len() - taken - devices.len();
+    let taken: usize =
+        used.devices.range(..spec.devices.len() as u16).map(|(_, taken)| usize::from(taken.milli)).sum();
+    let asked: usize = devices.iter().map(|share| usize::from(share.milli)).sum();
+    let gpus_left = spec.devices.len() * usize::from(WHOLE) - taken - asked;
     let cpu_left = spec.cpu_milli - used.cpu_milli - common.resources.cpu_milli;
     let wasted = devices.is_empty() && !spec.devices.is_empty();
     Some((wasted, gpus_left, cpu_left, id))
@@ -119,7 +149,7 @@ fn best(
     used: &BTreeMap<WorkerId, Used>,
     ranked: &mut BinaryHeap<Reverse<Score>>,
     common: &TaskCommon,
-) -> Option<(WorkerId, Vec<u16>)> {
+) -> Option<(WorkerId, Vec<Share>)> {
     while let Some(Reverse((.., id))) = ranked.peek() {
         let worker = &view.workers[id];
         let used = used.get(id).unwrap_or(&worker.used);
@@ -131,8 +161,8 @@ fn best(
     None
 }
 
-fn facts_of(view: &View, id: WorkerId) -> WorkerFacts {
-    let spec = &view.workers[&id].worker.spec;
+/// What a constraint may ask of a worker.
+pub(super) fn facts_of(spec: &WorkerSpec) -> WorkerFacts {
     WorkerFacts {
         name: spec.name.clone(),
         pool: spec.pool.clone(),

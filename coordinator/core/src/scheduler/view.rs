@@ -1,8 +1,11 @@
 //! What the leader knows for planning and instructing: its own copy, fed by deltas, so no lock is held against apply.
 
 use crate::command::Placement;
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
+use crate::model::placement::Share;
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::model::worker::{Worker, WorkerState};
@@ -36,6 +39,10 @@ pub struct WorkerView {
     pub used: Used,
     /// A heartbeat of it was acknowledged by this leader.
     pub connected: bool,
+    /// Its breaker is open, or its probe is under way.
+    pub tripped: bool,
+    /// Devices that count as taken because they are out of service.
+    pub(super) masked: Vec<Share>,
 }
 
 /// Tasks of one job that ask for the same: priority first, then age.
@@ -58,6 +65,11 @@ pub struct View {
     pub(crate) live: BTreeMap<Token, LiveDelta>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerView>,
     by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
+    /// Devices out of service, by UUID.
+    pub(super) sick: BTreeMap<String, Quarantine>,
+    pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
+    /// Breakers that let nothing pass at `tick`.
+    pub(super) tripped: BTreeSet<BreakerKey>,
 }
 
 impl View {
@@ -84,18 +96,30 @@ impl View {
         for job in delta.jobs {
             self.forget_job(&job);
         }
+        self.learn_devices(delta.devices);
+        self.learn_breakers(delta.breakers);
     }
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {
         match (self.workers.get_mut(&id), worker) {
             (Some(view), Some(worker)) => view.worker = worker,
             (None, Some(worker)) => {
-                self.workers.insert(id, WorkerView { worker, used: Used::default(), connected: false });
+                self.workers.insert(
+                    id,
+                    WorkerView {
+                        worker,
+                        used: Used::default(),
+                        connected: false,
+                        tripped: false,
+                        masked: Vec::new(),
+                    },
+                );
             }
             (_, None) => {
                 self.workers.remove(&id);
             }
         }
+        self.mask(id);
     }
 
     fn learn_task(&mut self, delta: &TaskDelta) {
@@ -123,16 +147,15 @@ impl View {
     fn count(&mut self, live: &LiveDelta, add: bool) {
         let attempt = &live.attempt;
         let at = attempt.at;
-        let tokens = self.by_worker.entry(attempt.worker).or_default();
-        if add {
-            tokens.insert(attempt.token);
-        } else {
-            tokens.remove(&attempt.token);
+        for seat in &attempt.seats {
+            let tokens = self.by_worker.entry(seat.worker).or_default();
+            if add {
+                tokens.insert(attempt.token);
+            } else {
+                tokens.remove(&attempt.token);
+            }
         }
-        let (Some(job), Some(worker)) = (self.jobs.get(&at.job), self.workers.get_mut(&attempt.worker))
-        else {
-            return;
-        };
+        let Some(job) = self.jobs.get(&at.job) else { return };
         let task = &job.spec.tasks[at.task.0 as usize];
         if task.max_running().is_some() {
             let running = self.running.entry((at.job, at.task)).or_default();
@@ -142,16 +165,12 @@ impl View {
             }
         }
         let resources = &job.spec.common(task).resources;
-        let used = &mut worker.used;
-        let sum = |a: u64, b: u64| if add { a + b } else { a.saturating_sub(b) };
-        used.cpu_milli = sum(used.cpu_milli, resources.cpu_milli);
-        used.memory = sum(used.memory, resources.memory);
-        used.disk = sum(used.disk, resources.disk);
-        for device in &attempt.devices {
+        for seat in &attempt.seats {
+            let Some(worker) = self.workers.get_mut(&seat.worker) else { continue };
             if add {
-                used.devices.insert(*device);
+                worker.used.take(resources, &seat.devices);
             } else {
-                used.devices.remove(device);
+                worker.used.give_back(resources, &seat.devices);
             }
         }
     }
@@ -252,7 +271,7 @@ impl View {
             self.offer(at, true);
             any = true;
         }
-        any
+        self.trip() || any
     }
 
     /// When the next delayed index is due.
@@ -306,6 +325,6 @@ impl View {
     /// Whether a placement on it can be accepted.
     #[must_use]
     pub fn is_usable(worker: &WorkerView) -> bool {
-        worker.connected && worker.worker.state == WorkerState::Ready
+        worker.connected && worker.worker.state == WorkerState::Ready && !worker.tripped
     }
 }

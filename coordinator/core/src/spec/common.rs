@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::error::{SpecCode, SpecError};
 use super::expr::{self, Scope};
 use super::file::{DefaultsFile, TaskFile};
+use super::gang;
 use super::limits;
 use super::policy::{self, BackoffFile, CheckpointFile, LogActionFile, RetryFile, SpotFile};
 use super::request::{self, GpuTable, LinkFile, ResourcesFile};
 use crate::model::job_spec::{StopSpec, TaskCommon};
-use crate::model::resources::{CapabilityRule, GpuLink, GpuRequest, Resources};
+use crate::model::placement::WHOLE;
+use crate::model::resources::{CapabilityRule, GpuAmount, GpuLink, GpuRequest, Resources};
 use crate::model::retry::{Backoff, LogAction, LogRule, RetryOn, RetryPolicy};
 
 /// Most GPUs that one task may ask of one worker: no machine has more.
@@ -93,6 +95,7 @@ impl<'a> Commons<'a> {
                 &policy::merge_checkpoint(task.checkpoint.as_deref(), defaults.checkpoint.as_ref()),
                 faults,
             ),
+            gang: gang::resolve(task, defaults, faults).map(Box::new),
             constraints,
         };
         for (i, text) in common.constraints.iter().enumerate() {
@@ -118,13 +121,13 @@ pub(super) fn expression_fault(path: String, error: &expr::ExprError) -> SpecErr
     SpecError { hint, ..SpecError::at(SpecCode::InvalidExpression, path, error.to_string()) }
 }
 
-struct Faults {
+pub(super) struct Faults {
     path: String,
     list: Vec<SpecError>,
 }
 
 impl Faults {
-    fn push(&mut self, code: SpecCode, field: &str, message: String) {
+    pub(super) fn push(&mut self, code: SpecCode, field: &str, message: String) {
         self.list.push(SpecError::at(code, format!("{}.{field}", self.path), message));
     }
 }
@@ -138,6 +141,9 @@ fn says_nothing(t: &TaskFile) -> bool {
         && t.timeout.is_none()
         && t.spot.is_none()
         && t.checkpoint.is_none()
+        && t.workers.is_none()
+        && t.elastic.is_none()
+        && t.topology.is_none()
 }
 
 /// Faults of an environment: names, the length of each string, the length of all with the job's.
@@ -194,14 +200,7 @@ fn resources(file: &ResourcesFile, faults: &mut Faults) -> Resources {
 }
 
 fn gpus(file: &GpuTable, faults: &mut Faults) -> Option<GpuRequest> {
-    let count = file.count.unwrap_or(1);
-    if count > GPUS {
-        faults.push(
-            SpecCode::InvalidValue,
-            "resources.gpus",
-            format!("{count} GPUs on one worker: at most {GPUS}"),
-        );
-    }
+    let amount = amount(file, faults);
     let model = file.model.as_ref().map(|m| m.0.clone()).unwrap_or_default();
     if model.iter().any(|m| !m.contains(|c: char| c.is_ascii_alphanumeric())) {
         faults.push(SpecCode::InvalidValue, "resources.gpus.model", "a GPU model is empty".into());
@@ -219,7 +218,71 @@ fn gpus(file: &GpuTable, faults: &mut Faults) -> Option<GpuRequest> {
         Some(LinkFile::Nvlink) => GpuLink::Nvlink,
     };
     let memory = file.memory.map_or(0, |m| m.bytes());
-    (count > 0).then_some(GpuRequest { count, model, memory, compute_capability, link })
+    amount.map(|amount| GpuRequest { amount, model, memory, compute_capability, link })
+}
+
+/// How much; none for `count: 0`.
+fn amount(file: &GpuTable, faults: &mut Faults) -> Option<GpuAmount> {
+    let linked = file.link.is_some_and(|link| link != LinkFile::Any);
+    let mut wrong = |field: &str, message: String| {
+        faults.push(SpecCode::InvalidValue, &format!("resources.gpus{field}"), message);
+    };
+    let count = file.count.unwrap_or(1);
+    if count > GPUS {
+        wrong("", format!("{count} GPUs on one worker: at most {GPUS}"));
+    }
+    match (file.fraction, &file.mig) {
+        (Some(_), Some(_)) => {
+            wrong("", "`fraction` and `mig` contradict each other: keep one of them".to_owned());
+            None
+        }
+        (Some(fraction), None) => {
+            if let Some(count) = file.count {
+                let message = "`fraction` is a part of one GPU and `count` is";
+                wrong("", format!("{message} {count}: keep one of them"));
+            }
+            if linked {
+                wrong(".link", "`link` joins several GPUs and `fraction` is a part of one".to_owned());
+            }
+            if !(fraction > 0.0 && fraction <= 1.0) {
+                wrong(".fraction", format!("{fraction} is no part of one GPU: more than 0 and at most 1"));
+                return None;
+            }
+            match (fraction * f64::from(WHOLE)).round() as u16 {
+                0 => {
+                    wrong(".fraction", format!("{fraction} is too little: at least 0.001"));
+                    None
+                }
+                WHOLE => Some(GpuAmount::Whole(1)),
+                milli => Some(GpuAmount::Fraction(milli)),
+            }
+        }
+        (None, Some(profile)) => {
+            let profile = profile.trim().to_ascii_lowercase();
+            if !is_profile(&profile) {
+                wrong(".mig", format!("\"{profile}\" is no MIG profile: write one such as `1g.10gb`"));
+            }
+            if linked {
+                wrong(".link", "MIG instances are not linked: remove `link`".to_owned());
+            }
+            (count > 0).then_some(GpuAmount::Mig(profile, count))
+        }
+        (None, None) => (count > 0).then_some(GpuAmount::Whole(count)),
+    }
+}
+
+/// `1g.10gb`, `1g.10gb+me`, `1c.2g.20gb`: parts that begin with a digit, the last of them gigabytes.
+fn is_profile(text: &str) -> bool {
+    let size = text.split('+').next().unwrap_or_default();
+    let parts: Vec<&str> = size.split('.').collect();
+    let number = |part: &str, unit: &str| {
+        part.strip_suffix(unit).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match parts.as_slice() {
+        [slices, memory] => number(slices, "g") && number(memory, "gb"),
+        [compute, slices, memory] => number(compute, "c") && number(slices, "g") && number(memory, "gb"),
+        _ => false,
+    }
 }
 
 fn retry(file: &RetryFile, faults: &mut Faults) -> RetryPolicy {

@@ -100,28 +100,6 @@ pub struct NotifyFile {
     pub events: Option<Texts>,
 }
 
-/// Bounds of the number of workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ElasticFile {
-    /// Fewest workers.
-    pub min: u32,
-    /// Most workers.
-    pub max: u32,
-}
-
-/// How close the workers of a gang must be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TopologyFile {
-    /// A wish.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prefer: Option<String>,
-    /// A condition.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub require: Option<String>,
-}
-
 /// The image a task runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

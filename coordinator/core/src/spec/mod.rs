@@ -17,6 +17,7 @@ mod expr_facts;
 mod file;
 #[cfg(test)]
 mod fuzz;
+mod gang;
 mod graph;
 mod later;
 pub mod limits;
@@ -43,9 +44,10 @@ pub use error::{SpecCode, SpecError, SpecErrors, SpecWarning, nearest};
 pub use expr::{ExprError, Expressions};
 pub use expr_facts::{TaskFacts, WhenFacts, WorkerFacts, WorkerValue};
 pub use file::{CompatFile, DefaultsFile, JobFile, OutputFile, TaskFile};
+pub use gang::{ElasticFile, TopologyFile};
 pub use later::{
-    BackfillFile, BudgetFile, ContainerFile, ContainerRuntime, ElasticFile, NotifyFile, OnExceed, Overlap,
-    ScheduleFile, TopologyFile, TriggerFile,
+    BackfillFile, BudgetFile, ContainerFile, ContainerRuntime, NotifyFile, OnExceed, Overlap, ScheduleFile,
+    TriggerFile,
 };
 pub use options::RunOptions;
 pub use parse::{Format, parse};

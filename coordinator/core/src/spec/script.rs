@@ -245,7 +245,7 @@ mod tests {
             (4_000, 8 << 30, Some(5_400_000))
         );
         let gpus = common.resources.gpus.as_ref().expect("gpus");
-        assert_eq!((gpus.count, gpus.model.as_slice()), (2, &["a100".to_owned()][..]));
+        assert_eq!((gpus.amount.devices(), gpus.model.as_slice()), (2, &["a100".to_owned()][..]));
         assert_eq!(read.ignored, ["line 3: #SBATCH --mail-user"]);
         assert_eq!(
             script(text, false).expect("script").ignored,

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{Format, JobFile, SpecBytes, SpecCode, SpecErrors, check, load, parse};
+use crate::model::gang::Gang;
 use crate::model::ids::{JobId, TaskNo};
 use crate::model::job_spec::{JobSpec, NeedWhen, Run, TriggerRule};
+use crate::model::resources::GpuAmount;
 use crate::spec::Renderer;
 
 /// A job of SPEC section 3 as far as this version runs it.
@@ -147,7 +149,6 @@ fn the_whole_example_of_the_contract_is_read_and_what_is_not_run_is_named() {
             "tasks.prepare.cache",
             "tasks.prepare.outputs.data.check",
             "tasks.prepare.outputs.data.schema",
-            "tasks.train.elastic",
             "tasks.train.container",
             "tasks.train.secrets",
         ]
@@ -247,9 +248,20 @@ fn every_rule_refuses_with_its_code() {
         (task("timeout: 0"), SpecCode::InvalidValue, "timeout is 0"),
         (task("checkpoint: {signal: SIGKILL}"), SpecCode::InvalidValue, "no program can react"),
         (task("checkpoint: {signal: SIGNOPE}"), SpecCode::InvalidValue, "is no signal"),
-        (task("workers: 4"), SpecCode::Unsupported, "does not run `workers`"),
         (task("workers: 0"), SpecCode::InvalidValue, "workers is 0"),
-        (task("resources: {gpus: {fraction: 0.5}}"), SpecCode::Unsupported, "fraction"),
+        (task("workers: 2000"), SpecCode::InvalidValue, "at most 1024"),
+        (task("workers: 2\nelastic: {min: 1, max: 2}"), SpecCode::InvalidValue, "`workers: 2` contradict"),
+        (task("elastic: {min: 3, max: 2}"), SpecCode::InvalidValue, "`min` is 3 and `max` is 2"),
+        (task("elastic: {min: 0, max: 2}"), SpecCode::InvalidValue, "elastic is 0"),
+        (task("workers: 2\ntopology: {require: \"\"}"), SpecCode::InvalidValue, "label's name is empty"),
+        (task("resources: {gpus: {fraction: 1.5}}"), SpecCode::InvalidValue, "1.5 is no part of one GPU"),
+        (task("resources: {gpus: {fraction: 0}}"), SpecCode::InvalidValue, "0 is no part of one GPU"),
+        (task("resources: {gpus: {fraction: 0.0001}}"), SpecCode::InvalidValue, "too little"),
+        (task("resources: {gpus: {fraction: 0.5, count: 2}}"), SpecCode::InvalidValue, "`count` is 2"),
+        (task("resources: {gpus: {fraction: 0.5, link: nvlink}}"), SpecCode::InvalidValue, "joins several"),
+        (task("resources: {gpus: {fraction: 0.5, mig: 1g.10gb}}"), SpecCode::InvalidValue, "contradict"),
+        (task("resources: {gpus: {mig: half}}"), SpecCode::InvalidValue, "\"half\" is no MIG profile"),
+        (task("resources: {gpus: {mig: 1g.10gb, link: nvlink}}"), SpecCode::InvalidValue, "not linked"),
         (
             task("resources: {gpus: {compute_capability: new}}"),
             SpecCode::InvalidValue,
@@ -354,6 +366,36 @@ fn parameters_are_overridden_before_the_check() {
     assert!(yaml(text).is_err());
     let (_, checked) = load(text.as_bytes(), Format::Yaml, "x.yaml", &["n=7", "seeds=[a, b]"]).expect("job");
     assert_eq!(checked.spec.tasks[0].count(), 2);
+}
+
+#[test]
+fn shares_of_gpus_and_gangs_are_numbers() {
+    let common = |text: &str| yaml(&task(text)).expect(text).commons[0].clone();
+    for (text, amount) in [
+        ("gpus: 2", GpuAmount::Whole(2)),
+        ("gpus: {model: H100}", GpuAmount::Whole(1)),
+        ("gpus: {fraction: 0.5}", GpuAmount::Fraction(500)),
+        ("gpus: {fraction: 1}", GpuAmount::Whole(1)),
+        ("gpus: {mig: 1G.10GB}", GpuAmount::Mig("1g.10gb".into(), 1)),
+        ("gpus: {mig: 1c.2g.20gb, count: 3}", GpuAmount::Mig("1c.2g.20gb".into(), 3)),
+    ] {
+        let resources = common(&format!("resources: {{{text}}}")).resources;
+        assert_eq!(resources.gpus.map(|g| g.amount), Some(amount), "{text}");
+    }
+    let gang = |min, max, require: Option<&str>, prefer: &[&str]| {
+        let prefer = prefer.iter().map(|l| (*l).to_owned()).collect();
+        Some(Box::new(Gang { min, max, require: require.map(str::to_owned), prefer }))
+    };
+    for (text, expected) in [
+        ("workers: 1", None),
+        ("workers: 4\ntopology: {prefer: rack}", gang(4, 4, None, &["rack"])),
+        (
+            "elastic: {min: 2, max: 8}\ntopology: {require: block, prefer: [rack, switch]}",
+            gang(2, 8, Some("block"), &["rack", "switch"]),
+        ),
+    ] {
+        assert_eq!(common(text).gang, expected, "{text}");
+    }
 }
 
 #[test]

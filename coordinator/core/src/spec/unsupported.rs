@@ -2,11 +2,10 @@
 //! where it only gives less comfort, it is accepted with a warning. The table in `docs/src/job-file.md` says the same.
 
 use super::error::{SpecCode, SpecError, SpecWarning};
-use super::file::{JobFile, TaskFile};
+use super::file::{DefaultsFile, JobFile, TaskFile};
 use super::later::OnExceed;
 use super::limits;
 use super::policy::{CheckpointFile, RetryFile};
-use super::request::ResourcesFile;
 
 /// What was found.
 #[derive(Default)]
@@ -55,33 +54,31 @@ pub(super) fn scan(job: &JobFile) -> Found {
     }
     if let Some(d) = &job.defaults {
         let rare = Rare {
-            workers: d.workers,
-            elastic: false,
-            topology: d.topology.is_some(),
+            // Which of the tasks are gangs is their own business.
+            gang: true,
+            topology: false,
             cache: d.cache,
             container: d.container.is_some(),
             secrets: d.secrets.is_some(),
-            resources: d.resources.as_ref(),
             checkpoint: d.checkpoint.as_ref(),
             retry: d.retry.as_ref(),
         };
         rare.scan(&mut found, || "defaults".to_owned());
     }
     for (name, task) in job.tasks.iter() {
-        task_fields(name, task, &mut found);
+        task_fields(name, task, job.defaults.as_ref(), &mut found);
     }
     found
 }
 
-fn task_fields(name: &str, t: &TaskFile, found: &mut Found) {
+fn task_fields(name: &str, t: &TaskFile, defaults: Option<&DefaultsFile>, found: &mut Found) {
+    let workers = t.workers.or(defaults.and_then(|d| d.workers));
     let rare = Rare {
-        workers: t.workers,
-        elastic: t.elastic.is_some(),
+        gang: t.elastic.is_some() || workers.is_some_and(|n| n > 1),
         topology: t.topology.is_some(),
         cache: t.cache,
         container: t.container.is_some(),
         secrets: t.secrets.is_some(),
-        resources: t.resources.as_deref(),
         checkpoint: t.checkpoint.as_deref(),
         retry: t.retry.as_deref(),
     };
@@ -99,42 +96,19 @@ fn task_fields(name: &str, t: &TaskFile, found: &mut Found) {
 
 /// The fields that tasks and defaults share.
 struct Rare<'a> {
-    workers: Option<u32>,
-    elastic: bool,
+    gang: bool,
     topology: bool,
     cache: Option<bool>,
     container: bool,
     secrets: bool,
-    resources: Option<&'a ResourcesFile>,
     checkpoint: Option<&'a CheckpointFile>,
     retry: Option<&'a RetryFile>,
 }
 
 impl Rare<'_> {
     fn scan(&self, found: &mut Found, path: impl Fn() -> String) {
-        match self.workers {
-            None | Some(1) => {}
-            Some(0) => {
-                let error = SpecError::at(
-                    SpecCode::InvalidValue,
-                    format!("{}.workers", path()),
-                    "workers is 0: a task needs at least one",
-                );
-                found.errors.push(error);
-            }
-            Some(_) => {
-                found.refuse(&path(), "workers", "set workers: 1: a task runs on one worker in this version")
-            }
-        }
-        if self.elastic {
-            found.refuse(&path(), "elastic", "remove it: a task runs on one worker in this version");
-        }
-        if self.topology {
-            found.warn(
-                &path(),
-                "topology",
-                "a task runs on one worker in this version, so this says nothing",
-            );
+        if self.topology && !self.gang {
+            found.warn(&path(), "topology", "a task on one worker is near itself: this says nothing");
         }
         if self.cache == Some(true) {
             found.refuse(
@@ -148,14 +122,6 @@ impl Rare<'_> {
         }
         if self.secrets {
             found.refuse(&path(), "secrets", "remove it and place the secret on the workers");
-        }
-        if let Some(gpus) = self.resources.and_then(|r| r.gpus.as_ref()) {
-            if gpus.0.fraction.is_some() {
-                found.refuse(&path(), "resources.gpus.fraction", "ask for whole GPUs with `count`");
-            }
-            if gpus.0.mig.is_some() {
-                found.refuse(&path(), "resources.gpus.mig", "ask for whole GPUs with `count`");
-            }
         }
         if let Some(c) = self.checkpoint
             && (c.every.is_some() || c.watch.is_some() || c.keep.is_some() || c.settle.is_some())

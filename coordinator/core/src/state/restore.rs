@@ -4,11 +4,13 @@ use super::indices::{BLOCK, Indices};
 use super::job::{Job, Phase, TaskRun};
 use super::rows::{JobRow, Key, Row, TaskRow};
 use super::store::State;
-use crate::model::ids::{JobId, TaskNo};
+use crate::model::attempt::{Attempt, AttemptState, RankState};
+use crate::model::ids::{JobId, TaskNo, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::JobSpec;
+use crate::model::placement::WHOLE;
 use crate::spec::SpecBytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The rows on disk make no state.
@@ -45,6 +47,8 @@ impl State {
             Key::Request(id) => self.requests.get(id).cloned().map(Row::Request),
             Key::Part(id, n) => self.parts.get(&(id.clone(), *n)).cloned().map(Row::Part),
             Key::Members => Some(Row::Members(self.members.clone())),
+            Key::Device(uuid) => self.devices.get(uuid).map(|d| Row::Device(Box::new(d.clone()))),
+            Key::Breaker(key) => self.breakers.get(key).map(|b| Row::Breaker(Box::new(b.clone()))),
         }
     }
 
@@ -115,6 +119,12 @@ impl State {
                 self.parts.insert((id, n), row);
             }
             (Key::Members, Row::Members(row)) => self.members = row,
+            (Key::Device(uuid), Row::Device(record)) => {
+                self.devices.insert(uuid, *record);
+            }
+            (Key::Breaker(key), Row::Breaker(breaker)) => {
+                self.breakers.insert(key, *breaker);
+            }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }
         Ok(())
@@ -153,16 +163,49 @@ impl State {
                 }
             }
         }
+        let probes = self.breakers.values().filter_map(|b| b.probe);
+        if let Some(token) = probes.into_iter().find(|token| !self.live.contains_key(token)) {
+            return Err(format!("the probe of a breaker, token {token}, is not live"));
+        }
         for (id, worker) in &self.workers {
             let (used, own) = (self.used(*id), self.used_after(*id, worker.former));
             let spec = &worker.spec;
             if own.cpu_milli > spec.cpu_milli || own.memory > spec.memory || own.disk > spec.disk {
                 return Err(format!("worker {id} gives more than it has: {own:?}"));
             }
-            let granted: usize = self.tokens_of(*id).iter().map(|t| self.live[t].devices.len()).sum();
-            if granted != used.devices.len() {
-                return Err(format!("worker {id}: a device has two attempts"));
+            if let Some((device, taken)) = used.devices.iter().find(|(_, taken)| taken.milli > WHOLE) {
+                return Err(format!("worker {id}: {} thousandths of device {device} are taken", taken.milli));
             }
+            for (device, taken) in &own.devices {
+                let has = spec.devices.get(usize::from(*device)).map_or(0, |d| d.memory);
+                if taken.memory > has {
+                    return Err(format!("worker {id}: {} bytes of device {device} of {has}", taken.memory));
+                }
+            }
+        }
+        self.live.values().try_for_each(|attempt| self.check_gang(attempt))
+    }
+
+    /// Whether the ranks of an attempt and what is said of them fit together.
+    fn check_gang(&self, attempt: &Attempt) -> Result<(), String> {
+        let token = attempt.token;
+        let workers: BTreeSet<WorkerId> = attempt.seats.iter().map(|s| s.worker).collect();
+        let job = self.jobs.get(&attempt.at.job).ok_or_else(|| format!("token {token} has no job"))?;
+        let common = job.common(attempt.at.task);
+        if workers.len() != attempt.seats.len() || !common.takes_seats(workers.len()) {
+            return Err(format!(
+                "token {token} has {} seats on {} workers",
+                attempt.seats.len(),
+                workers.len()
+            ));
+        }
+        let ranks = if common.gang.is_some() { attempt.seats.len() } else { 0 };
+        if attempt.ranks.len() != ranks || (ranks > 0 && attempt.ranks.iter().all(|r| *r == RankState::Ended))
+        {
+            return Err(format!("token {token} lives with ranks {:?}", attempt.ranks));
+        }
+        if attempt.failed.is_some() && attempt.state != AttemptState::Stopping {
+            return Err(format!("token {token} goes on although {:?}", attempt.failed));
         }
         Ok(())
     }

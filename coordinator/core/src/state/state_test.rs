@@ -315,7 +315,7 @@ fn a_condition_that_turned_false_while_an_index_still_ran_is_asked_again_when_th
 
     // The leader evaluates what it is told to read again.
     let kind = ReportKind::Ended { outcome: Outcome::Exit(1), artifacts: Vec::new(), ran_ms: 5 };
-    let reports = vec![Report { token: Token(token), at: at(job, 1, 0), kind }];
+    let reports = vec![Report { token: Token(token), rank: 0, at: at(job, 1, 0), kind }];
     let incarnation = Incarnation("a".to_owned());
     let applied = test.apply(Command::Reports { worker: WorkerId(1), incarnation, reports });
     assert_eq!(applied.changes.reread[&JobId(job)].iter().collect::<Vec<_>>(), [1]);

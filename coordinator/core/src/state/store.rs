@@ -3,9 +3,14 @@
 use super::job::Job;
 use super::rows::{Admission, Key, MembersRow, Meta, PartRow, RequestRow, Row};
 use crate::model::attempt::Attempt;
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
+use crate::model::placement::{DeviceUse, Share, WHOLE};
+use crate::model::resources::Resources;
 use crate::model::time::Tick;
 use crate::model::worker::Worker;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the live attempts of a worker take.
@@ -14,7 +19,52 @@ pub struct Used {
     pub cpu_milli: u64,
     pub memory: u64,
     pub disk: u64,
-    pub devices: BTreeSet<u16>,
+    /// Devices of which something is taken.
+    pub devices: BTreeMap<u16, DeviceUse>,
+}
+
+impl Used {
+    /// One more attempt takes these; its shares say their memory in bytes.
+    pub fn take(&mut self, resources: &Resources, shares: &[Share]) {
+        self.cpu_milli += resources.cpu_milli;
+        self.memory += resources.memory;
+        self.disk += resources.disk;
+        for share in shares {
+            let taken = self.devices.entry(share.device).or_default();
+            taken.milli += share.milli;
+            taken.memory += share.memory;
+        }
+    }
+
+    /// An attempt that took these is over.
+    pub fn give_back(&mut self, resources: &Resources, shares: &[Share]) {
+        self.cpu_milli = self.cpu_milli.saturating_sub(resources.cpu_milli);
+        self.memory = self.memory.saturating_sub(resources.memory);
+        self.disk = self.disk.saturating_sub(resources.disk);
+        for share in shares {
+            if let Entry::Occupied(mut taken) = self.devices.entry(share.device) {
+                let use_ = taken.get_mut();
+                use_.milli = use_.milli.saturating_sub(share.milli);
+                use_.memory = use_.memory.saturating_sub(share.memory);
+                if use_.milli == 0 {
+                    taken.remove();
+                }
+            }
+        }
+    }
+
+    /// What is taken of a device.
+    #[must_use]
+    pub fn device(&self, number: u16) -> DeviceUse {
+        self.devices.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Whether a device of `total` bytes has room for the share beside what is taken.
+    #[must_use]
+    pub fn has_room(&self, share: &Share, total: u64) -> bool {
+        let taken = self.device(share.device);
+        taken.milli + share.milli <= WHOLE && taken.memory.saturating_add(share.bytes(total)) <= total
+    }
 }
 
 /// The replicated state.
@@ -27,6 +77,8 @@ pub struct State {
     pub(super) requests: BTreeMap<String, RequestRow>,
     pub(super) parts: BTreeMap<(String, u32), PartRow>,
     pub(super) members: MembersRow,
+    pub(super) devices: BTreeMap<String, DeviceRecord>,
+    pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -110,13 +162,10 @@ impl State {
         let mut used = Used::default();
         for token in self.tokens_of(id).into_iter().filter(|t| *t > after) {
             let attempt = &self.live[&token];
-            if let Some(job) = self.jobs.get(&attempt.at.job) {
-                let resources = &job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).resources;
-                used.cpu_milli += resources.cpu_milli;
-                used.memory += resources.memory;
-                used.disk += resources.disk;
-            }
-            used.devices.extend(&attempt.devices);
+            let (Some(job), Some((_, seat))) = (self.jobs.get(&attempt.at.job), attempt.seat_on(id)) else {
+                continue;
+            };
+            used.take(&job.common(attempt.at.task).resources, &seat.devices);
         }
         used
     }
@@ -151,6 +200,24 @@ impl State {
         self.live.get(self.by_index.get(&at)?)
     }
 
+    /// Devices to which something has happened, by UUID; those of workers that are gone too.
+    #[must_use]
+    pub fn devices(&self) -> &BTreeMap<String, DeviceRecord> {
+        &self.devices
+    }
+
+    /// Whether the device is out of service.
+    #[must_use]
+    pub fn is_quarantined(&self, uuid: &str) -> bool {
+        self.devices.get(uuid).is_some_and(|record| record.quarantine().is_some())
+    }
+
+    /// Breakers of workers and commands in which something has failed lately.
+    #[must_use]
+    pub fn breakers(&self) -> &BTreeMap<BreakerKey, Breaker> {
+        &self.breakers
+    }
+
     /// A digest of every row: equal on replicas that applied the same log.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -180,20 +247,21 @@ impl State {
         keys.extend(self.requests.keys().map(|r| Key::Request(r.clone())));
         keys.extend(self.parts.keys().map(|(r, n)| Key::Part(r.clone(), *n)));
         keys.extend((self.members != MembersRow::default()).then_some(Key::Members));
+        keys.extend(self.devices.keys().map(|uuid| Key::Device(uuid.clone())));
+        keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
         keys
     }
 
     pub(super) fn link(&mut self, attempt: Attempt) {
-        let Load { used, tokens } = self.loads.entry(attempt.worker).or_default();
         if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
             job.live += 1;
             let resources = &job.common(attempt.at.task).resources;
-            used.cpu_milli += resources.cpu_milli;
-            used.memory += resources.memory;
-            used.disk += resources.disk;
+            for seat in &attempt.seats {
+                let Load { used, tokens } = self.loads.entry(seat.worker).or_default();
+                used.take(resources, &seat.devices);
+                tokens.insert(attempt.token);
+            }
         }
-        used.devices.extend(&attempt.devices);
-        tokens.insert(attempt.token);
         self.by_index.insert(attempt.at, attempt.token);
         self.live.insert(attempt.token, attempt);
     }
@@ -201,18 +269,15 @@ impl State {
     pub(super) fn unlink(&mut self, token: Token) -> Option<Attempt> {
         let attempt = self.live.remove(&token)?;
         self.by_index.remove(&attempt.at);
-        let Load { used, tokens } = self.loads.entry(attempt.worker).or_default();
-        tokens.remove(&token);
         if let Some(job) = self.jobs.get_mut(&attempt.at.job) {
             job.live -= 1;
             let resources = &job.common(attempt.at.task).resources;
-            used.cpu_milli -= resources.cpu_milli;
-            used.memory -= resources.memory;
-            used.disk -= resources.disk;
+            for seat in &attempt.seats {
+                let Load { used, tokens } = self.loads.entry(seat.worker).or_default();
+                used.give_back(resources, &seat.devices);
+                tokens.remove(&token);
+            }
         }
-        attempt.devices.iter().for_each(|d| {
-            used.devices.remove(d);
-        });
         Some(attempt)
     }
 }

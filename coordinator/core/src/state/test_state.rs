@@ -4,13 +4,15 @@ use super::{Applied, Entry, State};
 use crate::command::{Command, Placement, Report, ReportKind, Request, Target};
 use crate::event::Event;
 use crate::model::attempt::{Cause, Outcome};
+use crate::model::gang::Gang;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::{
     ArraySpec, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra, TaskSpec,
     TriggerRule,
 };
-use crate::model::resources::GpuRequest;
+use crate::model::placement::Seat;
+use crate::model::resources::{GpuAmount, GpuLink, GpuRequest};
 use crate::model::retry::{Backoff, RetryPolicy};
 use crate::model::time::{Stamp, Tick, Wall};
 use crate::model::worker::{Device, Incarnation, WorkerSpec};
@@ -73,13 +75,35 @@ impl TestJob {
         self
     }
 
-    pub(crate) fn gpus(mut self, count: u32) -> Self {
-        self.last().resources.gpus = Some(GpuRequest { count, ..GpuRequest::default() });
+    pub(crate) fn gpus(self, count: u32) -> Self {
+        self.amount(GpuAmount::Whole(count))
+    }
+
+    pub(crate) fn amount(mut self, amount: GpuAmount) -> Self {
+        self.last().resources.gpus = Some(GpuRequest { amount, ..GpuRequest::default() });
+        self
+    }
+
+    /// The GPUs that were asked for last have to be linked.
+    pub(crate) fn link(mut self, link: GpuLink) -> Self {
+        self.last().resources.gpus.get_or_insert_default().link = link;
+        self
+    }
+
+    /// It needs so many workers at once.
+    pub(crate) fn workers(mut self, min: u32, max: u32) -> Self {
+        self.last().gang = Some(Box::new(Gang { min, max, require: None, prefer: Vec::new() }));
         self
     }
 
     pub(crate) fn constraint(mut self, text: &str) -> Self {
         self.last().constraints.push(text.to_owned());
+        self
+    }
+
+    /// Another name: another command, as breakers count.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.0.name = name.to_owned();
         self
     }
 
@@ -135,6 +159,7 @@ pub(crate) fn worker_spec(name: &str, cpus: u64, gpus: usize) -> WorkerSpec {
         memory: 80 << 30,
         compute_capability: 90,
         simulated: true,
+        ..Device::default()
     };
     WorkerSpec {
         name: name.to_owned(),
@@ -202,25 +227,51 @@ impl TestState {
     }
 
     pub(crate) fn place_on(&mut self, worker: u64, at: IndexRef, devices: &[u16]) -> Option<u64> {
-        let placements = vec![Placement { at, worker: WorkerId(worker), devices: devices.to_vec() }];
-        match self.apply(Command::ApplyPlan { placements }).reply {
+        self.grant(Placement::single(at, Seat::whole(WorkerId(worker), devices)))
+    }
+
+    /// The token of what the state accepts.
+    pub(crate) fn grant(&mut self, placement: Placement) -> Option<u64> {
+        match self.apply(Command::ApplyPlan { placements: vec![placement] }).reply {
             Reply::Placed { accepted, .. } => accepted.first().map(|t| t.0),
             other => panic!("{other:?}"),
         }
     }
 
+    /// A gang on these workers, rank by rank, none with devices, that meets on port 20000.
+    pub(crate) fn gang(&mut self, at: IndexRef, workers: &[u64]) -> Option<u64> {
+        let seats = workers.iter().map(|w| Seat::whole(WorkerId(*w), &[])).collect();
+        self.grant(Placement { at, seats, port: 20_000 })
+    }
+
     /// Worker 1 reports the end of a token; the cause of what it ended.
     pub(crate) fn end(&mut self, token: u64, at: IndexRef, outcome: Outcome) -> Option<Cause> {
+        self.end_rank(1, token, 0, at, outcome)
+    }
+
+    /// A worker reports the end of a rank; the cause of what it ended.
+    pub(crate) fn end_rank(
+        &mut self,
+        worker: u64,
+        token: u64,
+        rank: u32,
+        at: IndexRef,
+        outcome: Outcome,
+    ) -> Option<Cause> {
         let kind = ReportKind::Ended { outcome, artifacts: Vec::new(), ran_ms: 5 };
-        let reports = vec![Report { token: Token(token), at, kind }];
-        let applied = self.apply(Command::Reports {
-            worker: WorkerId(1),
-            incarnation: Incarnation("a".to_owned()),
-            reports,
-        });
+        let applied = self.report(worker, Report { token: Token(token), rank, at, kind });
         applied.events.into_iter().find_map(|e| match e {
             Event::AttemptEnded { cause, .. } => Some(cause),
             _ => None,
+        })
+    }
+
+    /// What came of a report of a worker.
+    pub(crate) fn report(&mut self, worker: u64, report: Report) -> Applied {
+        self.apply(Command::Reports {
+            worker: WorkerId(worker),
+            incarnation: Incarnation("a".to_owned()),
+            reports: vec![report],
         })
     }
 

@@ -115,10 +115,13 @@ pub struct AttemptDoc {
     pub state: String,
     /// Why it ended, e.g. `exit(7)`; none while it runs.
     pub cause: Option<String>,
-    /// The worker's name.
+    /// The worker's name; of a gang, that of rank 0.
     pub worker: String,
-    /// UUIDs of the devices it held.
+    /// UUIDs of the devices it held, on all its workers.
     pub devices: Vec<String>,
+    /// Of a gang: its ranks in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankDoc>,
     /// RFC 3339, UTC.
     pub started: Option<String>,
     /// RFC 3339, UTC.
@@ -126,6 +129,18 @@ pub struct AttemptDoc {
     /// The fencing token.
     #[serde(default)]
     pub token: u64,
+}
+
+/// One rank of a gang's attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RankDoc {
+    pub rank: u32,
+    /// The worker's name.
+    pub worker: String,
+    /// UUIDs.
+    pub devices: Vec<String>,
+    /// `starting running ended`.
+    pub state: String,
 }
 
 /// Something that happened to a job.

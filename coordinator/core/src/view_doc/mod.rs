@@ -6,6 +6,8 @@
 
 mod cluster;
 mod counts;
+mod device;
+mod explain;
 mod job;
 mod queue;
 mod sample;
@@ -14,7 +16,9 @@ mod worker;
 
 pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
-pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, TaskDoc, TimelineDoc};
+pub use device::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
+pub use explain::{BlockerDoc, ExplainDoc, TaskExplainDoc};
+pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
 pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};

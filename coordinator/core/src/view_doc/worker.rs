@@ -50,6 +50,9 @@ pub struct WorkerDoc {
     /// Why it is draining, in words.
     #[serde(default)]
     pub drain_reason: Option<String>,
+    /// Its circuit breaker, unless it is closed.
+    #[serde(default)]
+    pub breaker: Option<super::BreakerDoc>,
     /// RFC 3339, UTC.
     #[serde(default)]
     pub joined: String,
@@ -73,6 +76,12 @@ pub struct GpuDoc {
     pub compute_capability: String,
     /// Not a real device: made up by `--gpus`.
     pub simulated: bool,
+    /// `healthy quarantined`.
+    #[serde(default)]
+    pub health: String,
+    /// Why it is out of service.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// The attempt that holds it, e.g. `42.train[7]#2`.
     #[serde(default)]
     pub held_by: Option<String>,

@@ -3,7 +3,7 @@
 
 use crate::reference::Place;
 use crate::world::World;
-use muster_core::model::ids::{IndexRef, TaskNo, Token};
+use muster_core::model::ids::{IndexRef, TaskNo, Token, WorkerId};
 
 /// A grant: the needs hold now.
 pub(crate) fn on_placed(world: &mut World, at: IndexRef) {
@@ -17,7 +17,10 @@ pub(crate) fn on_placed(world: &mut World, at: IndexRef) {
 pub(crate) fn on_start(world: &mut World, w: usize, token: Token, at: IndexRef) {
     let state = &world.members[world.most_applied()].state;
     let here = state.worker_named(&world.machines[w].spec.name).map(|w| w.id);
-    if world.oracle.granted.get(&token).is_none_or(|(to, worker)| *to != at || Some(*worker) != here) {
+    let is_granted = |(to, workers): &(IndexRef, Vec<WorkerId>)| {
+        *to == at && here.is_some_and(|here| workers.contains(&here))
+    };
+    if !world.oracle.granted.get(&token).is_some_and(is_granted) {
         world.violate(format!(
             "I5: {at:?} starts on w{w} under token {token}, which was not granted for that"
         ));

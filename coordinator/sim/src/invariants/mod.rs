@@ -11,6 +11,7 @@ pub mod i2_results;
 pub mod i3_one_process;
 pub mod i4_devices;
 pub mod i5_parents;
+pub mod i9_gangs;
 
 use crate::world::World;
 

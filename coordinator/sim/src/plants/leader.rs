@@ -7,6 +7,7 @@ use muster_core::command::{Command, Report, ReportKind};
 use muster_core::leader::instruction::Instruction;
 use muster_core::leader::{Input, Output, SessionId};
 use muster_core::model::ids::{IndexRef, TaskNo, Token};
+use muster_core::model::placement::Share;
 use muster_core::model::worker::Incarnation;
 use muster_core::state::Phase;
 
@@ -22,6 +23,16 @@ impl World {
                 delta.tick = delta.tick.plus(60_000);
                 Input::Delta(delta)
             }
+            Input::Delta(mut delta) if self.planted.is(Plant::ForgetsQuarantine) => {
+                delta.devices.clear();
+                Input::Delta(delta)
+            }
+            Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
+                if let Some(seq) = events.iter().map(|event| event.seq).max() {
+                    self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);
+                }
+                Input::DeviceEvents { session, events }
+            }
             Input::Reports { session, reports } if self.planted.is(Plant::SettlesEarly) => {
                 let ended = reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. }));
                 let tokens: Vec<Token> = ended.map(|r| r.token).collect();
@@ -34,8 +45,10 @@ impl World {
                 for report in reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. })) {
                     let state = &self.members[m].state;
                     let current = state.attempt_of(report.at).filter(|a| a.token != report.token);
-                    let Some((worker, token)) = current.map(|a| (a.worker, a.token)) else { continue };
-                    let reports = vec![Report { token, ..report.clone() }];
+                    let Some((worker, token)) = current.map(|a| (a.first_worker(), a.token)) else {
+                        continue;
+                    };
+                    let reports = vec![Report { token, rank: 0, ..report.clone() }];
                     let incarnation = Incarnation::default();
                     self.propose(m, vec![Command::Reports { worker, incarnation, reports }], Origin::Nobody);
                 }
@@ -69,7 +82,7 @@ impl World {
         for instruction in &mut instructions {
             let Instruction::Start(order) = instruction else { continue };
             if self.planted.is(Plant::SharesDevices) {
-                order.devices = (0..order.devices.len() as u16).collect();
+                order.devices = (0..order.devices.len() as u16).map(Share::whole).collect();
             }
             if self.planted.is(Plant::StartsEarly)
                 && let Some(at) = self.waiting_beside(m, order.at)

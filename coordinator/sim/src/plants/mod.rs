@@ -34,6 +34,8 @@ pub enum Plant {
     EndsAtRegistration,
     SharesDevices,
     ForgetsDevices,
+    ForgetsQuarantine,
+    SettlesEventsEarly,
     DropsNeeds,
     StartsEarly,
     CancelLoses,
@@ -50,6 +52,9 @@ pub enum Plant {
     ReportsEarly,
     HastyLeader,
     WallTicks,
+    ShrinksGangs,
+    LosesGangs,
+    TakesOneForAll,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -81,6 +86,18 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     ),
     (Plant::SharesDevices, "shares-devices", "I4", "every start order names a worker's first devices"),
     (Plant::ForgetsDevices, "forgets-devices", "I4", "the state forgets the devices of what it grants"),
+    (
+        Plant::ForgetsQuarantine,
+        "forgets-quarantine",
+        "I4",
+        "neither the leader nor the state remembers which devices are out of service",
+    ),
+    (
+        Plant::SettlesEventsEarly,
+        "settles-events-early",
+        "I4",
+        "the leader settles an event of a device before it is durable",
+    ),
     (Plant::DropsNeeds, "drops-needs", "I5", "the log holds a job without the needs of its last task"),
     (Plant::StartsEarly, "starts-early", "I5", "the leader orders a waiting task to start beside its parent"),
     (Plant::CancelLoses, "cancel-loses", "I10", "a success that comes after a cancel is accepted"),
@@ -112,6 +129,9 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::ReportsEarly, "reports-early", "I19", "the shim reports an end while the cgroup is not empty"),
     (Plant::HastyLeader, "hasty-leader", "I20", "the leader's clock is a minute ahead of the log's"),
     (Plant::WallTicks, "wall-ticks", "I20", "the log's ticks are taken from the wall clock"),
+    (Plant::ShrinksGangs, "shrinks-gangs", "I9", "the log holds a job whose gangs may run on one worker"),
+    (Plant::LosesGangs, "loses-gangs", "I9", "the failure of one rank ends the whole gang at once"),
+    (Plant::TakesOneForAll, "takes-one-for-all", "I9", "the success of one rank is taken for that of all"),
 ];
 
 impl Plant {

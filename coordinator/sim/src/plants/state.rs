@@ -6,8 +6,10 @@ use crate::world::World;
 use muster_core::command::{Command, ReportKind, Request, Target};
 use muster_core::event::Event;
 use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
+use muster_core::model::device_record::DeviceHealth;
 use muster_core::model::ids::{JobId, Token};
 use muster_core::model::time::{Stamp, Tick};
+use muster_core::model::worker::Incarnation;
 use muster_core::reply::Reply;
 use muster_core::spec::SpecBytes;
 use muster_core::state::{Applied, Entry, Key, Row, State};
@@ -28,6 +30,11 @@ impl World {
                     if parts == 0 && self.planted.is(Plant::RetriesMore) =>
                 {
                     changed.push(Command::Submit { request, spec: with_retries(&spec), parts });
+                }
+                Command::Submit { request, spec, parts }
+                    if parts == 0 && self.planted.is(Plant::ShrinksGangs) =>
+                {
+                    changed.push(Command::Submit { request, spec: with_lone_gangs(&spec), parts });
                 }
                 Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
                     changed.extend([command.clone(), command]);
@@ -83,6 +90,16 @@ impl World {
                     }
                 }
             }
+            Command::ApplyPlan { .. } if self.planted.is(Plant::ForgetsQuarantine) => {
+                let state = &self.members[m].state;
+                if state.devices().values().any(|device| device.quarantine().is_some()) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Device(record) = row {
+                            record.health = DeviceHealth::Healthy;
+                        }
+                    });
+                }
+            }
             Command::Reports { reports, .. } if self.planted.is(Plant::CancelLoses) => {
                 let success =
                     |k: &ReportKind| matches!(k, ReportKind::Ended { outcome: Outcome::Exit(0), .. });
@@ -102,6 +119,17 @@ impl World {
                     });
                 }
             }
+            Command::Reports { reports, .. }
+                if self.planted.is(Plant::LosesGangs) || self.planted.is(Plant::TakesOneForAll) =>
+            {
+                let succeeds = self.planted.is(Plant::TakesOneForAll);
+                for report in reports {
+                    let ReportKind::Ended { outcome, .. } = &report.kind else { continue };
+                    if (*outcome == Outcome::Exit(0)) == succeeds {
+                        self.plant_end_of_peers(m, entry, report.token, report.rank);
+                    }
+                }
+            }
             Command::Register { spec, incarnation, held } if self.planted.is(Plant::EndsAtRegistration) => {
                 let state = &self.members[m].state;
                 let other = state.worker_named(&spec.name).filter(|w| w.incarnation != *incarnation);
@@ -110,8 +138,9 @@ impl World {
                     state.tokens_of(worker).into_iter().filter(|t| !held.contains(t)).map(|token| {
                         let kind =
                             ReportKind::Ended { outcome: Outcome::Fenced, artifacts: Vec::new(), ran_ms: 0 };
-                        let at = state.attempt(token).expect("its own token").at;
-                        muster_core::command::Report { token, at, kind }
+                        let attempt = state.attempt(token).expect("its own token");
+                        let rank = attempt.seat_on(worker).expect("its own seat").0;
+                        muster_core::command::Report { token, rank, at: attempt.at, kind }
                     });
                 let reports = reports.collect();
                 let command = Command::Reports { worker, incarnation: incarnation.clone(), reports };
@@ -122,6 +151,23 @@ impl World {
                 self.planted_changes.merge(applied.changes);
             }
             _ => {}
+        }
+    }
+
+    /// The other ranks of a gang are said to have ended, with success or like what a lost worker ran.
+    fn plant_end_of_peers(&mut self, m: usize, entry: Entry<'_>, token: Token, rank: u32) {
+        let Some(attempt) = self.members[m].state.attempt(token).cloned() else { return };
+        let outcome = if self.planted.is(Plant::TakesOneForAll) { Outcome::Exit(0) } else { Outcome::Fenced };
+        for (other, seat) in (0..).zip(&attempt.seats).filter(|(other, _)| *other != rank) {
+            let kind = ReportKind::Ended { outcome: outcome.clone(), artifacts: Vec::new(), ran_ms: 0 };
+            let reports = vec![muster_core::command::Report { token, rank: other, at: attempt.at, kind }];
+            let incarnation = Incarnation::default();
+            let command = Command::Reports { worker: seat.worker, incarnation, reports };
+            let applied = self.members[m].state.apply(Entry { command: &command, ..entry });
+            if entry.index > self.oracle.applied {
+                self.learn(m, entry.index, &command, &applied);
+            }
+            self.planted_changes.merge(applied.changes);
         }
     }
 
@@ -140,7 +186,7 @@ impl World {
         if placed && self.planted.is(Plant::ForgetsDevices) {
             self.members[m].state = rebuilt(state, None, |row| {
                 if let Row::Live(attempt) = row {
-                    attempt.devices.clear();
+                    attempt.seats.iter_mut().for_each(|seat| seat.devices.clear());
                 }
             });
         } else if placed && self.planted.is(Plant::ReusesTokens) {
@@ -232,6 +278,12 @@ fn without_needs(spec: &SpecBytes) -> SpecBytes {
             extra.inputs.clear();
         }
     }
+    SpecBytes::encode(&job)
+}
+
+fn with_lone_gangs(spec: &SpecBytes) -> SpecBytes {
+    let mut job = spec.decode().expect("the workload's own");
+    job.commons.iter_mut().filter_map(|c| c.gang.as_mut()).for_each(|gang| (gang.min, gang.max) = (1, 1));
     SpecBytes::encode(&job)
 }
 

@@ -21,9 +21,9 @@ impl World {
             }
             Action::Report(mut reports) if self.planted.is(Plant::MixesTokens) => {
                 let ended = reports.iter().find(|r| matches!(r.kind, ReportKind::Ended { .. })).cloned();
-                let other = self.machines[w].processes.iter().next().map(|(token, p)| (*token, p.at));
-                if let (Some(ended), Some((token, at))) = (ended, other) {
-                    reports.push(Report { token, at, kind: ended.kind });
+                let other = self.machines[w].processes.iter().next().map(|(token, p)| (*token, p.rank, p.at));
+                if let (Some(ended), Some((token, rank, at))) = (ended, other) {
+                    reports.push(Report { token, rank, at, kind: ended.kind });
                 }
                 Action::Report(reports)
             }

@@ -4,7 +4,7 @@ use super::finish::cause_of;
 use super::{Answer, Apply};
 use crate::command::{Report, ReportKind};
 use crate::event::Event;
-use crate::model::attempt::AttemptState;
+use crate::model::attempt::{AttemptState, RankState};
 use crate::model::ids::WorkerId;
 use crate::model::worker::Incarnation;
 use crate::reply::Reply;
@@ -21,14 +21,17 @@ impl Apply<'_> {
         let mut fenced = 0;
         for report in reports {
             let attempt = self.state.live.get(&report.token);
-            let attempt = attempt.filter(|a| a.worker == worker && a.at == report.at);
+            let attempt = attempt.filter(|a| {
+                let seat = a.seats.get(report.rank as usize);
+                a.at == report.at && seat.is_some_and(|s| s.worker == worker) && !a.has_ended(report.rank)
+            });
             fenced += u32::from(attempt.is_none());
             match &report.kind {
                 ReportKind::Ended { outcome, artifacts, .. } => {
                     // Accepted or fenced, this end is settled: the worker may forget it.
                     settled.push(report.token);
                     if let Some(stop) = attempt.map(|a| a.stop) {
-                        self.end(report.token, cause_of(outcome, stop), artifacts);
+                        self.rank_ends(report.token, report.rank, cause_of(outcome, stop), artifacts);
                     }
                 }
                 ReportKind::Running if attempt.is_some() => self.running(report),
@@ -41,6 +44,13 @@ impl Apply<'_> {
     fn running(&mut self, report: &Report) {
         let Some(attempt) = self.state.live.get_mut(&report.token) else { return };
         if attempt.started.is_some() {
+            return;
+        }
+        if let Some(rank @ RankState::Starting) = attempt.ranks.get_mut(report.rank as usize) {
+            *rank = RankState::Running;
+            self.touched.add(Key::Live(report.token));
+        }
+        if attempt.ranks.contains(&RankState::Starting) {
             return;
         }
         attempt.started = Some(self.stamp);

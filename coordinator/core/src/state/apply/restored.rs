@@ -2,6 +2,7 @@
 //! grant of this one.
 
 use super::{Answer, Apply};
+use crate::model::attempt::Attempt;
 use crate::model::ids::{Token, WorkerId};
 use crate::model::worker::Incarnation;
 use crate::reply::Reply;
@@ -23,9 +24,11 @@ impl Apply<'_> {
             self.lose_worker(*id, incarnation)?;
         }
         // A worker row that the backup does not hold leaves no lease behind.
-        let orphans: Vec<Token> = self.state.live.keys().copied().collect();
-        for token in orphans {
-            self.lose(token);
+        let seats =
+            |a: &Attempt| -> Vec<(Token, WorkerId)> { a.seats.iter().map(|s| (a.token, s.worker)).collect() };
+        let orphans: Vec<(Token, WorkerId)> = self.state.live.values().flat_map(seats).collect();
+        for (token, worker) in orphans {
+            self.lose(token, worker);
         }
         if !self.state.members.admissions.is_empty() {
             self.state.members.admissions.clear();

@@ -46,7 +46,8 @@ impl Apply<'_> {
             let spec = if same { self.keep_devices(id, former, spec) } else { spec.clone() };
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
-            let worker = Worker { id, spec, incarnation, former, state, drain, joined, changed };
+            let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
+            let worker = Worker { id, spec, incarnation, former, events_seen, state, drain, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
         }
@@ -62,7 +63,7 @@ impl Apply<'_> {
         spec.cpu_milli = spec.cpu_milli.max(used.cpu_milli);
         spec.memory = spec.memory.max(used.memory);
         spec.disk = spec.disk.max(used.disk);
-        let needed = used.devices.last().map_or(0, |d| usize::from(*d) + 1);
+        let needed = used.devices.last_key_value().map_or(0, |(d, _)| usize::from(*d) + 1);
         if let Some(old) = self.state.workers.get(&id)
             && spec.devices.len() < needed
         {
@@ -76,20 +77,26 @@ impl Apply<'_> {
         if worker.incarnation != *incarnation {
             return Err(Rejection::OldIncarnation { got: incarnation.0.clone() });
         }
+        let was_lost = worker.state == WorkerState::Lost;
         worker.state = WorkerState::Lost;
         worker.changed = self.stamp;
         self.touch(Key::Worker(id));
         self.events.push(Event::WorkerChanged { worker: id });
         for token in self.state.tokens_of(id) {
-            self.lose(token);
+            self.lose(token, id);
+        }
+        if !was_lost {
+            self.blame_loss(id);
         }
         Ok(Reply::Done)
     }
 
-    /// Its worker is gone. A cancel that was acknowledged before is final all the same (I10).
-    pub(super) fn lose(&mut self, token: Token) {
-        let cancelled = self.state.live[&token].stop == Some(StopReason::Cancel);
-        self.end(token, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
+    /// The worker is gone, and with it this rank of the attempt. A cancel that was acknowledged before is final all the same (I10).
+    pub(super) fn lose(&mut self, token: Token, worker: WorkerId) {
+        let Some(attempt) = self.state.live.get(&token).filter(|a| a.lives_on(worker)) else { return };
+        let Some((rank, _)) = attempt.seat_on(worker) else { return };
+        let cancelled = attempt.stop == Some(StopReason::Cancel);
+        self.rank_ends(token, rank, if cancelled { Cause::Cancelled } else { Cause::Lost }, &[]);
     }
 
     pub(super) fn drain(&mut self, id: WorkerId, deadline_ms: Option<u64>, reason: &str) -> Answer {
