@@ -25,23 +25,23 @@ MUSTER_TEST_NVML=$library cargo test --release --quiet -p muster-worker --test g
 muster=$PWD/target/release/muster
 [ -x "$muster" ] || skip "step 2 needs $muster: run 'make build' first"
 dir=$(mktemp -d)
+export MUSTER_CONFIG_DIR=$dir/config
 "$muster" dev --data-dir "$dir/m" --listen 127.0.0.1:7979 >"$dir/log" 2>&1 &
 dev=$!
 trap 'kill "$dev" 2>/dev/null; wait "$dev" 2>/dev/null; rm -rf "$dir"' EXIT
-run() { MUSTER_CONFIG_DIR=${MUSTER_CONFIG_DIR:-} "$muster" run "$@"; }
 for _ in $(seq 300); do
     "$muster" workers >/dev/null 2>&1 && break
     kill -0 "$dev" 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
     sleep 0.1
 done
 # shellcheck disable=SC2016  # the task expands these
-run --gpus 1 -- sh -c 'test "$MUSTER_GPU_COUNT" = 1 && nvidia-smi -L | grep -q "$CUDA_VISIBLE_DEVICES"'
-run -- sh -c '! nvidia-smi -L'
+"$muster" run --gpus 1 -- sh -c 'test "$MUSTER_GPU_COUNT" = 1 && nvidia-smi -L | grep -q "$CUDA_VISIBLE_DEVICES"'
+"$muster" run -- sh -c '! nvidia-smi -L'
 
 # 3. Two processes of torch, where torch is installed.
 if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
     gpus=$(nvidia-smi -L | wc -l)
-    run --gpus "$((gpus < 2 ? 1 : 2))" --env "PATH=$PATH" -- \
+    "$muster" run --gpus "$((gpus < 2 ? 1 : 2))" --env "PATH=$PATH" -- \
         python3 -m torch.distributed.run --standalone --nproc_per_node 2 "$PWD/examples/torch-two/all_reduce.py"
 else
     printf 'test-gpu: no torch with CUDA for python3; the two-process example was not run\n' >&2

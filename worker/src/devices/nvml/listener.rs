@@ -36,7 +36,8 @@ pub fn start(
     let (library, deadline, board) = (options.library.clone(), options.deadline, Arc::clone(board));
     let run = move || {
         let told = Library::open(&library).map_err(|e| e.to_string()).and_then(|library| {
-            listen(&library, &board, &by_gpu, || drop(ready.send(()))).map_err(|e| e.to_string())
+            let ready = || ready.send(()).unwrap_or_default();
+            listen(&library, &board, &by_gpu, ready).map_err(|e| e.to_string())
         });
         if let Err(error) = told {
             tracing::error!(error, "XID events can't be heard; devices are only read");

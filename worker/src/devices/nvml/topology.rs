@@ -4,7 +4,7 @@ use super::inventory::Found;
 use crate::devices::{Link, LinkClass};
 use nvml_wrapper::enum_wrappers::device::TopologyLevel;
 use nvml_wrapper::{Device as Handle, Nvml};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Most NVLinks of a GPU, as NVML numbers them.
@@ -17,10 +17,12 @@ const WORD_BITS: u32 = u64::BITS;
 pub fn link(nvml: &Nvml, found: &mut [Found<'_>]) {
     let whole: Vec<usize> = (0..found.len()).filter(|n| found[*n].parent.is_none()).collect();
     let ports: Vec<Ports> = whole.iter().map(|n| ports(&found[*n].handle)).collect();
+    let gpus: BTreeSet<String> = whole.iter().map(|n| found[*n].device.pci.clone()).collect();
     for (a, at) in whole.iter().enumerate() {
         let mut links = Vec::new();
         for (b, other) in whole.iter().enumerate().filter(|(b, _)| *b != a) {
-            let lanes = lanes(&ports[a], &ports[b], &found[*at].device.pci, &found[*other].device.pci);
+            let ends = (found[*at].device.pci.as_str(), found[*other].device.pci.as_str());
+            let lanes = lanes((&ports[a], &ports[b]), ends, &gpus);
             let peer = found[*other].device.index;
             if lanes > 0 {
                 links.push(Link { peer, class: LinkClass::Nvlink, lanes });
@@ -48,12 +50,13 @@ fn ports(handle: &Handle<'_>) -> Ports {
     ports
 }
 
-/// Direct links, or, when both lead to the same switches, what the narrower end has there.
-fn lanes(a: &Ports, b: &Ports, pci_a: &str, pci_b: &str) -> u32 {
+/// Direct links, or, when both lead to the same switches, what the narrower end has there. A third GPU is no switch.
+fn lanes((a, b): (&Ports, &Ports), (pci_a, pci_b): (&str, &str), gpus: &BTreeSet<String>) -> u32 {
     if let Some(direct) = a.get(pci_b).or_else(|| b.get(pci_a)) {
         return *direct;
     }
-    a.iter().filter_map(|(switch, n)| b.get(switch).map(|m| *n.min(m))).sum()
+    let switches = a.iter().filter(|(end, _)| !gpus.contains(*end));
+    switches.filter_map(|(switch, n)| b.get(switch).map(|m| *n.min(m))).sum()
 }
 
 fn ancestor(nvml: &Nvml, a: &Handle<'_>, b: &Handle<'_>) -> Option<LinkClass> {
@@ -103,11 +106,12 @@ mod tests {
 
     #[test]
     fn links_are_direct_or_meet_in_switches() {
-        let (a, b) = (ports_of(&[("b", 2)]), ports_of(&[("a", 2)]));
-        assert_eq!(lanes(&a, &b, "a", "b"), 2);
+        let gpus = ["a", "b", "c"].map(str::to_owned).into();
+        let between = |a: &Ports, b: &Ports| lanes((a, b), ("a", "b"), &gpus);
+        assert_eq!(between(&ports_of(&[("b", 2)]), &ports_of(&[("a", 2)])), 2);
         let (a, b) = (ports_of(&[("s1", 3), ("s2", 3)]), ports_of(&[("s1", 3), ("s2", 2)]));
-        assert_eq!(lanes(&a, &b, "a", "b"), 5);
-        assert_eq!(lanes(&ports_of(&[("c", 4)]), &Ports::new(), "a", "b"), 0);
+        assert_eq!(between(&a, &b), 5);
+        assert_eq!(between(&ports_of(&[("c", 4)]), &ports_of(&[("c", 4)])), 0);
     }
 
     #[test]

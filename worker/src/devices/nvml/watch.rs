@@ -40,8 +40,8 @@ impl Watch {
         let known = self.seen.entry(uuid.clone()).or_default();
         known.hot = if reading.is_hot { known.hot + 1 } else { 0 };
         known.refused = if reading.refused.is_some() { known.refused + 1 } else { 0 };
-        let before =
-            std::mem::replace(&mut known.uncorrected, reading.sample.ecc_uncorrected.or(known.uncorrected));
+        let before = known.uncorrected;
+        known.uncorrected = reading.sample.ecc_uncorrected.or(before);
         let grown = known.uncorrected.zip(before).map_or(0, |(now, before)| now.saturating_sub(before));
 
         let trouble = if let Some(lost) = &reading.lost {
