@@ -12,7 +12,7 @@ use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
-    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, NeedDoc, QueueDoc, QueuesDoc,
+    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, LinkDoc, NeedDoc, QueueDoc, QueuesDoc,
     RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
@@ -294,6 +294,17 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
             both => format!("{}.{}", both / 10, both % 10),
         },
         simulated: device.simulated,
+        numa: device.numa.map(u32::from),
+        links: device
+            .links
+            .iter()
+            .map(|link| LinkDoc {
+                peer: u32::from(link.peer),
+                class: link.class.as_str().to_owned(),
+                lanes: u32::from(link.lanes),
+            })
+            .collect(),
+        mig: device.mig.clone(),
         health: if state.is_quarantined(&device.uuid) { "quarantined" } else { "healthy" }.to_owned(),
         reason: state
             .devices()

@@ -158,7 +158,7 @@ fn an_error_of_the_program_fails_the_task_and_touches_nothing() {
     });
     assert_eq!(dev.attempts(&job)[0]["cause"], "exit(3)");
     let device = dev.device(&uuid);
-    assert_eq!((&device["health"], &device["ends"]), (&json!("healthy"), &json!({"failed": 1})), "{device}");
+    assert_eq!((&device["health"], &device["ends"]), (&json!("healthy"), &json!({"exit": 1})), "{device}");
 
     // What waits says why, and what could never run is refused with what could.
     let drained = dev.cli.run(&["worker", "drain", "w1"]);

@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{DONE, Done};
 use crate::output::{self, OutputArgs, table::Table, time};
-use muster_core::view_doc::WorkerDoc;
+use muster_core::view_doc::{GpuDoc, WorkerDoc};
 use muster_proto::api::GetRequest;
 use std::fmt::Write;
 
@@ -69,7 +69,7 @@ fn text(worker: &WorkerDoc) -> String {
         let _ = writeln!(out, "circuit breaker open since {}: {}; {next}", breaker.since, breaker.reason);
     }
     if !worker.gpus.is_empty() {
-        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HEALTH", "HELD BY"]);
+        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HEALTH", "LINKS", "HELD BY"]);
         for gpu in &worker.gpus {
             let kind = if gpu.simulated { "simulated" } else { "real" };
             let held = gpu.held_by.clone().unwrap_or_default();
@@ -79,6 +79,7 @@ fn text(worker: &WorkerDoc) -> String {
                 time::size(gpu.memory),
                 kind.to_owned(),
                 gpu.health.clone(),
+                links(gpu),
                 held,
             ]);
         }
@@ -97,4 +98,18 @@ fn text(worker: &WorkerDoc) -> String {
         let _ = write!(out, "\n{}", table.render());
     }
     out
+}
+
+/// `nvlink 1,2,3; node 4`: the numbers of the others by how they are reached.
+fn links(gpu: &GpuDoc) -> String {
+    let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
+    for link in &gpu.links {
+        let peer = link.peer.to_string();
+        match classes.iter_mut().find(|(class, _)| *class == link.class) {
+            Some((_, peers)) => peers.push(peer),
+            None => classes.push((&link.class, vec![peer])),
+        }
+    }
+    let said = classes.iter().map(|(class, peers)| format!("{class} {}", peers.join(",")));
+    said.collect::<Vec<_>>().join("; ")
 }

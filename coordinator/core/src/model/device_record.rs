@@ -47,7 +47,7 @@ pub struct DeviceRecord {
     pub worker: WorkerId,
     pub model: String,
     pub health: DeviceHealth,
-    /// Attempts that ended on it, by the state they ended in (`succeeded`, `failed` …).
+    /// Attempts that ended on it: `succeeded`, or the word of their cause (`exit`, `oom`, `device` …).
     pub ends: BTreeMap<String, u64>,
     /// Of those, the ones that ended for its own fault.
     pub faults: u64,

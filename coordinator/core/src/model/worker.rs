@@ -76,6 +76,22 @@ pub enum LinkClass {
     System,
 }
 
+impl LinkClass {
+    /// The word shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nvlink => "nvlink",
+            Self::Board => "board",
+            Self::Switch => "switch",
+            Self::Switches => "switches",
+            Self::HostBridge => "host_bridge",
+            Self::Node => "node",
+            Self::System => "system",
+        }
+    }
+}
+
 /// What a worker says of itself when it registers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorkerSpec {

@@ -62,7 +62,7 @@ fn a_hardware_fault_takes_that_device_alone_and_its_task_is_not_charged() {
     assert_eq!((record.faults, record.notes.len(), record.notes[0].what.as_str()), (1, 1, "xid 79"));
     assert_eq!(record.notes[0].held, [(at(job, 0, 0), 1)]);
     let of_first = &test.state.devices()["w1-0"];
-    assert_eq!((of_first.faults, of_first.ends["succeeded"], of_first.ends["evicted"]), (0, 1, 1));
+    assert_eq!((of_first.faults, of_first.ends["succeeded"], of_first.ends["device"]), (0, 1, 1));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct DeviceDoc {
     /// What was measured last; none while nothing is known.
     #[serde(default)]
     pub sample: Option<GpuSampleDoc>,
-    /// Attempts that ended on it, by the state they ended in.
+    /// Attempts that ended on it: `succeeded`, or the word of their cause (`exit`, `oom`, `device` …).
     #[serde(default)]
     pub ends: BTreeMap<String, u64>,
     /// Of those, the ones that ended for its own fault.

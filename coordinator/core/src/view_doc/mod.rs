@@ -22,4 +22,4 @@ pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc
 pub use queue::{QueueDoc, QueuesDoc};
 pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
-pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};
+pub use worker::{GpuDoc, LeaseDoc, LinkDoc, WorkerDoc, WorkersDoc};

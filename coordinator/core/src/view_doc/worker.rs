@@ -76,6 +76,15 @@ pub struct GpuDoc {
     pub compute_capability: String,
     /// Not a real device: made up by `--gpus`.
     pub simulated: bool,
+    /// The NUMA node it is nearest to.
+    #[serde(default)]
+    pub numa: Option<u32>,
+    /// How it reaches the others of its worker; those not named are unknown.
+    #[serde(default)]
+    pub links: Vec<LinkDoc>,
+    /// The profile of a MIG instance.
+    #[serde(default)]
+    pub mig: Option<String>,
     /// `healthy quarantined`.
     #[serde(default)]
     pub health: String,
@@ -88,6 +97,17 @@ pub struct GpuDoc {
     /// What was measured last; null until it is known.
     #[serde(default)]
     pub sample: Option<GpuSampleDoc>,
+}
+
+/// The way from one GPU of a worker to another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinkDoc {
+    /// Number of the other.
+    pub peer: u32,
+    /// `nvlink board switch switches host_bridge node system`, the fastest first.
+    pub class: String,
+    /// `NVLinks` between the two.
+    pub lanes: u32,
 }
 
 /// A live attempt on a worker.

@@ -183,8 +183,17 @@ impl Apply<'_> {
                 let record = self.device_mut(id, &uuid);
                 let is_at_fault = matches!(cause, Cause::Device(_)) && record.quarantine().is_some();
                 record.faults += u64::from(is_at_fault);
-                *record.ends.entry(cause.end_state().to_owned()).or_default() += 1;
+                *record.ends.entry(word(cause)).or_default() += 1;
             }
         }
     }
+}
+
+/// What is counted of an end: not which code or signal it was.
+fn word(cause: &Cause) -> String {
+    if *cause == Cause::Exit(0) {
+        return "succeeded".to_owned();
+    }
+    let text = cause.to_string();
+    text.split('(').next().unwrap_or_default().to_owned()
 }
