@@ -7,6 +7,7 @@ mod backups;
 mod bad_input;
 mod crash;
 mod dev;
+mod devices;
 mod disk;
 mod failover;
 mod fencing;

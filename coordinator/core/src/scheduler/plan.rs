@@ -174,6 +174,8 @@ pub(super) fn facts_of(spec: &WorkerSpec) -> WorkerFacts {
         gpus: spec.devices.len() as u64,
         gpu_model: spec.devices.first().map(|d| d.model.clone()).unwrap_or_default(),
         gpu_memory: spec.devices.first().map_or(0, |d| d.memory),
+        cuda: (spec.cuda > (0, 0)).then(|| format!("{}.{}", spec.cuda.0, spec.cuda.1)),
+        driver: Some(spec.driver.clone()).filter(|driver| !driver.is_empty()),
         ..WorkerFacts::default()
     }
 }

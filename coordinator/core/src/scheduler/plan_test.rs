@@ -7,7 +7,7 @@ use crate::model::ids::{TaskNo, WorkerId};
 use crate::model::placement::{Seat, Share};
 use crate::model::resources::{GpuAmount, GpuLink};
 use crate::model::time::Tick;
-use crate::model::worker::{Incarnation, Link, LinkClass};
+use crate::model::worker::{Incarnation, Link, LinkClass, WorkerSpec};
 use crate::state::test_state::{TestJob, TestState, at, whole, worker_spec};
 use std::collections::BTreeSet;
 
@@ -104,6 +104,17 @@ fn gangs_of_one_worker_meet_on_different_ports_and_the_same_view_gives_the_same_
     assert_eq!(plan(&view, Tick(5), &Policy::default()).placements, first);
     assert_ne!(plan(&view, Tick(6), &Policy::default()).placements[0].port, first[0].port);
     assert!(first.into_iter().all(|placement| test.grant(placement).is_some()), "apply takes all of it");
+}
+
+#[test]
+fn the_driver_and_its_cuda_are_known_to_constraints() {
+    let mut test = TestState::with_worker(0);
+    let incarnation = Incarnation("a".to_owned());
+    let spec = WorkerSpec { cuda: (12, 4), driver: "550.54".to_owned(), ..worker_spec("w2", 8, 0) };
+    test.apply(Command::Register { spec, incarnation, held: Vec::new() });
+    let task = TestJob::new().task(&[]).constraint("worker.cuda >= '12.3'");
+    test.submit(&task.constraint("worker.driver >= '550.9'"));
+    assert_eq!(planned(&test), [(1, 0, 2, vec![])]);
 }
 
 #[test]
