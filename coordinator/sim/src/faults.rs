@@ -146,7 +146,8 @@ impl World {
             Fault::SickenDevice(w, d) => {
                 let uuid = self.machines[w].spec.devices[d].uuid.clone();
                 self.machines[w].sick.insert(uuid.clone());
-                let kind = if d % 2 == 0 { DeviceEventKind::Xid(79) } else { DeviceEventKind::Thermal };
+                let kind =
+                    if d.is_multiple_of(2) { DeviceEventKind::Xid(79) } else { DeviceEventKind::Thermal };
                 self.see(w, vec![uuid], &kind);
             }
             Fault::CutTogether(m, w) => {
@@ -227,7 +228,7 @@ impl World {
             Fault::SickenDevice(w, d) => {
                 let uuid = self.machines[w].spec.devices[d].uuid.clone();
                 self.machines[w].sick.remove(&uuid);
-                if d % 2 == 0 {
+                if d.is_multiple_of(2) {
                     let request = self.clients.request();
                     let reason = "a new one".to_owned();
                     self.plan_op(100, Command::ReturnDevice { request, uuid, reason }, false);

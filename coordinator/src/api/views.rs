@@ -12,8 +12,8 @@ use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
-    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, LinkDoc, NeedDoc, QueueDoc, QueuesDoc,
-    RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
+    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, LinkDoc, NeedDoc, QueueDoc,
+    QueuesDoc, RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
 

@@ -42,7 +42,7 @@ pub fn nearest<'a>(
     let largest = (1..asked).rev().find(|n| workers.clone().any(|w| fits_empty(&with(*n), w)))?;
     // Evenly over several workers, if there are so many.
     for ranks in 2..=asked {
-        if asked % ranks == 0 && asked / ranks <= largest {
+        if asked.is_multiple_of(ranks) && asked / ranks <= largest {
             let able = workers.clone().filter(|w| fits_empty(&with(asked / ranks), w)).count();
             if able >= ranks as usize {
                 let each = asked / ranks;
