@@ -5,7 +5,7 @@ use super::prepare::{Preparer, is_quick};
 use super::vacate::vacate;
 use crate::artifacts::collect;
 use crate::blobs::Store;
-use crate::devices::{Devices, EventKind, Health, seen};
+use crate::devices::Devices;
 use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
 use crate::journal::{Journal, Record};
 use crate::logs;
@@ -353,9 +353,7 @@ impl Hands {
 
     /// Which of these have nothing wrong.
     fn look_again(&self, uuids: &[String]) -> Option<Input> {
-        let found = self.devices.health().into_iter();
-        let well = found.filter(|(uuid, health)| *health == Health::Healthy && uuids.contains(uuid));
-        let events: Vec<_> = well.map(|(uuid, _)| seen(&uuid, EventKind::Recovered, "")).collect();
+        let events = self.devices.probe(uuids);
         (!events.is_empty()).then_some(Input::DeviceEvents(events))
     }
 

@@ -143,8 +143,9 @@ impl Devices for Nvml {
         self.board.residue(uuid, shared, ended)
     }
 
-    fn probe(&self, uuids: &[String]) {
+    fn probe(&self, uuids: &[String]) -> Vec<Event> {
         self.board.probe(uuids);
+        Vec::new()
     }
 
     fn not_clean(&self, uuid: &str, reason: &str) {
