@@ -1,7 +1,7 @@
 //! What this machine is: what a worker offers when it registers.
 
 use crate::config::WorkerConfig;
-use crate::devices::{Device, Link, LinkClass};
+use crate::devices::{Device, Driver, Link, LinkClass};
 use muster_core::model::worker::{self, WorkerSpec};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -14,7 +14,12 @@ pub fn host_name() -> String {
 
 /// What the worker says of itself: the machine, overridden by the configuration.
 #[must_use]
-pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation: &str) -> WorkerSpec {
+pub fn describe(
+    config: &WorkerConfig,
+    name: &str,
+    (devices, driver): (&[Device], &Driver),
+    isolation: &str,
+) -> WorkerSpec {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     // In thousandths; the configuration's bounds keep it small and positive.
     let cpu_milli = config.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
@@ -31,7 +36,8 @@ pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host_name(),
         address: address(config),
-        ..WorkerSpec::default()
+        driver: driver.version.clone(),
+        cuda: driver.cuda,
     }
 }
 

@@ -55,7 +55,6 @@ impl Gauge {
 }
 
 /// A float becomes an integer here and nowhere later; the cast saturates.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating, and never negative")]
 fn thousandths(value: f64) -> u32 {
     (value * 1000.0).round().max(0.0) as u32
 }

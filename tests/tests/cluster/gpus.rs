@@ -1,6 +1,6 @@
 //! Workers with GPUs, through NVML: the library is the fake one, everything above it is real.
 
-use muster_fake_nvml::{Installed, Process, Scenario, install};
+use muster_fake_nvml::{Event, Installed, Process, Scenario, install};
 use muster_tests::{Cluster, until};
 use serde_json::Value;
 use std::time::Duration;
@@ -35,6 +35,16 @@ impl Rig {
     fn gpus(&self) -> Result<Vec<Value>, String> {
         let doc = self.cluster.cli.json(&["workers"])?;
         doc["workers"][0]["gpus"].as_array().cloned().ok_or_else(|| doc.to_string())
+    }
+
+    /// Waits until the attempt of this number is in this state.
+    fn attempt(&self, job: u64, number: u64, state: &str) -> Value {
+        until(&format!("attempt {number} of job {job} to be {state}"), SOON, || {
+            let doc = self.cluster.cli.json(&["show", &job.to_string()])?;
+            let all = doc["tasks"][0]["attempts"].as_array().cloned().unwrap_or_default();
+            let found = all.into_iter().find(|a| a["number"] == number && a["state"] == state);
+            found.ok_or_else(|| doc.to_string() + &self.cluster.logs())
+        })
     }
 
     fn worker_log(&self) -> String {
@@ -98,6 +108,54 @@ fn the_end_of_a_task_is_told_when_its_gpu_is_clean() {
     }
     rig.change(|s| s.gpus[0].processes.clear());
     assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+}
+
+#[test]
+fn a_task_leaves_a_gpu_that_falls_off_the_bus_and_goes_on_with_another() {
+    let mut rig = Rig::new(0x1003, 8);
+    let dir = rig.cluster.dir.path().to_owned();
+    let script = format!("until test -e {0}/go; do sleep 0.05; done", dir.display());
+    // One failure of its own would be the end of it.
+    let text = format!(
+        "name: train\ndefaults: {{retry: {{attempts: 1}}}}\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n"
+    );
+    let id = rig.cluster.submit(&rig.cluster.file("train.yaml", &text));
+    let first = rig.attempt(id, 1, "running");
+    let sick = first["devices"][0].as_str().unwrap().to_owned();
+    let at = rig.scenario.gpus.iter().position(|g| g.uuid == sick).unwrap();
+    rig.change(|s| {
+        s.gpus[at].lost = true;
+        s.events.push(Event { gpu: at, xid: Some(79) });
+    });
+
+    let second = rig.attempt(id, 2, "running");
+    assert_ne!(second["devices"][0], sick.as_str());
+    assert_eq!(rig.attempt(id, 1, "evicted")["cause"], "device(79)");
+    let device = rig.cluster.cli.json(&["gpus", "show", &sick]).unwrap();
+    assert_eq!(device["health"], "quarantined", "{device}");
+    std::fs::write(dir.join("go"), "").unwrap();
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+}
+
+#[test]
+fn an_xid_of_an_application_is_the_tasks_own_and_touches_no_gpu() {
+    let mut rig = Rig::new(0x1004, 1);
+    let dir = rig.cluster.dir.path().to_owned();
+    let script = format!("until test -e {0}/go; do sleep 0.05; done; exit 7", dir.display());
+    let text = format!("name: bad\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n");
+    let id = rig.cluster.submit(&rig.cluster.file("bad.yaml", &text));
+    rig.attempt(id, 1, "running");
+    rig.change(|s| s.events.push(Event { gpu: 0, xid: Some(13) }));
+    let uuid = rig.scenario.gpus[0].uuid.clone();
+    let show = |rig: &Rig| rig.cluster.cli.json(&["gpus", "show", &uuid]);
+    until("the XID in the history of the GPU", SOON, || {
+        let device = show(&rig)?;
+        device["history"].to_string().contains("xid 13").then_some(()).ok_or_else(|| device.to_string())
+    });
+    std::fs::write(dir.join("go"), "").unwrap();
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "failed");
+    assert_eq!(rig.attempt(id, 1, "failed")["cause"], "exit(7)");
+    assert_eq!(show(&rig).unwrap()["health"], "healthy");
 }
 
 #[test]

@@ -140,8 +140,13 @@ pub trait Devices: Send + Sync {
         Residue::Clean
     }
 
-    /// These are out of service, and may return: those with nothing wrong come back as [`EventKind::Recovered`].
-    fn probe(&self, _uuids: &[String]) {}
+    /// These are out of service, and may return: those with nothing wrong come back as [`EventKind::Recovered`], now or, where it takes
+    /// a look at them, with later events.
+    fn probe(&self, uuids: &[String]) -> Vec<Event> {
+        let known = self.health().into_iter();
+        let well = known.filter(|(uuid, health)| *health == Health::Healthy && uuids.contains(uuid));
+        well.map(|(uuid, _)| seen(&uuid, EventKind::Recovered, "")).collect()
+    }
 
     /// The worker gave up waiting for the device to become clean.
     fn not_clean(&self, _uuid: &str, _reason: &str) {}

@@ -6,7 +6,7 @@ use super::nvml::{LIBRARY, Nvml, Options};
 use super::simulated::{Simulated, SpecError};
 use crate::config::WorkerConfig;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn open(config: &WorkerConfig, name: &str) -> Result<Opened, SpecError> {
 }
 
 /// One file a library, where every user of the machine looks.
-fn lock_path(library: &OsString) -> PathBuf {
+fn lock_path(library: &OsStr) -> PathBuf {
     let hash = blake3::hash(library.as_encoded_bytes()).to_hex();
     let dir = Path::new("/run/lock");
     let dir = if dir.is_dir() { dir.to_owned() } else { std::env::temp_dir() };

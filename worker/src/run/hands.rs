@@ -5,7 +5,7 @@ use super::prepare::{Preparer, is_quick};
 use super::vacate::vacate;
 use crate::artifacts::collect;
 use crate::blobs::Store;
-use crate::devices::{Devices, EventKind, Health, seen};
+use crate::devices::Devices;
 use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
 use crate::journal::{Journal, Record};
 use crate::logs;
@@ -227,8 +227,9 @@ impl Hands {
         let token = journaled.token.0;
         if !self.attempts.contains_key(&token) {
             let held = order.map_or_else(Vec::new, |order| self.preparer.held(order));
-            // What is on them now is somebody else's.
-            self.devices.granted(&held.iter().map(|device| device.uuid.clone()).collect::<Vec<_>>());
+            // What is on them now is somebody else's. On a shared one it may be another attempt's, which is looked at by itself.
+            let alone = held.iter().filter(|device| !device.shared).map(|device| device.uuid.clone());
+            self.devices.granted(&alone.collect::<Vec<_>>());
             let kept = Kept::new(journaled, order, held);
             records.push(Record::Started { token, attempt: encode(&kept) });
             let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
@@ -353,9 +354,7 @@ impl Hands {
 
     /// Which of these have nothing wrong.
     fn look_again(&self, uuids: &[String]) -> Option<Input> {
-        let found = self.devices.health().into_iter();
-        let well = found.filter(|(uuid, health)| *health == Health::Healthy && uuids.contains(uuid));
-        let events: Vec<_> = well.map(|(uuid, _)| seen(&uuid, EventKind::Recovered, "")).collect();
+        let events = self.devices.probe(uuids);
         (!events.is_empty()).then_some(Input::DeviceEvents(events))
     }
 

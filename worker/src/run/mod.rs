@@ -91,7 +91,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     // 4. What the machine offers. A driver may take its time, or all of it.
     let opened = open_devices(&config, &identity.name).await?;
     let devices = opened.devices.fingerprint();
-    let spec = machine::describe(&config, &identity.name, &devices, client.backend().kind.name());
+    let isolation = client.backend().kind.name();
+    let spec = machine::describe(&config, &identity.name, (&devices, &opened.devices.driver()), isolation);
     tracing::info!(
         name = spec.name,
         isolation = spec.isolation,
@@ -231,6 +232,8 @@ impl Worker {
                 }
                 _ = shim_events.recv_many(&mut events, TURN_MAX) => self.shim_said(&mut events, &mut inputs),
                 _ = internal.recv_many(&mut results, TURN_MAX) => {
+                    // One that was not clean after its task is said before the task's end.
+                    inputs.extend(self.hands.device_events());
                     inputs.extend(results.drain(..).filter_map(|result| self.hands.done(result, boot_ms())));
                 }
                 () = sleep_until(wake) => {

@@ -4,6 +4,7 @@ use super::vacate::HeldDevice;
 use crate::blobs::{BlobError, Cache};
 use crate::cgroup::Limits;
 use crate::devices::Device;
+use crate::devices::mps;
 use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
 use crate::executor::{AttemptDirs, Dirs, GangEnv, HostEnv, Launch, Run, TaskEnv, environment};
@@ -130,6 +131,7 @@ impl Preparer {
             inputs: files.inputs,
             restart_count: what.restart_count,
             gpus,
+            gpu_limits: self.gpu_limits(&order.devices),
             cpu_millis,
             gang,
             user: what.env.clone(),
@@ -162,6 +164,18 @@ impl Preparer {
             Some(HeldDevice { uuid: device.uuid.clone(), shared: !share.is_whole() })
         });
         real.collect()
+    }
+
+    /// Only a part of one real device has limits, and only under MPS.
+    fn gpu_limits(&self, shares: &[Share]) -> Vec<(String, String)> {
+        let ([share], Some(pipes)) = (shares, &self.mps) else { return Vec::new() };
+        match self.devices.get(usize::from(share.device)) {
+            Some(device) if !device.simulated && !share.is_whole() => {
+                let part = device.memory_bytes / 1000 * u64::from(share.milli);
+                mps::limits(pipes, share.milli, if share.memory > 0 { share.memory } else { part })
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn granted(&self, shares: &[Share]) -> Result<Vec<String>, Outcome> {
@@ -312,6 +326,32 @@ mod tests {
         drop(taken);
         let launch = rig.preparer.prepare_quick(&order(what, &[])).unwrap();
         assert_eq!(env(&launch, "MASTER_PORT"), port.to_string());
+    }
+
+    #[test]
+    fn a_part_of_a_real_gpu_is_limited_where_mps_runs_and_held_as_shared() {
+        let mut rig = Rig::new();
+        rig.preparer.devices[0] =
+            Device { simulated: false, memory_bytes: 80_000 << 20, minor: Some(0), ..gpu("GPU-a") };
+        let part = Share { milli: 250, ..Share::whole(0) };
+        let of = |share| StartOrder { devices: vec![share], ..order(LaunchOrder::default(), &[]) };
+        let limit = |rig: &Rig, share| {
+            let launch = rig.preparer.prepare_quick(&of(share)).unwrap();
+            env(&launch, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT").to_owned()
+        };
+        assert_eq!(limit(&rig, part), "");
+        rig.preparer.mps = Some("/tmp/nvidia-mps".into());
+        assert_eq!((limit(&rig, part), limit(&rig, Share::whole(0))), ("0=20000M".into(), String::new()));
+        let held = |share| rig.preparer.held(&of(share)).iter().map(|h| h.shared).collect::<Vec<_>>();
+        assert_eq!(
+            (held(part), held(Share::whole(0)), held(Share::whole(1))),
+            (vec![true], vec![false], vec![])
+        );
+        // The other one is simulated: it has no node, and there is nothing to clean.
+        let launch = rig.preparer.prepare_quick(&of(Share::whole(1))).unwrap();
+        assert!(launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
+        let launch = rig.preparer.prepare_quick(&of(Share::whole(0))).unwrap();
+        assert!(!launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
     }
 
     #[tokio::test]

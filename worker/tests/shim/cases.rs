@@ -342,7 +342,7 @@ async fn out_of_memory_is_named(kind: Kind) {
     let dir = shims.dir.path().to_owned();
     let mut hog = launch(&dir, 1, &[exe().to_str().unwrap(), "hog"]);
     hog.limits = Limits { memory_bytes: 32 << 20, pids: 64, cpu_millis: 1000, ..Limits::default() };
-    let limits = hog.limits;
+    let limits = hog.limits.clone();
     let exit = shims.run(hog).await;
     assert_eq!((exit.status, exit.oom), (ExitStatus::Signal(9), true));
     // The same group again, for a task that is killed for another reason.

@@ -1,6 +1,6 @@
 //! A `libnvidia-ml.so` without a GPU: the symbols that the worker uses, answered from a file.
 //!
-//! A test copies the shared object to a directory of its own ([`install`]), and the copy reads the file `NAME.json` beside itself: devices,
+//! A test copies the shared object to a directory of its own ([`install()`]), and the copy reads the file `NAME.json` beside itself: devices,
 //! links, processes, events, calls that fail or hang ([`Scenario`]). The file is read again when it changes, so a test turns a healthy
 //! machine into a sick one while the worker runs. Each copy is a library of its own to the loader: tests run side by side.
 //!

@@ -62,7 +62,7 @@ fn listen(
         let device = nvml.device_by_index(number)?;
         names.insert(key(&device), device.uuid()?);
         // Registering a device that lacks one of the kinds fails, and loses the set with what was registered before.
-        let kinds = device.supported_event_types().unwrap_or(KINDS) & KINDS;
+        let kinds = device.supported_event_types().unwrap_or(EventTypes::empty()) & KINDS;
         if kinds.is_empty() {
             tracing::info!(number, "this GPU reports no XID events");
             continue;

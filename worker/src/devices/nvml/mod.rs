@@ -26,7 +26,6 @@ mod nvml_test;
 use super::{Device, Devices, Driver, Event, Health, Residue, Sample};
 use board::Board;
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -143,17 +142,12 @@ impl Devices for Nvml {
         self.board.residue(uuid, shared, ended)
     }
 
-    fn probe(&self, uuids: &[String]) {
+    fn probe(&self, uuids: &[String]) -> Vec<Event> {
         self.board.probe(uuids);
+        Vec::new()
     }
 
     fn not_clean(&self, uuid: &str, reason: &str) {
         self.board.not_clean(uuid, reason);
     }
-}
-
-/// A library by path must be there; a mere name is the loader's business.
-#[must_use]
-pub fn is_path(library: &OsString) -> bool {
-    Path::new(library).components().count() > 1
 }
