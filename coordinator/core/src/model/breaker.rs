@@ -96,14 +96,16 @@ impl Breaker {
         }
     }
 
-    /// One more failure. Returns whether it opened.
-    pub fn failed(&mut self, key: BreakerKey, failure: Failure, at: Stamp) -> bool {
+    /// One more failure. Returns whether it opened; it does not where it may not.
+    pub fn failed(&mut self, key: BreakerKey, failure: Failure, at: Stamp, may_open: bool) -> bool {
         self.failures.retain(|f| at.tick.since(f.tick()) < WINDOW_MS);
         if self.failures.len() >= FAILURES_KEPT {
             self.failures.remove(0);
         }
         self.failures.push(failure);
-        let Some(reason) = self.verdict(key).filter(|_| self.open_until.is_none()) else { return false };
+        let Some(reason) = self.verdict(key).filter(|_| may_open && self.open_until.is_none()) else {
+            return false;
+        };
         self.open(at, reason);
         true
     }
@@ -183,7 +185,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for (n, other) in others.iter().enumerate() {
             let at = stamp(n as u64 * 1_000);
-            breaker.failed(key, Failure::Fast { tick: at.tick, other: *other }, at);
+            breaker.failed(key, Failure::Fast { tick: at.tick, other: *other }, at, true);
         }
         let gate = breaker.gate(Tick(others.len().saturating_sub(1) as u64 * 1_000));
         (breaker, gate)
@@ -204,7 +206,8 @@ mod tests {
         let mut breaker = Breaker::default();
         for n in 0..8 {
             let at = stamp(n * (WINDOW_MS / 2));
-            assert!(!breaker.failed(WORKER, Failure::Fast { tick: at.tick, other: n }, at), "{n}");
+            let failure = Failure::Fast { tick: at.tick, other: n };
+            assert!(!breaker.failed(WORKER, failure, at, true), "{n}");
         }
         assert!(!breaker.is_stale(Tick(8 * (WINDOW_MS / 2))));
         assert!(breaker.is_stale(Tick(9 * (WINDOW_MS / 2))));
@@ -213,10 +216,10 @@ mod tests {
     #[test]
     fn losses_count_by_themselves() {
         let mut breaker = Breaker::default();
-        let opened: Vec<bool> =
-            (0..4).map(|n| breaker.failed(WORKER, Failure::Lost { tick: Tick(n) }, stamp(n))).collect();
-        assert_eq!(opened, [false, false, false, true]);
-        assert_eq!(breaker.reason, "it was lost 4 times within 10 min");
+        let mut lost = |n, may| breaker.failed(WORKER, Failure::Lost { tick: Tick(n) }, stamp(n), may);
+        assert_eq!([0, 1, 2].map(|n| lost(n, true)), [false; 3]);
+        assert_eq!([lost(3, false), lost(4, true)], [false, true]);
+        assert_eq!(breaker.reason, "it was lost 5 times within 10 min");
     }
 
     #[test]

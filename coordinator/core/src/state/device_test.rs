@@ -172,6 +172,12 @@ fn gate(test: &TestState, worker: u64) -> Option<Gate> {
 #[test]
 fn a_worker_where_everything_fails_fast_is_left_alone_and_a_probe_closes_it() {
     let mut test = TestState::with_worker(0);
+    // The only worker is never left alone.
+    fail_there(&mut test, 1, &["a", "b", "c", "d"]);
+    assert_eq!(gate(&test, 1), Some(Gate::Closed));
+
+    let mut test = TestState::with_worker(0);
+    test.register("w2", 0, "a", &[]);
     fail_there(&mut test, 1, &["a", "b", "b"]);
     assert_eq!(gate(&test, 1), Some(Gate::Closed));
     fail_there(&mut test, 1, &["c"]);
@@ -190,6 +196,7 @@ fn a_worker_where_everything_fails_fast_is_left_alone_and_a_probe_closes_it() {
 #[test]
 fn a_probe_that_fails_waits_twice_as_long_and_one_that_says_nothing_is_asked_again() {
     let mut test = TestState::with_worker(0);
+    test.register("w2", 0, "a", &[]);
     fail_there(&mut test, 1, &["a", "b", "c"]);
     test.tick += OPEN_FIRST_MS;
     fail_there(&mut test, 1, &["d"]);

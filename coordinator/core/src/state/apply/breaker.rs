@@ -8,6 +8,7 @@ use crate::model::breaker::{Breaker, BreakerKey, FAST_MS, Failure, Gate};
 use crate::model::ids::{IndexRef, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
 use crate::model::placement::Seat;
+use crate::model::worker::WorkerState;
 use crate::state::rows::Key;
 
 /// The breaker of a command: jobs of one queue and name that run the same in the same workdir share it.
@@ -100,17 +101,30 @@ impl Apply<'_> {
     }
 
     fn count_failure(&mut self, key: BreakerKey, token: Token, failure: Failure) {
-        let stamp = self.stamp;
+        let (stamp, may_open) = (self.stamp, self.may_open(key));
         let breaker = self.state.breakers.entry(key).or_default();
-        if breaker.probe == Some(token) {
-            breaker.probe_failed(stamp);
-        } else {
-            breaker.failed(key, failure, stamp);
+        match breaker.probe == Some(token) {
+            true if may_open => breaker.probe_failed(stamp),
+            true => *breaker = Breaker::default(),
+            false => {
+                breaker.failed(key, failure, stamp, may_open);
+            }
         }
         self.touch(Key::Breaker(key));
         if let BreakerKey::Worker(worker) = key {
             self.events.push(Event::WorkerChanged { worker });
         }
+    }
+
+    /// A worker is left alone only while another one takes work: on the last one it would hold up everything and find out nothing.
+    fn may_open(&self, key: BreakerKey) -> bool {
+        let BreakerKey::Worker(worker) = key else { return true };
+        self.state.workers.values().any(|other| {
+            let breaker = self.state.breakers.get(&BreakerKey::Worker(other.id));
+            other.id != worker
+                && other.state == WorkerState::Ready
+                && breaker.is_none_or(|b| b.gate(self.stamp.tick) == Gate::Closed)
+        })
     }
 
     /// A success: nothing is wrong with its worker, nor with its command. That the worker was lost stays remembered.
