@@ -4,7 +4,7 @@ use super::feasible::{accepts, fit, fits_empty};
 use super::plan::facts_of;
 use crate::model::breaker::{BreakerKey, Gate};
 use crate::model::job_spec::TaskCommon;
-use crate::model::placement::Share;
+use crate::model::placement::{DeviceUse, WHOLE};
 use crate::model::resources::{GpuAmount, GpuRequest, Resources, model_matches};
 use crate::model::time::Tick;
 use crate::model::worker::{Device, Worker, WorkerSpec, WorkerState};
@@ -47,10 +47,7 @@ impl Obstacle {
 pub(super) fn masked(state: &State, spec: &WorkerSpec, mut used: Used) -> Used {
     for (number, device) in (0_u16..).zip(&spec.devices) {
         if state.is_quarantined(&device.uuid) {
-            let whole = Share::whole(number).of(device.memory);
-            let taken = used.devices.entry(number).or_default();
-            taken.milli += whole.milli;
-            taken.memory = taken.memory.saturating_add(whole.memory);
+            used.devices.insert(number, DeviceUse { milli: WHOLE, memory: device.memory });
         }
     }
     used

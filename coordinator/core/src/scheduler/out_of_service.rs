@@ -1,13 +1,27 @@
 //! What the view leaves out of its plans: devices in quarantine, and what a breaker holds back.
 //!
-//! A device in quarantine counts as taken whole, beside what attempts that still end on it take. So the plan needs to know nothing of it.
+//! Of a device in quarantine, what no attempt takes counts as taken too. So the plan needs to know nothing of it.
 
-use super::view::View;
+use super::view::{View, WorkerView};
 use crate::model::breaker::{Breaker, BreakerKey, Gate};
 use crate::model::device_record::Quarantine;
 use crate::model::ids::{JobId, TaskNo, WorkerId};
-use crate::model::placement::Share;
+use crate::model::placement::{Share, WHOLE};
 use crate::state::command_key;
+
+impl WorkerView {
+    /// What is taken, by attempts alone.
+    pub(super) fn unmask(&mut self) {
+        for share in std::mem::take(&mut self.masked) {
+            let Some(taken) = self.used.devices.get_mut(&share.device) else { continue };
+            taken.milli = taken.milli.saturating_sub(share.milli);
+            taken.memory = taken.memory.saturating_sub(share.memory);
+            if taken.milli == 0 {
+                self.used.devices.remove(&share.device);
+            }
+        }
+    }
+}
 
 impl View {
     pub(super) fn learn_devices(&mut self, devices: Vec<(String, Option<Quarantine>)>) {
@@ -25,20 +39,18 @@ impl View {
     /// Takes the worker's devices that are out of service off what is free of it.
     pub(super) fn mask(&mut self, id: WorkerId) {
         let Some(view) = self.workers.get_mut(&id) else { return };
-        for share in std::mem::take(&mut view.masked) {
-            let Some(taken) = view.used.devices.get_mut(&share.device) else { continue };
-            taken.milli = taken.milli.saturating_sub(share.milli);
-            taken.memory = taken.memory.saturating_sub(share.memory);
-            if taken.milli == 0 {
-                view.used.devices.remove(&share.device);
-            }
-        }
+        view.unmask();
         if self.sick.is_empty() {
             return;
         }
         let devices = (0_u16..).zip(&view.worker.spec.devices);
         let sick = devices.filter(|(_, d)| self.sick.contains_key(&d.uuid));
-        view.masked = sick.map(|(number, d)| Share::whole(number).of(d.memory)).collect();
+        let rest = sick.map(|(device, d)| {
+            let taken = view.used.device(device);
+            let milli = WHOLE.saturating_sub(taken.milli);
+            Share { device, milli, memory: d.memory.saturating_sub(taken.memory) }
+        });
+        view.masked = rest.collect();
         for share in &view.masked {
             let taken = view.used.devices.entry(share.device).or_default();
             taken.milli += share.milli;

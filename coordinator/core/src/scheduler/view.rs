@@ -167,12 +167,14 @@ impl View {
         let resources = &job.spec.common(task).resources;
         for seat in &attempt.seats {
             let Some(worker) = self.workers.get_mut(&seat.worker) else { continue };
+            worker.unmask();
             if add {
                 worker.used.take(resources, &seat.devices);
             } else {
                 worker.used.give_back(resources, &seat.devices);
             }
         }
+        attempt.seats.iter().for_each(|seat| self.mask(seat.worker));
     }
 
     fn forget_job(&mut self, delta: &JobDelta) {
