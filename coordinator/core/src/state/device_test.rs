@@ -210,6 +210,20 @@ fn a_probe_that_fails_waits_twice_as_long_and_one_that_says_nothing_is_asked_aga
 }
 
 #[test]
+fn a_gang_that_fails_as_a_probe_says_nothing_of_its_workers() {
+    let mut test = TestState::with_worker(0);
+    test.register("w2", 0, "a", &[]);
+    fail_there(&mut test, 1, &["a", "b", "c"]);
+    test.tick += OPEN_FIRST_MS;
+    let job = test.submit(&TestJob::new().task(&[]).workers(2, 2));
+    let token = test.gang(at(job, 0, 0), &[1, 2]).expect("a probe");
+    assert_eq!(gate(&test, 1), Some(Gate::Probing(Token(token))));
+    test.end_rank(1, token, 0, at(job, 0, 0), Outcome::Exit(1));
+    test.end_rank(2, token, 1, at(job, 0, 0), Outcome::Signal(15));
+    assert_eq!(gate(&test, 1), Some(Gate::HalfOpen));
+}
+
+#[test]
 fn a_command_that_fails_fast_everywhere_is_left_alone_and_others_go_on() {
     let mut test = TestState::with_worker(0);
     test.register("w2", 0, "a", &[]);

@@ -92,6 +92,9 @@ impl Apply<'_> {
         if let Some(worker) = workers.first() {
             self.count_failure(command, attempt.token, Failure::Fast { tick, other: worker.0 });
         }
+        if workers.len() > 1 {
+            self.end_probe(attempt, false);
+        }
     }
 
     /// The worker was lost.
