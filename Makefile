@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup build demo test sim sim-plants model chaos soak check fix bench docs clean
+.PHONY: help setup build demo test test-gpu sim sim-plants model chaos soak check fix bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ demo: build ## three members, two workers, a real DAG, and the leader killed in 
 
 test: build ## every test: pure, simulator, Raft, real processes
 	@scripts/test.sh
+
+test-gpu: build ## the GPU tests on this machine's own driver; without a GPU it says so and ends well
+	@scripts/test-gpu.sh
 
 SEEDS ?= 10000
 sim: setup ## the whole cluster in virtual time, SEEDS=10000 seeds; one that fails prints the command that repeats it

@@ -160,7 +160,9 @@ impl Session {
                 Instruction::Start(_)
                 | Instruction::Stop { .. }
                 | Instruction::Heard { .. }
-                | Instruction::Renewed { .. } => {}
+                | Instruction::Renewed { .. }
+                | Instruction::EventsSettled { .. }
+                | Instruction::Probe { .. } => {}
             }
         }
         for reports in reports.chunks(REPORTS_MAX) {

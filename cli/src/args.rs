@@ -1,6 +1,6 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{bench, cluster, context, daemon, job, meta, queue, worker};
+use crate::commands::{bench, cluster, context, daemon, gpus, job, meta, queue, worker};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -43,6 +43,7 @@ pub enum Command {
     Validate(job::validate::Args),
     Ps(job::ps::Args),
     Show(job::show::Args),
+    Explain(job::explain::Args),
     Graph(job::graph::Args),
     Logs(job::logs::Args),
     Wait(job::wait::Args),
@@ -51,6 +52,7 @@ pub enum Command {
     Release(job::release::Args),
     Rerun(job::rerun::Args),
     Workers(worker::list::Args),
+    Gpus(gpus::Args),
     Queue(queue::Args),
     Cluster(cluster::Args),
     Context(context::Args),

@@ -2,6 +2,7 @@
 //! opens.
 
 use crate::room;
+use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
@@ -33,6 +34,9 @@ pub struct CoordinatorConfig {
     pub disk_full_at: u8,
     /// Certificates; without them `listen` must be loopback.
     pub tls: Option<Tls>,
+    /// Which events of devices take them out of service. Every member judges by its own while it leads: give all the same.
+    #[serde(skip)]
+    pub health: XidPolicy,
 }
 
 /// Where blobs, artifacts and logs lie: reachable by all members and workers.
@@ -58,6 +62,7 @@ impl Default for CoordinatorConfig {
             ballast: Size(room::BALLAST),
             disk_full_at: room::FULL_AT,
             tls: None,
+            health: XidPolicy::default(),
         }
     }
 }

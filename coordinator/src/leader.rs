@@ -2,10 +2,14 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
+use crate::telemetry::Telemetries;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
+use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
+use muster_core::model::device_event::{DeviceEvent, Verdict};
 use muster_core::model::ids::{Token, WorkerId};
+use muster_core::model::telemetry::Telemetry;
 use muster_core::model::worker::Incarnation;
 use muster_core::reply::Replies;
 use muster_core::state::Delta;
@@ -39,6 +43,9 @@ pub enum Up {
         held: Vec<Token>,
     },
     Reports(Vec<Report>),
+    DeviceEvents(Vec<DeviceEvent>),
+    /// What a worker measured. It goes past the leader thread: nothing is decided by it.
+    Telemetry(WorkerId, Box<Telemetry>),
     Closed,
 }
 
@@ -96,6 +103,7 @@ pub enum ToLeader {
 pub struct LeaderHandle {
     sender: mpsc::Sender<ToLeader>,
     lines: Arc<AtomicU64>,
+    telemetries: Telemetries,
 }
 
 impl LeaderHandle {
@@ -103,7 +111,14 @@ impl LeaderHandle {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<ToLeader>) {
         let (sender, receiver) = mpsc::channel();
-        (Self { sender, lines: Arc::new(AtomicU64::new(1)) }, receiver)
+        let (lines, telemetries) = (Arc::new(AtomicU64::new(1)), Telemetries::default());
+        (Self { sender, lines, telemetries }, receiver)
+    }
+
+    /// What workers measured last, while this member leads.
+    #[must_use]
+    pub fn telemetries(&self) -> &Telemetries {
+        &self.telemetries
     }
 
     /// Never blocks; after the thread ended nobody listens.
@@ -130,8 +145,17 @@ pub struct Line {
 
 impl Line {
     /// What sessions said, in order, each under the number that the caller gave it.
-    pub fn up(&self, ups: Vec<(u64, Up)>) {
-        self.leader.send(ToLeader::Up { line: self.line, ups });
+    pub fn up(&self, mut ups: Vec<(u64, Up)>) {
+        ups.retain_mut(|(_, up)| match up {
+            Up::Telemetry(worker, telemetry) => {
+                self.leader.telemetries.record(*worker, std::mem::take(telemetry));
+                false
+            }
+            _ => true,
+        });
+        if !ups.is_empty() {
+            self.leader.send(ToLeader::Up { line: self.line, ups });
+        }
     }
 }
 
@@ -156,8 +180,9 @@ pub trait Hands: Send + 'static {
 pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
+    health: XidPolicy,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands).run(&receiver))
+    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands, health).run(&receiver))
 }
 
 struct Thread<H> {
@@ -169,8 +194,8 @@ struct Thread<H> {
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H) -> Self {
-        Self { leader: Leader::new(), hands, elected: None, lines: Lines::default() }
+    fn new(hands: H, health: XidPolicy) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default() }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -256,6 +281,7 @@ impl<H: Hands> Thread<H> {
         for output in self.leader.step(boot_ms(), input) {
             match output {
                 Output::Propose { id, commands } => {
+                    commands.iter().for_each(say_faults);
                     // Only a leader proposes; without a term there would be nothing to bind it to.
                     if let Some(term) = self.elected {
                         self.hands.propose(term, id, commands);
@@ -266,6 +292,15 @@ impl<H: Hands> Thread<H> {
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
+    }
+}
+
+/// Somebody has to mend it.
+fn say_faults(command: &Command) {
+    let Command::DeviceEvents { worker, events, .. } = command else { return };
+    for judged in events.iter().filter(|judged| matches!(judged.verdict, Verdict::Quarantine { .. })) {
+        let (device, reason) = (&judged.event.uuid, &judged.text);
+        tracing::warn!(worker = worker.0, device, reason, "a device goes out of service");
     }
 }
 
@@ -319,12 +354,13 @@ impl Lines {
         match up {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
+            Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
             Up::Closed => {
                 open.sessions.remove(&number);
                 self.sessions.remove(&session);
                 Some(Input::SessionClosed { session })
             }
-            Up::Opened { .. } => None,
+            Up::Opened { .. } | Up::Telemetry(..) => None,
         }
     }
 

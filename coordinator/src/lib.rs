@@ -2,8 +2,9 @@
 //! nothing.
 //!
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
-//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread, [`absence`] what it says of the others · [`sessions`] workers, [`registrar`], [`uplink`],
-//! [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`], [`history`], [`store`] what is read.
+//! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread, [`absence`] what it says of the others · [`sessions`]
+//! workers, [`registrar`], [`uplink`], [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`],
+//! [`history`], [`store`] what is read, [`telemetry`] what was measured.
 
 pub mod absence;
 pub mod api;
@@ -30,6 +31,7 @@ mod start;
 mod start_test;
 pub mod storage;
 pub mod store;
+pub mod telemetry;
 pub mod uplink;
 pub mod watch;
 

@@ -194,7 +194,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         leader: leader.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let thread = leader::spawn(inputs, hands).map_err(StartError::Thread)?;
+    let thread = leader::spawn(inputs, hands, config.health.clone()).map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
     let standing = Standing::new(&dir, member, &secrets.cluster_id);
@@ -213,6 +213,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         sessions: sessions.clone(),
         cluster_id: secrets.cluster_id.as_str().into(),
         gate: gate.clone(),
+        telemetries: leader.telemetries().clone(),
     };
     let workers = Workers {
         forward: forward.clone(),

@@ -25,7 +25,7 @@ pub struct WorkerConfig {
     pub address: Option<String>,
     /// For `constraints:` and people.
     pub labels: BTreeMap<String, String>,
-    /// Simulated GPUs, as `8xH100-80GB`.
+    /// Simulated GPUs, as `8xH100-80GB`; empty for none at all. Default: the machine's own.
     pub gpus: Option<String>,
     /// Cores to offer. Default: what the machine has; more is allowed.
     pub cpus: Option<f64>,
@@ -40,6 +40,7 @@ pub struct WorkerConfig {
     /// Certificates; without them only members on loopback are dialled in clear text.
     pub tls: Option<Tls>,
     pub store: StoreConfig,
+    pub devices: DevicesConfig,
     /// Most bytes of cached workdirs and inputs. Default: 20GiB.
     pub cache: Size,
     /// Most bytes of each captured stream on this machine. Default: 64MiB.
@@ -60,6 +61,16 @@ pub struct StoreConfig {
     pub url: Option<String>,
 }
 
+/// The GPUs of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DevicesConfig {
+    /// What makes simulated devices sick. Default: `gpu-faults` in the data directory.
+    pub fault_file: Option<PathBuf>,
+    /// NVIDIA's management library. Default: `libnvidia-ml.so.1`, where the loader finds it.
+    pub nvml_path: Option<PathBuf>,
+}
+
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
@@ -78,6 +89,7 @@ impl Default for WorkerConfig {
             env: Vec::new(),
             tls: None,
             store: StoreConfig::default(),
+            devices: DevicesConfig::default(),
             cache: Size(20 << 30),
             log_cap: Size(64 << 20),
             shim_program: "/proc/self/exe".into(),

@@ -16,6 +16,7 @@ pub mod machine;
 mod run;
 pub mod session;
 pub mod shim;
+mod telemetry;
 
 pub use config::{ConfigError, WorkerConfig};
 pub use run::{Shutdown, WorkerError, run};

@@ -1,8 +1,7 @@
 //! What this machine is: what a worker offers when it registers.
 
 use crate::config::WorkerConfig;
-use crate::devices::simulated::{Simulated, SpecError};
-use crate::devices::{Device, Devices};
+use crate::devices::{Device, Driver, Link, LinkClass};
 use muster_core::model::worker::{self, WorkerSpec};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -13,17 +12,14 @@ pub fn host_name() -> String {
     sysinfo::System::host_name().ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "worker".into())
 }
 
-/// The devices of the worker `name`, in the order of their numbers.
-///
-/// # Errors
-/// A bad specification.
-pub fn devices(config: &WorkerConfig, name: &str) -> Result<Vec<Device>, SpecError> {
-    Ok(Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?.fingerprint())
-}
-
 /// What the worker says of itself: the machine, overridden by the configuration.
 #[must_use]
-pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation: &str) -> WorkerSpec {
+pub fn describe(
+    config: &WorkerConfig,
+    name: &str,
+    (devices, driver): (&[Device], &Driver),
+    isolation: &str,
+) -> WorkerSpec {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     // In thousandths; the configuration's bounds keep it small and positive.
     let cpu_milli = config.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
@@ -40,7 +36,8 @@ pub fn describe(config: &WorkerConfig, name: &str, devices: &[Device], isolation
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host_name(),
         address: address(config),
-        ..WorkerSpec::default()
+        driver: driver.version.clone(),
+        cuda: driver.cuda,
     }
 }
 
@@ -62,10 +59,24 @@ fn describe_device(device: &Device) -> worker::Device {
         memory: device.memory_bytes,
         compute_capability: device.compute_capability.map_or(0, |(major, minor)| major * 10 + minor),
         numa: device.numa.and_then(|node| u16::try_from(node).ok()),
-        links: device.links.clone(),
-        mig: device.mig.clone(),
+        links: device.links.iter().filter_map(describe_link).collect(),
+        mig: device.mig.as_ref().map(|mig| mig.profile.clone()),
         simulated: device.simulated,
     }
+}
+
+fn describe_link(link: &Link) -> Option<worker::Link> {
+    let class = match link.class {
+        LinkClass::Nvlink => worker::LinkClass::Nvlink,
+        LinkClass::Board => worker::LinkClass::Board,
+        LinkClass::Switch => worker::LinkClass::Switch,
+        LinkClass::Switches => worker::LinkClass::Switches,
+        LinkClass::HostBridge => worker::LinkClass::HostBridge,
+        LinkClass::Node => worker::LinkClass::Node,
+        LinkClass::System => worker::LinkClass::System,
+    };
+    let lanes = u16::try_from(link.lanes).unwrap_or(u16::MAX);
+    Some(worker::Link { peer: u16::try_from(link.peer).ok()?, class, lanes })
 }
 
 /// Bytes of memory, or what the cgroup that the worker itself lives in allows; 0 when the machine does not say.

@@ -250,6 +250,8 @@ impl<'a> Machine<'a> {
                 }
                 // Nothing of it outlives its machine.
                 Action::Journal(_) | Action::Forget { .. } => {}
+                // It has no devices.
+                Action::DeviceEvents(_) | Action::Probe { .. } => {}
             }
         }
         inputs

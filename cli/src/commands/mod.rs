@@ -4,6 +4,7 @@ pub mod bench;
 pub mod cluster;
 pub mod context;
 pub mod daemon;
+pub mod gpus;
 pub mod job;
 pub mod meta;
 pub mod queue;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Validate(args) => args.run(),
         Command::Ps(args) => block_on(args.run(global)),
         Command::Show(args) => block_on(args.run(global)),
+        Command::Explain(args) => block_on(args.run(global)),
         Command::Graph(args) => block_on(args.run(global)),
         Command::Logs(args) => block_on(args.run(global)),
         Command::Wait(args) => block_on(args.run(global)),
@@ -36,6 +38,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Release(args) => block_on(args.run(global)),
         Command::Rerun(args) => block_on(args.run(global)),
         Command::Workers(args) => block_on(args.run(global)),
+        Command::Gpus(args) => block_on(args.run(global)),
         Command::Queue(args) => block_on(args.run(global)),
         Command::Cluster(args) => args.run(global),
         Command::Context(args) => args.run(),

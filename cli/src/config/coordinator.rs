@@ -4,6 +4,7 @@ use super::layers::{Key, Kind};
 use super::log::LogConfig;
 use crate::failure::Failure;
 use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
@@ -18,6 +19,7 @@ pub struct CoordinatorFile {
     pub store: StoreConfig,
     pub tls: Option<Tls>,
     pub log: LogConfig,
+    pub health: HealthSection,
 }
 
 /// The member itself.
@@ -44,8 +46,27 @@ pub struct CoordinatorSection {
     pub disk_full_at: Option<u8>,
 }
 
+/// What is done about sick devices.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSection {
+    /// A TOML file whose rows replace those of the shipped XID policy.
+    pub xid_policy: Option<PathBuf>,
+}
+
+impl HealthSection {
+    fn policy(&self) -> Result<XidPolicy, Failure> {
+        let Some(path) = &self.xid_policy else { return Ok(XidPolicy::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
+        XidPolicy::overridden(&text).map_err(|error| {
+            Failure::new("BAD_CONFIG", format!("{}: {error}", path.display()))
+                .hint("the fields of a row are code, class, action, returns, text, resolution, source")
+        })
+    }
+}
+
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 15] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -60,6 +81,7 @@ pub const KEYS: [Key; 14] = [
     Key::new("tls", "certificate", Kind::Text),
     Key::new("tls", "key", Kind::Text),
     Key::new("log", "level", Kind::Text),
+    Key::new("health", "xid_policy", Kind::Text),
 ];
 
 impl CoordinatorFile {
@@ -82,6 +104,7 @@ impl CoordinatorFile {
             replace: section.replace,
             store: self.store.clone(),
             tls: self.tls.clone(),
+            health: self.health.policy()?,
             ..CoordinatorConfig::default()
         };
         config.ballast = section.ballast.unwrap_or(config.ballast);

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use muster_worker::WorkerConfig;
-use muster_worker::config::StoreConfig;
+use muster_worker::config::{DevicesConfig, StoreConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 pub struct WorkerFile {
     pub worker: WorkerSection,
     pub store: StoreConfig,
+    pub devices: DevicesConfig,
     pub tls: Option<Tls>,
     pub log: LogConfig,
 }
@@ -46,7 +47,7 @@ pub struct WorkerSection {
     pub memory: Option<Size>,
     /// Disk to offer. Default: what is free under `data_dir`.
     pub disk: Option<Size>,
-    /// Simulated devices, e.g. `8xH100-80GB`.
+    /// Simulated devices, e.g. `8xH100-80GB`; empty for none at all. Default: the machine's own.
     pub gpus: Option<String>,
     /// Names of the worker's own environment that tasks get, beyond PATH, HOME, USER, LANG and TZ.
     pub env: Vec<String>,
@@ -57,7 +58,7 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 22] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
@@ -73,7 +74,9 @@ pub const KEYS: [Key; 20] = [
     Key::new("worker", "env", Kind::List),
     Key::new("worker", "cache", Kind::Text),
     Key::new("worker", "log_cap", Kind::Text),
+    Key::new("devices", "fault_file", Kind::Text),
     Key::new("store", "url", Kind::Text),
+    Key::new("devices", "nvml_path", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
     Key::new("tls", "key", Kind::Text),
@@ -104,6 +107,7 @@ impl WorkerFile {
             env: section.env.clone(),
             tls: self.tls.clone(),
             store: self.store.clone(),
+            devices: self.devices.clone(),
             cache: section.cache.unwrap_or(defaults.cache),
             log_cap: section.log_cap.unwrap_or(defaults.log_cap),
             ..WorkerConfig::default()

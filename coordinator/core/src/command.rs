@@ -5,6 +5,7 @@
 
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
+use crate::model::device_event::Judged;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::placement::Seat;
 use crate::model::time::{Stamp, Tick};
@@ -169,6 +170,24 @@ pub enum Command {
     CloseAdmission {
         member: MemberId,
         floor: MemberId,
+    },
+    /// What a worker saw of its devices, with the leader's verdicts. What was heard before changes nothing.
+    DeviceEvents {
+        worker: WorkerId,
+        incarnation: Incarnation,
+        events: Vec<Judged>,
+    },
+    /// Takes a device out of service; what holds it is evicted.
+    QuarantineDevice {
+        request: Request,
+        uuid: String,
+        reason: String,
+    },
+    /// Puts a device back into service.
+    ReturnDevice {
+        request: Request,
+        uuid: String,
+        reason: String,
     },
     /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
     /// and whatever it was running is lost.

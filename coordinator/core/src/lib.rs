@@ -15,6 +15,7 @@
 pub mod command;
 pub mod dag;
 pub mod event;
+pub mod health;
 pub mod leader;
 pub mod model;
 pub mod reply;

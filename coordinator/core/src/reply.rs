@@ -49,6 +49,8 @@ pub enum Rejection {
     NoIndex { job: JobId, task: String, index: u32, last: u32 },
     #[error("no worker {0}")]
     NoWorker(WorkerId),
+    #[error("no device {0}")]
+    NoDevice(String),
     #[error("request id {id:?} was used for another payload")]
     RequestIdReused { id: String },
     #[error("job {job} is {state} and cannot be {verb}")]
@@ -76,6 +78,7 @@ impl Rejection {
             Self::NoTask { .. } => "TASK_NOT_FOUND",
             Self::NoIndex { .. } => "INDEX_NOT_FOUND",
             Self::NoWorker(_) => "WORKER_NOT_FOUND",
+            Self::NoDevice(_) => "DEVICE_NOT_FOUND",
             Self::RequestIdReused { .. } => "REQUEST_ID_REUSED",
             Self::WrongState { .. } => "WRONG_STATE",
             Self::BadSpec(_) => "BAD_SPEC",

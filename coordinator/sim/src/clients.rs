@@ -164,6 +164,13 @@ impl World {
             .map(|j| j.id)
             .collect();
         let drained: Vec<WorkerId> = state.workers().filter(|w| w.drain.is_some()).map(|w| w.id).collect();
+        // An event may come so late that the device was mended, and returned, before it.
+        let out: Vec<String> = state.devices().keys().filter(|d| state.is_quarantined(d)).cloned().collect();
+        for uuid in out {
+            let request = self.clients.request();
+            let reason = "it is well".to_owned();
+            self.plan_op(1, Command::ReturnDevice { request, uuid, reason }, false);
+        }
         for job in held {
             let target = Target { job, task: None, index: None };
             let request = self.clients.request();

@@ -4,6 +4,7 @@ use crate::faults::Fault;
 use crate::register::JobAnswer;
 use muster_core::command::{Command, Report};
 use muster_core::leader::instruction::Instruction;
+use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::Token;
 use muster_core::reply::{Replies, Reply};
 
@@ -12,6 +13,7 @@ use muster_core::reply::{Replies, Reply};
 pub enum Up {
     Heartbeat { seq: u64, held: Vec<Token> },
     Reports(Vec<Report>),
+    DeviceEvents(Vec<DeviceEvent>),
 }
 
 /// What an agent's shell learns from the shim.
@@ -225,6 +227,9 @@ impl Event {
             }
             Self::Up { session, up: Up::Reports(reports) } => {
                 ("reports", *session, reports.iter().map(|r| r.token.0).sum())
+            }
+            Self::Up { session, up: Up::DeviceEvents(events) } => {
+                ("device-events", *session, events.iter().map(|e| e.seq).sum())
             }
             Self::Down { session, instructions } => ("down", *session, instructions.len() as u64),
             Self::ClosedAtLeader { session } => ("closed-l", *session, 0),

@@ -4,6 +4,8 @@ use crate::event::Event;
 use crate::options::{MEMBERS, Options};
 use crate::rng::Rng;
 use crate::world::World;
+use muster_core::command::Command;
+use muster_core::model::device_event::DeviceEventKind;
 use muster_core::model::lease::LEADER_LEASE_MS;
 
 /// One thing that breaks.
@@ -21,6 +23,8 @@ pub enum Fault {
     CutWorkerFrom(usize, usize),
     /// A member and a worker, together, from the rest.
     CutTogether(usize, usize),
+    /// A device of a worker: an even one falls off the bus until an operator returns it, an odd one gets hot.
+    SickenDevice(usize, usize),
 }
 
 impl Fault {
@@ -39,6 +43,7 @@ impl Fault {
             Self::CutWorker(w) => (9, w, 0),
             Self::CutWorkerFrom(w, m) => (10, w, m),
             Self::CutTogether(m, w) => (11, m, w),
+            Self::SickenDevice(w, d) => (12, w, d),
         };
         kind * 10_000 + a as u64 * 100 + b as u64
     }
@@ -72,7 +77,10 @@ impl World {
         let busiest = (0..self.machines.len()).max_by_key(|w| self.machines[*w].processes.len());
         let w = busiest.filter(|_| self.faults.rng.chance(400)).unwrap_or(w);
         let m = self.cluster.leader.filter(|_| self.faults.rng.chance(400)).unwrap_or(m);
-        let fault = match self.faults.rng.below(17) {
+        let gpus = self.machines[w].spec.devices.len();
+        let d = if gpus == 0 { 0 } else { self.faults.rng.index(gpus) };
+        let fault = match self.faults.rng.below(20) {
+            17.. if gpus > 0 => Fault::SickenDevice(w, d),
             0 | 1 => Fault::KillMember(m),
             2 => Fault::PauseMember(m),
             3 => Fault::CutMember(m),
@@ -133,6 +141,14 @@ impl World {
             }),
             Fault::CutWorkerFrom(w, m) => {
                 self.network.worker_cuts.insert((w, m));
+            }
+            Fault::SickenDevice(w, _) if self.machines[w].agent.is_none() => return false,
+            Fault::SickenDevice(w, d) => {
+                let uuid = self.machines[w].spec.devices[d].uuid.clone();
+                self.machines[w].sick.insert(uuid.clone());
+                let kind =
+                    if d.is_multiple_of(2) { DeviceEventKind::Xid(79) } else { DeviceEventKind::Thermal };
+                self.see(w, vec![uuid], &kind);
             }
             Fault::CutTogether(m, w) => {
                 for o in (0..MEMBERS).filter(|o| *o != m) {
@@ -209,6 +225,15 @@ impl World {
                 stalled.into_iter().for_each(|event| self.at(0, event));
             }
             Fault::CrashMachine(w) => self.boot_machine(w),
+            Fault::SickenDevice(w, d) => {
+                let uuid = self.machines[w].spec.devices[d].uuid.clone();
+                self.machines[w].sick.remove(&uuid);
+                if d.is_multiple_of(2) {
+                    let request = self.clients.request();
+                    let reason = "a new one".to_owned();
+                    self.plan_op(100, Command::ReturnDevice { request, uuid, reason }, false);
+                }
+            }
         }
         (0..MEMBERS).for_each(|member| self.at(20, Event::CatchUp { member }));
         self.watch_election();

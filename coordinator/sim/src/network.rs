@@ -267,6 +267,7 @@ impl World {
             match up {
                 Up::Heartbeat { seq, held } => Input::Heartbeat { session, seq, held },
                 Up::Reports(reports) => Input::Reports { session, reports },
+                Up::DeviceEvents(events) => Input::DeviceEvents { session, events },
             },
         );
     }
@@ -291,6 +292,9 @@ impl World {
             }
             if let Instruction::Settled { tokens } = &instruction {
                 invariants::i2_results::on_settled(self, w, tokens);
+            }
+            if let Instruction::EventsSettled { seq } = &instruction {
+                invariants::i4_devices::on_settled(self, w, *seq);
             }
             self.step_agent(w, muster_agent::Input::Instruction(instruction));
         }

@@ -46,6 +46,7 @@ pub struct Oracle {
     pub outcomes: BTreeMap<Token, BTreeMap<usize, Outcome>>,
     /// Granted and not ended.
     pub live: BTreeMap<Token, (IndexRef, Vec<Seat>)>,
+    pub health: invariants::i4_devices::Health,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -108,7 +109,7 @@ impl World {
                     let Some(attempt) = self.members[m].state.attempt(*token) else { continue };
                     let seats = attempt.seats.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
-                    invariants::i4_devices::on_granted(self, *token, &seats);
+                    invariants::i4_devices::on_granted(self, m, *token, &seats);
                     invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
@@ -146,6 +147,7 @@ impl World {
         {
             return;
         }
+        invariants::i4_devices::on_applied(self, command, &applied.reply);
         self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })

@@ -235,7 +235,7 @@ impl Job {
             Cause::Cancelled => Place::Cancelled,
             _ if self.cancelled => Place::Cancelled,
             // Held.
-            Cause::Lost => Place::Waiting,
+            Cause::Lost | Cause::Device(_) => Place::Waiting,
             _ => Place::Failed,
         };
         self.tasks[at.task.0 as usize].places[at.index as usize] = end;

@@ -10,6 +10,7 @@ use muster_core::command::ReportKind;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
+use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub struct Machine {
     beat: u64,
     /// What was said to run.
     pub said: BTreeSet<Token>,
+    /// UUIDs of devices that are sick in truth.
+    pub sick: BTreeSet<String>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -90,6 +93,7 @@ impl Machine {
             told: BTreeMap::new(),
             beat: 0,
             said: BTreeSet::new(),
+            sick: BTreeSet::new(),
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
@@ -164,6 +168,15 @@ impl World {
                     self.send_up(session, Up::Reports(reports));
                 }
             }
+            Action::DeviceEvents(events) => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::DeviceEvents(events));
+                }
+            }
+            Action::Probe { uuids } => {
+                let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
+                self.see(w, well, &DeviceEventKind::Recovered);
+            }
             Action::Journal(entry) => {
                 machine.highest = machine.highest.max(entry.token);
                 machine.journal.insert(entry.token, entry);
@@ -202,6 +215,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The machine sees this of these devices, if its agent lives to see it.
+    pub(crate) fn see(&mut self, w: usize, uuids: Vec<String>, kind: &DeviceEventKind) {
+        if uuids.is_empty() || self.machines[w].paused {
+            return;
+        }
+        let event = |uuid| DeviceEvent { seq: 0, uuid, kind: kind.clone(), at: 0, detail: String::new() };
+        self.step_agent(w, Input::DeviceEvents(uuids.into_iter().map(event).collect()));
     }
 
     pub(crate) fn wake(&mut self, w: usize, agent: u32) {

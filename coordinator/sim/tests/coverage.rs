@@ -22,8 +22,11 @@ fn forty_seeds_reach_every_command_and_every_cause() {
         "Drain",
         "Undrain",
         "Retire",
+        "DeviceEvents",
+        "ReturnDevice",
     ];
-    let causes = ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled"];
+    let causes =
+        ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled", "Device"];
     for name in commands.into_iter().chain(causes) {
         assert!(seen.contains(name), "{name} never happens; seen: {seen:?}");
     }

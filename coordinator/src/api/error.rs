@@ -25,6 +25,8 @@ pub enum ApiError {
     NoIndex { job: u64, task: String, index: u32 },
     #[error("no worker {0:?}")]
     NoWorker(String),
+    #[error("no device {0:?}")]
+    NoDevice(String),
     #[error("{message}")]
     Impossible { message: String, hint: String },
     #[error("{0}")]
@@ -80,6 +82,7 @@ impl ApiError {
             Self::NoTask { .. } => "TASK_NOT_FOUND",
             Self::NoIndex { .. } => "INDEX_NOT_FOUND",
             Self::NoWorker(_) => "WORKER_NOT_FOUND",
+            Self::NoDevice(_) => "DEVICE_NOT_FOUND",
             Self::Impossible { .. } => "RESOURCE_IMPOSSIBLE",
             Self::BadRequest(_) | Self::Bytes(_) => "BAD_REQUEST",
             Self::TooLarge(_) => "TOO_LARGE",
@@ -106,6 +109,7 @@ impl ApiError {
             Self::NoJob(_) | Self::Rejected(Rejection::NoJob(_)) => "muster ps lists the jobs",
             Self::NoTask { .. } | Self::NoIndex { .. } => "muster show lists the job's tasks",
             Self::NoWorker(_) | Self::Rejected(Rejection::NoWorker(_)) => "muster workers lists the workers",
+            Self::NoDevice(_) | Self::Rejected(Rejection::NoDevice(_)) => "muster gpus lists the devices",
             Self::Rejected(Rejection::RequestIdReused { .. }) => "use a new request id for another payload",
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
             Self::DiskFull(_) => {
@@ -143,12 +147,14 @@ impl ApiError {
                 Rejection::NoJob(_)
                 | Rejection::NoTask { .. }
                 | Rejection::NoIndex { .. }
-                | Rejection::NoWorker(_),
+                | Rejection::NoWorker(_)
+                | Rejection::NoDevice(_),
             )
             | Self::NoJob(_)
             | Self::NoTask { .. }
             | Self::NoIndex { .. }
             | Self::NoWorker(_)
+            | Self::NoDevice(_)
             | Self::Member(MembershipError::NotAMember { .. }) => Code::NotFound,
             Self::Rejected(Rejection::RequestIdReused { .. }) => Code::AlreadyExists,
             Self::Rejected(_) | Self::NoWorkdir => Code::FailedPrecondition,

@@ -12,10 +12,10 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    BackupChunk, BackupRequest, Blob, BlobIds, Document, DrainRequest, GetRequest, ListJobsRequest,
-    ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply, PrepareMemberRequest,
-    RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply, TransferLeaderReply,
-    TransferLeaderRequest, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest,
+    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply,
+    PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply,
+    TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -159,6 +159,37 @@ impl Api for Grpc {
 
     async fn get_worker(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
         document(&self.0.get_worker(&call.into_inner().id).await?)
+    }
+
+    async fn explain(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.explain(&call.into_inner().id).await?)
+    }
+
+    async fn list_devices(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_devices().await?)
+    }
+
+    async fn get_device(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.get_device(&call.into_inner().id).await?)
+    }
+
+    async fn quarantine_device(
+        &self,
+        call: Request<DeviceRequest>,
+    ) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        let indices = self.0.quarantine_device(request, &asked.uuid, asked.reason).await?;
+        Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn return_device(&self, call: Request<DeviceRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        let indices = self.0.return_device(request, &asked.uuid, asked.reason).await?;
+        Ok(Response::new(MutationReply { indices }))
     }
 
     async fn list_queues(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {

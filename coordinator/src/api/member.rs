@@ -16,16 +16,20 @@ use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
     ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply,
-    ReportRequest, StandingReply, StandingRequest, WorkerLogChunk, WorkerLogRequest,
+    ReportRequest, StandingReply, StandingRequest, TelemetryReply, TelemetryRequest, WorkerLogChunk,
+    WorkerLogRequest,
 };
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 /// How long a joining member waits for its id to be in the membership.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Workers whose measurements go into one message: some kilobytes each.
+const MEASURED_MAX: usize = 256;
 
 /// Serves members.
 #[derive(Clone)]
@@ -161,6 +165,18 @@ impl MemberApi for Members {
         let ReportRequest { member, disk_full } = call.into_inner();
         self.forward.room().told(member, disk_full);
         Ok(Response::new(ReportReply {}))
+    }
+
+    type TelemetryStream = tokio_stream::Iter<std::vec::IntoIter<Result<TelemetryReply, Status>>>;
+
+    async fn telemetry(
+        &self,
+        call: Request<TelemetryRequest>,
+    ) -> Result<Response<Self::TelemetryStream>, Status> {
+        self.gate.member(&call)?;
+        let fresh = self.leader.telemetries().fresh(Instant::now());
+        let parts = fresh.chunks(MEASURED_MAX).map(|part| Ok(TelemetryReply { telemetry: pack(&part) }));
+        Ok(Response::new(tokio_stream::iter(parts.collect::<Vec<_>>())))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;

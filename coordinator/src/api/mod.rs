@@ -4,7 +4,9 @@
 
 pub mod backup;
 pub mod cluster;
+pub mod devices;
 pub mod error;
+pub mod explain;
 pub mod forward;
 pub mod grpc;
 pub mod logs;
@@ -12,6 +14,7 @@ pub mod member;
 pub mod membership;
 pub mod service;
 pub mod submit;
+pub mod telemetry;
 pub mod views;
 pub mod worker;
 

@@ -6,6 +6,7 @@ use crate::history::HistoryReader;
 use crate::security::Gate;
 use crate::sessions::Sessions;
 use crate::store::Store;
+use crate::telemetry::Telemetries;
 use crate::watch::Hub;
 use muster_core::command::{Command, Request, Target};
 use muster_core::model::ids::{JobId, WorkerId};
@@ -23,6 +24,7 @@ pub struct Service {
     pub sessions: Sessions,
     pub cluster_id: Arc<str>,
     pub gate: Gate,
+    pub telemetries: Telemetries,
 }
 
 /// The four mutations of jobs.
@@ -140,7 +142,7 @@ impl Service {
     }
 }
 
-fn changed(reply: &Reply) -> u64 {
+pub(super) fn changed(reply: &Reply) -> u64 {
     match reply {
         Reply::Changed { indices } => *indices,
         _ => 0,

@@ -9,7 +9,7 @@ use muster_core::model::blob::BlobId;
 use muster_core::model::ids::JobId;
 use muster_core::model::job_spec::JobSpec;
 use muster_core::reply::Reply;
-use muster_core::scheduler::could_ever_fit;
+use muster_core::scheduler::{could_ever_fit, nearest};
 use muster_core::spec::{self, Format, SpecBytes};
 use muster_failpoint::{Point, pass};
 use std::collections::BTreeMap;
@@ -118,7 +118,11 @@ impl Service {
                     short.what
                 )
             };
+            let nearest = self
+                .forward
+                .read(|state| nearest(&common.resources, state.workers().map(|worker| &worker.spec)));
             let hint = match short.what {
+                _ if nearest.is_some() => nearest.unwrap_or_default(),
                 "resources" => "ask for less, or add a worker that has it all".to_owned(),
                 what => format!("ask for at most {} {what}, or add a larger worker", short.largest),
             };

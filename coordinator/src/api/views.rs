@@ -1,5 +1,6 @@
 //! The documents that people and programs read, built from the state and the history.
 
+use super::devices::breaker_doc;
 use super::error::ApiError;
 use super::service::Service;
 use muster_core::model::attempt::{Attempt, AttemptState, RankState};
@@ -11,8 +12,8 @@ use muster_core::model::time::Stamp;
 use muster_core::model::worker::Worker;
 use muster_core::state::{History, Job, State};
 use muster_core::view_doc::{
-    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, NeedDoc, QueueDoc, QueuesDoc,
-    RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
+    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, LinkDoc, NeedDoc, QueueDoc,
+    QueuesDoc, RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
 };
 use std::collections::BTreeMap;
 
@@ -34,7 +35,7 @@ pub struct JobFilter {
     pub before: u64,
 }
 
-fn time(stamp: Stamp) -> String {
+pub(super) fn time(stamp: Stamp) -> String {
     rfc3339(stamp.wall.0)
 }
 
@@ -123,7 +124,7 @@ fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<u32> {
 }
 
 /// `42.train[7]#2`.
-fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
+pub(super) fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
     let name = spec.task(task).map_or("", |task| &task.name);
     match user_index(spec, task, position) {
         Some(index) => format!("{job}.{name}[{index}]#{number}"),
@@ -293,7 +294,25 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
             both => format!("{}.{}", both / 10, both % 10),
         },
         simulated: device.simulated,
+        numa: device.numa.map(u32::from),
+        links: device
+            .links
+            .iter()
+            .map(|link| LinkDoc {
+                peer: u32::from(link.peer),
+                class: link.class.as_str().to_owned(),
+                lanes: u32::from(link.lanes),
+            })
+            .collect(),
+        mig: device.mig.clone(),
+        health: if state.is_quarantined(&device.uuid) { "quarantined" } else { "healthy" }.to_owned(),
+        reason: state
+            .devices()
+            .get(&device.uuid)
+            .and_then(|d| d.quarantine())
+            .map(|quarantine| quarantine.reason.clone()),
         held_by: u16::try_from(number).ok().and_then(|number| holders.get(&number).cloned()),
+        sample: None,
     };
     WorkerDoc {
         id: worker.id.0,
@@ -316,8 +335,10 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         version: spec.version.clone(),
         host: spec.host.clone(),
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
+        breaker: breaker_doc(state, worker.id),
         joined: time(worker.joined),
         changed: time(worker.changed),
+        machine: None,
     }
 }
 
@@ -423,8 +444,9 @@ impl Service {
     /// No leader.
     pub async fn list_workers(&self) -> Result<WorkersDoc, ApiError> {
         self.forward.catch_up().await?;
-        let workers =
+        let mut workers: Vec<WorkerDoc> =
             self.forward.read(|state| state.workers().map(|worker| worker_doc(state, worker)).collect());
+        self.measured(&mut workers).await;
         Ok(WorkersDoc { workers })
     }
 
@@ -434,9 +456,12 @@ impl Service {
     /// No such worker, no leader.
     pub async fn get_worker(&self, text: &str) -> Result<WorkerDoc, ApiError> {
         let id = self.worker(text).await?;
-        self.forward
+        let mut worker = self
+            .forward
             .read(|state| state.worker(id).map(|worker| worker_doc(state, worker)))
-            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))
+            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))?;
+        self.measured(std::slice::from_mut(&mut worker)).await;
+        Ok(worker)
     }
 
     /// `muster queue list`.

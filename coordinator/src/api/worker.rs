@@ -88,6 +88,12 @@ impl Workers {
                     Some(worker_message::Kind::Reports(reports)) => {
                         linked.up(Up::Reports(unpack(&reports.reports).map_err(ApiError::from)?));
                     }
+                    Some(worker_message::Kind::DeviceEvents(message)) => {
+                        linked.up(Up::DeviceEvents(unpack(&message.events).map_err(ApiError::from)?));
+                    }
+                    Some(worker_message::Kind::Telemetry(message)) => {
+                        linked.up(Up::Telemetry(worker, unpack(&message.telemetry).map_err(ApiError::from)?));
+                    }
                     Some(worker_message::Kind::Log(data)) => self.sessions.on_log(data),
                     Some(worker_message::Kind::Register(_)) => return Err(Status::invalid_argument("registered already")),
                     None => return Ok(()),

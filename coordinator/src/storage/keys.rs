@@ -1,6 +1,7 @@
 //! Keys of the state's rows as bytes: a kind byte, then numbers big-endian, so that rows lie in the order in which they are restored
 //! and the attempts of one index lie together. Kind bytes are never used again for something else.
 
+use muster_core::model::breaker::BreakerKey;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use muster_core::state::Key;
 
@@ -15,6 +16,9 @@ const LIVE: u8 = 0x08;
 const REQUEST: u8 = 0x09;
 const PART: u8 = 0x0a;
 const MEMBERS: u8 = 0x0b;
+const DEVICE: u8 = 0x0c;
+const BREAKER_OF_WORKER: u8 = 0x0d;
+const BREAKER_OF_COMMAND: u8 = 0x0e;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -53,6 +57,9 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Request(request) => Bytes::of(REQUEST).text(request),
         Key::Part(request, part) => Bytes::of(PART).text(request).short(*part),
         Key::Members => Bytes::of(MEMBERS),
+        Key::Device(uuid) => Bytes::of(DEVICE).text(uuid),
+        Key::Breaker(BreakerKey::Worker(worker)) => Bytes::of(BREAKER_OF_WORKER).long(worker.0),
+        Key::Breaker(BreakerKey::Command(digest)) => Bytes::of(BREAKER_OF_COMMAND).long(*digest),
     }
     .0
 }
@@ -66,7 +73,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let wanted = match *kind {
         META | MEMBERS => 0,
-        SPEC | JOB | WORKER | LIVE => 8,
+        SPEC | JOB | WORKER | LIVE | BREAKER_OF_WORKER | BREAKER_OF_COMMAND => 8,
         TASK => 12,
         BLOCK | ARTIFACTS => 16,
         _ => rest.len(),
@@ -89,6 +96,9 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
             let at = rest.len().checked_sub(4)?;
             Key::Part(text(&rest[..at])?, short(at)?)
         }
+        DEVICE => Key::Device(text(rest)?),
+        BREAKER_OF_WORKER => Key::Breaker(BreakerKey::Worker(WorkerId(long(0)?))),
+        BREAKER_OF_COMMAND => Key::Breaker(BreakerKey::Command(long(0)?)),
         _ => return None,
     })
 }
@@ -145,6 +155,9 @@ mod tests {
             Key::Request("ada/x".into()),
             Key::Part("ada/x".into(), 256),
             Key::Members,
+            Key::Device("GPU-a".into()),
+            Key::Breaker(BreakerKey::Worker(WorkerId(1))),
+            Key::Breaker(BreakerKey::Command(1)),
         ];
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());

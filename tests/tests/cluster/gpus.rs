@@ -1,92 +1,170 @@
-//! GPUs of `muster dev`: whole ones, parts, linked ones and gangs side by side; the kernel's locks say that nobody has another's.
+//! Workers with GPUs, through NVML: the library is the fake one, everything above it is real.
 
-use crate::scaled;
-use muster_tests::chaos::ledger::{self, DONE, GATES, GPUS, LEDGER, LOCKS, What};
-use muster_tests::chaos::task::{Fail, Orders};
-use muster_tests::cluster::{free_port, kill_all_under};
-use muster_tests::{Cli, until};
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use muster_fake_nvml::{Event, Installed, Process, Scenario, install};
+use muster_tests::{Cluster, until};
+use serde_json::Value;
 use std::time::Duration;
 
-/// What runs side by side: the name, how many of a hundred, what each rank asks for, how many tasks may share a GPU, how many ranks.
-fn mix() -> [(&'static str, u64, Value, u32, u32); 5] {
-    [
-        ("half", 40, json!({"fraction": 0.5}), 2, 1),
-        ("whole", 30, json!(1), 1, 1),
-        ("linked", 10, json!({"count": 4, "link": "nvlink"}), 1, 1),
-        ("gang", 10, json!(2), 1, 2),
-        ("none", 10, Value::Null, 1, 1),
-    ]
+const SOON: Duration = Duration::from_secs(120);
+/// Looks at a job that must not have ended. Any number would do: each can find it ended.
+const LOOKS: usize = 5;
+
+/// A cluster whose one worker has the GPUs of a scenario.
+struct Rig {
+    cluster: Cluster,
+    fake: Installed,
+    scenario: Scenario,
 }
 
-fn job(dir: &Path, all: u64) -> Value {
-    let mut tasks = serde_json::Map::new();
-    for (name, share, gpus, sharers, workers) in mix() {
-        let orders = Orders { dir: dir.to_owned(), millis: 5, fail: Fail::Never, sharers, parents: vec![] };
-        let mut resources = json!({"cpus": 1});
-        if !gpus.is_null() {
-            resources["gpus"] = gpus;
-        }
-        let run = orders.words(Path::new(env!("CARGO_BIN_EXE_muster-chaos")));
-        let mut task = json!({"array": format!("0-{}", all * share / 100 - 1), "run": run, "resources": resources});
-        if workers > 1 {
-            task["workers"] = json!(workers);
-        }
-        tasks.insert(name.to_owned(), task);
+impl Rig {
+    fn new(seed: u32, gpus: usize) -> Self {
+        let mut cluster = Cluster::start(1, 0, &[]);
+        let scenario = Scenario::healthy(seed, gpus);
+        let fake = install(cluster.dir.path(), &scenario).unwrap();
+        let library = fake.library.display().to_string();
+        cluster.add_worker_with("w1", &["--cpus", "8"], &[("MUSTER_DEVICES_NVML_PATH", &library)]);
+        cluster.wait_workers(1);
+        Self { cluster, fake, scenario }
     }
-    json!({"name": "mix", "tasks": tasks})
+
+    fn change(&mut self, change: impl FnOnce(&mut Scenario)) {
+        change(&mut self.scenario);
+        self.fake.set(&self.scenario).unwrap();
+    }
+
+    fn gpus(&self) -> Result<Vec<Value>, String> {
+        let doc = self.cluster.cli.json(&["workers"])?;
+        doc["workers"][0]["gpus"].as_array().cloned().ok_or_else(|| doc.to_string())
+    }
+
+    /// Waits until the attempt of this number is in this state.
+    fn attempt(&self, job: u64, number: u64, state: &str) -> Value {
+        until(&format!("attempt {number} of job {job} to be {state}"), SOON, || {
+            let doc = self.cluster.cli.json(&["show", &job.to_string()])?;
+            let all = doc["tasks"][0]["attempts"].as_array().cloned().unwrap_or_default();
+            let found = all.into_iter().find(|a| a["number"] == number && a["state"] == state);
+            found.ok_or_else(|| doc.to_string() + &self.cluster.logs())
+        })
+    }
+
+    fn worker_log(&self) -> String {
+        std::fs::read_to_string(self.cluster.dir.path().join("w1.log")).unwrap_or_default()
+    }
+
+    fn state(&self, job: u64) -> String {
+        let doc = self.cluster.cli.json(&["show", &job.to_string()]).unwrap();
+        doc["state"].as_str().unwrap_or_default().to_owned()
+    }
 }
 
 #[test]
-fn no_gpu_is_given_twice_to_wholes_parts_and_gangs() {
-    let dir = tempfile::Builder::new().prefix("mu").tempdir().unwrap();
-    let cli = Cli { config_dir: dir.path().join("config") };
-    let tasks_dir = dir.path().join("tasks");
-    for sub in [LOCKS, GPUS, DONE, GATES] {
-        std::fs::create_dir_all(tasks_dir.join(sub)).unwrap();
-    }
-    std::fs::write(tasks_dir.join(LEDGER), "").unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
-    let data = dir.path().join("d").display().to_string();
-    let args = ["dev", "--data-dir", &data, "--listen", &listen, "--gpus", "8xH100-80GB", "--workers", "4"];
-    let args = [&args[..], &["--cpus", "64"]].concat();
-    let mut dev = cli.daemon(&args, &dir.path().join("dev.log"));
-    until("four workers", Duration::from_secs(60), || {
-        let doc = cli.json(&["workers"])?;
-        let ready = doc["workers"].as_array().map_or(0, |w| w.iter().filter(|w| w["state"] == "ready").count());
-        (ready == 4).then_some(()).ok_or(doc.to_string())
+fn a_worker_offers_what_nvml_says_and_a_task_sees_its_own_gpu() {
+    let mut rig = Rig::new(0x1001, 2);
+    let gpus = rig.gpus().unwrap();
+    let known: Vec<_> = gpus.iter().map(|g| g["uuid"].as_str().unwrap_or_default().to_owned()).collect();
+    let there: Vec<_> = rig.scenario.gpus.iter().map(|g| g.uuid.clone()).collect();
+    assert_eq!(known, there);
+    assert_eq!((&gpus[0]["model"], &gpus[0]["simulated"]), (&"H100".into(), &false.into()));
+
+    let seen =
+        rig.cluster.cli.run(&["run", "--gpus", "1", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]).ok();
+    assert!(there.contains(&seen.trim().to_owned()), "{seen}");
+    assert_eq!(rig.cluster.cli.run(&["run", "--", "sh", "-c", "echo -$CUDA_VISIBLE_DEVICES-"]).ok(), "--\n");
+
+    // What is measured comes up beside the log.
+    rig.change(|s| (s.gpus[1].temperature, s.gpus[1].utilization) = (77, 50));
+    until("the measurement", SOON, || {
+        let sample = rig.gpus()?[1]["sample"].clone();
+        let is_new = sample["temperature"] == 77 && sample["utilization_permille"] == 500;
+        is_new.then_some(()).ok_or_else(|| sample.to_string() + &rig.cluster.logs())
     });
-    let all = scaled(400, 20_000);
-    let file = dir.path().join("mix.json");
-    std::fs::write(&file, job(&tasks_dir, all).to_string()).unwrap();
-    let id: u64 = cli.run(&["submit", &file.display().to_string()]).ok().trim().parse().unwrap();
-    let doc = until("the end of the job", Duration::from_secs(1_800), || {
-        let doc = cli.json(&["show", &id.to_string()])?;
-        (doc["ended"].is_string()).then_some(doc.clone()).ok_or(doc["counts"].to_string())
+    let doc = rig.cluster.cli.json(&["workers"]).unwrap();
+    assert!(doc["workers"][0]["machine"]["memory_total"].as_u64().is_some_and(|bytes| bytes > 0), "{doc}");
+}
+
+#[test]
+fn the_end_of_a_task_is_told_when_its_gpu_is_clean() {
+    let mut rig = Rig::new(0x1002, 1);
+    let (go, over) = (rig.cluster.dir.path().join("go"), rig.cluster.dir.path().join("over"));
+    let script = format!("until test -e {}; do sleep 0.05; done; touch {}", go.display(), over.display());
+    let job = rig.cluster.file(
+        "job.yaml",
+        &format!("name: dirty\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n"),
+    );
+    let id = rig.cluster.submit(&job);
+    until("the task to run", SOON, || {
+        let state = rig.state(id);
+        (state == "running").then_some(()).ok_or_else(|| state + &rig.cluster.logs())
     });
-    let log = std::fs::read_to_string(dir.path().join("dev.log")).unwrap();
-    dev.kill().unwrap();
-    dev.wait().unwrap();
-    kill_all_under(dir.path());
-    assert_eq!((&doc["state"], &doc["counts"]["succeeded"]), (&"succeeded".into(), &all.into()), "{log}");
-    let lines = ledger::read(&tasks_dir.join(LEDGER)).unwrap();
-    let held: Vec<_> = lines.iter().filter(|l| matches!(l.what, What::Held { .. })).collect();
-    assert!(held.is_empty(), "{} times a lock was another's: {held:#?}", held.len());
-    let mut started: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-    for line in lines.iter().filter(|l| l.what == What::Start) {
-        started.entry(&line.task).or_default().insert(line.index);
+    // A context that outlives its process: no such process is there.
+    rig.change(|s| s.gpus[0].processes = vec![Process { pid: 4_000_000, memory: 1 << 30 }]);
+    std::fs::write(&go, "").unwrap();
+    until("the task's own end", SOON, || over.exists().then_some(()).ok_or_else(|| rig.cluster.logs()));
+    for _ in 0..LOOKS {
+        // On a machine so busy that the worker gave up waiting meanwhile, it has said so.
+        let gave_up = rig.worker_log().contains("not clean after its task");
+        let state = rig.state(id);
+        assert!(gave_up || state == "running", "{state}");
     }
-    for (name, share, ..) in mix() {
-        assert_eq!(started.get(name).map(BTreeSet::len), usize::try_from(all * share / 100).ok(), "{name}");
-    }
-    // What an attempt had is what it asked for, and a gang's ranks stand on two workers.
-    let attempt = |name: &str| {
-        let tasks = doc["tasks"].as_array().unwrap();
-        tasks.iter().find(|t| t["name"] == name).unwrap()["attempts"][0].clone()
-    };
-    for (name, devices) in [("half", 1), ("whole", 1), ("linked", 4), ("gang", 4), ("none", 0)] {
-        assert_eq!(attempt(name)["devices"].as_array().map(Vec::len), Some(devices), "{}", attempt(name));
-    }
+    rig.change(|s| s.gpus[0].processes.clear());
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+}
+
+#[test]
+fn a_task_leaves_a_gpu_that_falls_off_the_bus_and_goes_on_with_another() {
+    let mut rig = Rig::new(0x1003, 8);
+    let dir = rig.cluster.dir.path().to_owned();
+    let script = format!("until test -e {0}/go; do sleep 0.05; done", dir.display());
+    // One failure of its own would be the end of it.
+    let text = format!(
+        "name: train\ndefaults: {{retry: {{attempts: 1}}}}\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n"
+    );
+    let id = rig.cluster.submit(&rig.cluster.file("train.yaml", &text));
+    let first = rig.attempt(id, 1, "running");
+    let sick = first["devices"][0].as_str().unwrap().to_owned();
+    let at = rig.scenario.gpus.iter().position(|g| g.uuid == sick).unwrap();
+    rig.change(|s| {
+        s.gpus[at].lost = true;
+        s.events.push(Event { gpu: at, xid: Some(79) });
+    });
+
+    let second = rig.attempt(id, 2, "running");
+    assert_ne!(second["devices"][0], sick.as_str());
+    assert_eq!(rig.attempt(id, 1, "evicted")["cause"], "device(79)");
+    let device = rig.cluster.cli.json(&["gpus", "show", &sick]).unwrap();
+    assert_eq!(device["health"], "quarantined", "{device}");
+    std::fs::write(dir.join("go"), "").unwrap();
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+}
+
+#[test]
+fn an_xid_of_an_application_is_the_tasks_own_and_touches_no_gpu() {
+    let mut rig = Rig::new(0x1004, 1);
+    let dir = rig.cluster.dir.path().to_owned();
+    let script = format!("until test -e {0}/go; do sleep 0.05; done; exit 7", dir.display());
+    let text = format!("name: bad\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n");
+    let id = rig.cluster.submit(&rig.cluster.file("bad.yaml", &text));
+    rig.attempt(id, 1, "running");
+    rig.change(|s| s.events.push(Event { gpu: 0, xid: Some(13) }));
+    let uuid = rig.scenario.gpus[0].uuid.clone();
+    let show = |rig: &Rig| rig.cluster.cli.json(&["gpus", "show", &uuid]);
+    until("the XID in the history of the GPU", SOON, || {
+        let device = show(&rig)?;
+        device["history"].to_string().contains("xid 13").then_some(()).ok_or_else(|| device.to_string())
+    });
+    std::fs::write(dir.join("go"), "").unwrap();
+    assert_eq!(rig.cluster.finished(id, SOON)["state"], "failed");
+    assert_eq!(rig.attempt(id, 1, "failed")["cause"], "exit(7)");
+    assert_eq!(show(&rig).unwrap()["health"], "healthy");
+}
+
+#[test]
+fn a_worker_whose_library_is_missing_works_without_gpus_and_says_so() {
+    let mut cluster = Cluster::start(1, 0, &[]);
+    let missing = [("MUSTER_DEVICES_NVML_PATH", "/nonexistent/libnvidia-ml.so.1")];
+    cluster.add_worker_with("w1", &["--cpus", "2"], &missing);
+    cluster.wait_workers(1);
+    assert_eq!(cluster.cli.run(&["run", "--", "echo", "works"]).ok(), "works\n");
+    let log = std::fs::read_to_string(cluster.dir.path().join("w1.log")).unwrap();
+    assert_eq!(log.matches("no GPUs").count(), 1, "{log}");
 }

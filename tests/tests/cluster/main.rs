@@ -13,6 +13,8 @@ mod failover;
 mod fencing;
 mod first_steps;
 mod gangs;
+mod gpu_health;
+mod gpus;
 mod jobs;
 mod operations;
 mod reads;

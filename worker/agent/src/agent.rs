@@ -4,6 +4,7 @@
 //! coordinator says that its end is durable, or when it ended after a `Kill`. Processes are ended by the shim when the lease runs out, not
 //! here: the agent may hang, and then only hears that it happened.
 
+use crate::events::Events;
 use crate::input::{Action, Input, Instruction, Journaled, StartOrder};
 use crate::lease::Lease;
 use muster_core::command::{Report, ReportKind};
@@ -27,6 +28,7 @@ pub struct Agent {
     lease: Lease,
     session: bool,
     next_heartbeat: u64,
+    events: Events,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ impl Agent {
             lease: Lease::new(term),
             session: false,
             next_heartbeat: 0,
+            events: Events::default(),
         }
     }
 
@@ -89,6 +92,12 @@ impl Agent {
             Input::Started { token } => self.started(now, token, &mut out),
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
+            }
+            Input::DeviceEvents(seen) => {
+                let new = self.events.add(now, seen);
+                if self.session && !new.is_empty() {
+                    out.push(Action::DeviceEvents(new));
+                }
             }
         }
         out
@@ -119,6 +128,8 @@ impl Agent {
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
             Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
+            Instruction::EventsSettled { seq } => self.events.settle(seq),
+            Instruction::Probe { uuids } => out.push(Action::Probe { uuids }),
             Instruction::Renewed { seq, term } => self.renewed(now, seq, term, out),
         }
     }
@@ -139,6 +150,10 @@ impl Agent {
     fn heartbeat(&mut self, now: u64, out: &mut Vec<Action>) {
         self.next_heartbeat = now + RENEW_MS;
         out.push(Action::Heartbeat { seq: self.lease.send(now), held: self.held() });
+        let unsettled = self.events.unsettled();
+        if !unsettled.is_empty() {
+            out.push(Action::DeviceEvents(unsettled));
+        }
     }
 
     fn start(&mut self, now: u64, order: Box<StartOrder>, out: &mut Vec<Action>) {

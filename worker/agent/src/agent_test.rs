@@ -4,6 +4,7 @@ use crate::Agent;
 use crate::input::{Action, Input, Instruction, Journaled, LaunchOrder, StartOrder};
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
+use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 use muster_core::model::lease::{KILL_BEFORE_MS, RENEW_MS, WORKER_LEASE_MS};
 
@@ -274,4 +275,22 @@ fn that_it_runs_is_said_again_with_each_heartbeat_until_the_log_has_it() {
     let ended = Action::Report(vec![says_ended(5, Outcome::Exit(0), 5)]);
     let at_end = rig.at(next + 3 * RENEW_MS + 1, exit(5, 0));
     assert_eq!(at_end, vec![Action::Journal(journaled(5, Some(0))), ended]);
+}
+
+#[test]
+fn what_was_seen_of_a_device_is_said_until_it_is_settled() {
+    let mut agent = Agent::new(Vec::new(), Token(0), 0);
+    let seen = DeviceEvent {
+        seq: 0,
+        uuid: "GPU-a".to_owned(),
+        kind: DeviceEventKind::Xid(79),
+        at: 0,
+        detail: String::new(),
+    };
+    let said = Action::DeviceEvents(vec![DeviceEvent { seq: 5, ..seen.clone() }]);
+    assert_eq!(agent.step(5, Input::DeviceEvents(vec![seen])), []);
+    assert!(agent.step(6, Input::SessionOpened).contains(&said));
+    assert!(agent.step(6 + RENEW_MS, Input::Tick).contains(&said));
+    agent.step(7 + RENEW_MS, Input::Instruction(Instruction::EventsSettled { seq: 5 }));
+    assert!(!agent.step(6 + 2 * RENEW_MS, Input::Tick).contains(&said));
 }

@@ -3,6 +3,7 @@
 use muster_core::command::Report;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
+use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::{IndexRef, Token};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ pub enum Input {
         artifacts: Vec<Artifact>,
         ran_ms: u64,
     },
+    /// This was seen of its devices; the agent numbers it.
+    DeviceEvents(Vec<DeviceEvent>),
 }
 
 /// What the agent asks its shell to do, in order.
@@ -73,5 +76,11 @@ pub enum Action {
     },
     Kill {
         token: Token,
+    },
+    /// Send over the session.
+    DeviceEvents(Vec<DeviceEvent>),
+    /// Look at these devices again; those that have nothing wrong come back as [`Input::DeviceEvents`].
+    Probe {
+        uuids: Vec<String>,
     },
 }

@@ -4,6 +4,7 @@
 //! milliseconds; what must survive a restart is an [`Action::Journal`] *before* the action that relies on it.
 
 mod agent;
+mod events;
 pub mod input;
 mod lease;
 

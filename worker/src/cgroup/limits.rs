@@ -1,9 +1,10 @@
 //! What one attempt may use. Values come from its resources; how they are enforced is the backend's matter.
 
+use super::devices::Node;
 use serde::{Deserialize, Serialize};
 
 /// Limits of one attempt. Zero means "none" throughout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limits {
     /// Share of processor time, in thousandths of a core. A share, not a ceiling, unless `cpu_quota`.
     pub cpu_millis: u32,
@@ -13,6 +14,10 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Most processes and threads at one time.
     pub pids: u32,
+    /// Device nodes that it may not open.
+    pub denied: Vec<Node>,
+    /// CPUs on which it begins; empty: all. It may change that itself.
+    pub cpus: Vec<u32>,
 }
 
 impl Limits {

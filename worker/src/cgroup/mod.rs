@@ -4,8 +4,9 @@
 //! says why in words that `muster workers` prints. Groups are pooled by the backend, because making and removing the directories
 //! of one group costs 0.2 ms on v1 (four controllers), a good part of what a short task costs in all.
 //!
-//! What it leaves out: when to kill (that is `shim::attempt`) and devices (a later step).
+//! What it leaves out: when to kill (that is `shim::attempt`), and which devices are whose (`devices`).
 
+pub mod devices;
 mod fs;
 mod limits;
 pub mod members;
@@ -44,6 +45,8 @@ pub struct Group {
     oom: Option<File>,
     /// The count at the last reading: a pooled group keeps counting.
     oom_kills: u64,
+    /// What denies devices on v2; in force for as long as the group is.
+    filter: Option<devices::Filter>,
 }
 
 impl Group {
@@ -68,6 +71,9 @@ pub trait Backend {
 
     /// The directories below which its groups are, the one that lists processes first.
     fn bases(&self) -> Vec<PathBuf>;
+
+    /// Whether it can deny devices, or why not.
+    fn denies_devices(&self) -> Result<(), String>;
 
     /// Removes the backend's own directories at the orderly end of the shim. Best effort.
     fn remove(&mut self);

@@ -34,9 +34,10 @@ impl Backend for NoCgroup {
             join: Vec::new(),
             into: None,
             data_limit: limits.memory_bytes,
-            limits: *limits,
+            limits: limits.clone(),
             oom: None,
             oom_kills: 0,
+            filter: None,
         })
     }
 
@@ -44,6 +45,10 @@ impl Backend for NoCgroup {
 
     fn bases(&self) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    fn denies_devices(&self) -> Result<(), String> {
+        Err("there is no cgroup".to_owned())
     }
 
     fn remove(&mut self) {}

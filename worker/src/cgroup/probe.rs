@@ -155,6 +155,7 @@ pub fn v1_parents() -> Result<Parents, CgroupError> {
         memory: find("memory").ok(),
         pids: find("pids").ok(),
         cpu: find("cpu").ok(),
+        devices: find("devices").ok(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! cgroup v1: the controllers `freezer`, `memory`, `pids` and `cpu`, each in its own hierarchy.
+//! cgroup v1: the controllers `freezer`, `memory`, `pids`, `cpu` and `devices`, each in its own hierarchy.
 //!
 //! Every group exists in the freezer, which is how its processes are listed and killed; in the others only when the attempt has a
 //! limit there. v1 has no `cgroup.kill`: freeze, kill all, thaw (see [`super::members`]).
@@ -23,13 +23,14 @@ pub struct Parents {
     pub pids: Option<PathBuf>,
     /// Processor shares.
     pub cpu: Option<PathBuf>,
+    /// Which device nodes can be opened.
+    pub devices: Option<PathBuf>,
 }
 
 impl Parents {
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
-        [Some(&self.freezer), self.memory.as_ref(), self.pids.as_ref(), self.cpu.as_ref()]
-            .into_iter()
-            .flatten()
+        let others = [&self.memory, &self.pids, &self.cpu, &self.devices];
+        std::iter::once(&self.freezer).chain(others.into_iter().flatten())
     }
 }
 
@@ -53,6 +54,7 @@ impl V1 {
             memory: parents.memory.as_ref().map(below),
             pids: parents.pids.as_ref().map(below),
             cpu: parents.cpu.as_ref().map(below),
+            devices: parents.devices.as_ref().map(below),
         };
         for dir in base.all() {
             make_dir(dir)?;
@@ -62,15 +64,22 @@ impl V1 {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             write(&cpu.join("cpu.shares"), &(cores * 1024).min(262_144).to_string())?;
         }
-        Ok(Self { base, pool: Vec::new(), next: 0 })
+        let mut v1 = Self { base, pool: Vec::new(), next: 0 };
+        if v1.denies_devices().is_err()
+            && let Some(unused) = v1.base.devices.take()
+        {
+            let _ = std::fs::remove_dir(unused);
+        }
+        Ok(v1)
     }
 
     /// The hierarchies that a group with these limits joins besides the freezer.
-    fn wanted(&self, limits: &Limits) -> [Option<&PathBuf>; 3] {
+    fn wanted(&self, limits: &Limits) -> [Option<&PathBuf>; 4] {
         [
             self.base.memory.as_ref().filter(|_| limits.memory_bytes > 0),
             self.base.pids.as_ref().filter(|_| limits.pids > 0),
             self.base.cpu.as_ref().filter(|_| limits.cpu_millis > 0),
+            self.base.devices.as_ref().filter(|_| !limits.denied.is_empty()),
         ]
     }
 
@@ -94,16 +103,16 @@ impl V1 {
             }
             _ => None,
         };
-        let limits_now = Limits::default();
         let mut group = Group {
             id,
             members: Arc::new(members),
             join,
             into: None,
             data_limit: 0,
-            limits: limits_now,
+            limits: Limits::default(),
             oom,
             oom_kills: 0,
+            filter: None,
         };
         self.limit(&mut group, limits)?;
         Ok(group)
@@ -112,7 +121,7 @@ impl V1 {
     /// Writes the limits that differ from those in force.
     fn limit(&self, group: &mut Group, limits: &Limits) -> Result<(), CgroupError> {
         let name = format!("g{}", group.id);
-        let old = group.limits;
+        let old = group.limits.clone();
         if let (Some(base), true) = (&self.base.memory, limits.memory_bytes != old.memory_bytes) {
             let dir = base.join(&name);
             let bytes = limits.memory_bytes.to_string();
@@ -145,7 +154,17 @@ impl V1 {
                 write(&dir.join("cpu.cfs_quota_us"), &quota)?;
             }
         }
-        group.limits = *limits;
+        if let (Some(base), true) = (&self.base.devices, limits.denied != old.denied) {
+            let dir = base.join(&name);
+            // A write takes one rule. What is denied to the last attempt and not to this one is given back first.
+            for node in old.denied.iter().filter(|node| !limits.denied.contains(node)) {
+                write(&dir.join("devices.allow"), &node.rule())?;
+            }
+            for node in limits.denied.iter().filter(|node| !old.denied.contains(node)) {
+                write(&dir.join("devices.deny"), &node.rule())?;
+            }
+        }
+        group.limits = limits.clone();
         Ok(())
     }
 
@@ -161,6 +180,7 @@ fn same_shape(a: &Limits, b: &Limits) -> bool {
     (a.memory_bytes > 0) == (b.memory_bytes > 0)
         && (a.pids > 0) == (b.pids > 0)
         && (a.cpu_millis > 0) == (b.cpu_millis > 0)
+        && a.denied.is_empty() == b.denied.is_empty()
 }
 
 impl Backend for V1 {
@@ -189,6 +209,17 @@ impl Backend for V1 {
 
     fn bases(&self) -> Vec<PathBuf> {
         self.base.all().cloned().collect()
+    }
+
+    /// Where the worker's own group may not open everything, the kernel keeps a list of what is allowed, and a rule such as `195:*` in it
+    /// can't be denied by single nodes.
+    fn denies_devices(&self) -> Result<(), String> {
+        let base = self.base.devices.as_ref().ok_or("the devices controller is not usable")?;
+        let list = std::fs::read_to_string(base.join("devices.list")).unwrap_or_default();
+        match list.lines().next() {
+            Some(all) if all.trim() == "a *:* rwm" => Ok(()),
+            _ => Err(format!("{} has a list of allowed devices already", base.display())),
+        }
     }
 
     fn remove(&mut self) {

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::devices::{Filter, Node};
 use super::fs::{make_dir, open, open_dir, write};
 use super::{Backend, CgroupError, Group, Kind, Limits, Members};
 
@@ -17,6 +18,8 @@ const POOL_MAX: usize = 256;
 pub struct V2 {
     base: PathBuf,
     controllers: Controllers,
+    /// Whether the kernel lets us deny devices.
+    filters: bool,
     pool: Vec<Group>,
     next: u32,
 }
@@ -67,7 +70,8 @@ impl V2 {
         if controllers != Controllers::default() {
             write(&base.join("cgroup.subtree_control"), &controllers.enable())?;
         }
-        Ok(Self { base, controllers, pool: Vec::new(), next: 0 })
+        let filters = Filter::load(&[]).is_ok();
+        Ok(Self { base, controllers, filters, pool: Vec::new(), next: 0 })
     }
 
     fn dir(&self, id: u32) -> PathBuf {
@@ -93,6 +97,7 @@ impl V2 {
             limits: Limits::default(),
             oom,
             oom_kills: 0,
+            filter: None,
         };
         self.limited(group, limits)
     }
@@ -106,9 +111,26 @@ impl V2 {
             }
             write(&dir.join(file), &value)?;
         }
-        group.limits = *limits;
+        if self.filters && group.limits.denied != limits.denied {
+            deny(&mut group, &limits.denied)
+                .map_err(|e| CgroupError::file("cannot deny devices in", &dir, e))?;
+        }
+        group.limits = limits.clone();
         Ok(group)
     }
+}
+
+/// The new filter is in force before the old one is not any more.
+fn deny(group: &mut Group, denied: &[Node]) -> std::io::Result<()> {
+    let Some(into) = &group.into else { return Ok(()) };
+    let fresh = if denied.is_empty() { None } else { Some(Filter::load(denied)?) };
+    if let Some(filter) = &fresh {
+        filter.attach(into)?;
+    }
+    if let Some(old) = std::mem::replace(&mut group.filter, fresh) {
+        old.detach(into)?;
+    }
+    Ok(())
 }
 
 /// The control files to write, with their values, to go from one set of limits to another.
@@ -179,6 +201,10 @@ impl Backend for V2 {
         vec![self.base.clone()]
     }
 
+    fn denies_devices(&self) -> Result<(), String> {
+        Filter::load(&[]).map(|_| ()).map_err(|e| format!("the kernel takes no device filter: {e}"))
+    }
+
     fn remove(&mut self) {
         for group in std::mem::take(&mut self.pool) {
             let _ = std::fs::remove_dir(self.dir(group.id));
@@ -202,7 +228,8 @@ mod tests {
 
     #[test]
     fn limits_become_control_files() {
-        let limits = Limits { cpu_millis: 1500, cpu_quota: true, memory_bytes: 4096, pids: 64 };
+        let limits =
+            Limits { cpu_millis: 1500, cpu_quota: true, memory_bytes: 4096, pids: 64, ..Limits::default() };
         let files = changed(ALL, &Limits::default(), &limits);
         let expected = [
             ("memory.max", "4096"),
@@ -218,7 +245,7 @@ mod tests {
     fn a_pooled_group_is_written_only_where_it_differs() {
         let limits = Limits { cpu_millis: 1000, memory_bytes: 4096, pids: 64, ..Limits::default() };
         assert_eq!(changed(ALL, &limits, &limits), []);
-        let freed = changed(ALL, &limits, &Limits { memory_bytes: 0, ..limits });
+        let freed = changed(ALL, &limits, &Limits { memory_bytes: 0, ..limits.clone() });
         assert_eq!(freed, [("memory.max", "max".to_owned()), ("memory.swap.max", "max".to_owned())]);
     }
 

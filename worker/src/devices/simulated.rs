@@ -2,8 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Device, Devices, Health, Sample};
-use muster_core::model::worker::{Link, LinkClass};
+use super::{Device, Devices, Event, Health, Link, LinkClass, Mig, Sample};
 
 /// Most devices of one worker.
 pub const DEVICES_MAX: usize = 1024;
@@ -48,7 +47,7 @@ impl Simulated {
                 return Err(form());
             }
             let memory_bytes = size(memory).ok_or_else(|| SpecError::Memory(memory.to_owned()))?;
-            let (model, mig) = model.split_once('/').map_or((model, None), |(m, p)| (m, Some(p.to_owned())));
+            let (model, mig) = model.split_once('/').map_or((model, None), |(m, p)| (m, Some(instance(p))));
             let board = devices.len()..devices.len() + count;
             if devices.len() + count > DEVICES_MAX {
                 return Err(SpecError::TooMany(devices.len() + count));
@@ -65,6 +64,7 @@ impl Simulated {
                     links: if mig.is_none() { links(index, &board, model) } else { Vec::new() },
                     mig: mig.clone(),
                     simulated: true,
+                    ..Device::default()
                 });
             }
         }
@@ -81,9 +81,13 @@ impl Devices for Simulated {
         self.devices.iter().map(|d| (d.uuid.clone(), Health::Healthy)).collect()
     }
 
-    /// Always idle: nothing can compute on them.
+    /// Nothing: there is nobody who could measure them.
     fn sample(&self) -> Vec<Sample> {
         self.devices.iter().map(|d| Sample { uuid: d.uuid.clone(), ..Sample::default() }).collect()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        Vec::new()
     }
 }
 
@@ -93,8 +97,13 @@ fn links(index: u32, board: &std::ops::Range<usize>, model: &str) -> Vec<Link> {
         Some((9.., _) | (8 | 7, 0)) => LinkClass::Nvlink,
         _ => return Vec::new(),
     };
-    let others = board.clone().filter_map(|n| u16::try_from(n).ok()).filter(|n| u32::from(*n) != index);
+    let others = board.clone().filter_map(|n| u32::try_from(n).ok()).filter(|n| *n != index);
     others.map(|peer| Link { peer, class, lanes: 1 }).collect()
+}
+
+/// An instance of a GPU that is not shown.
+fn instance(profile: &str) -> Mig {
+    Mig { profile: profile.to_owned(), parent: String::new(), caps: Vec::new() }
 }
 
 /// `GPU-` and a UUID of version 8 (free form), so that it has the shape of a real one.

@@ -49,6 +49,8 @@ pub struct TaskEnv {
     pub restart_count: u32,
     /// UUIDs of the granted GPUs.
     pub gpus: Vec<String>,
+    /// What holds it to its part of a GPU, where something does.
+    pub gpu_limits: Vec<(String, String)>,
     /// Place in a gang, if it is one.
     pub gang: Option<GangEnv>,
     /// Adds the `SLURM_*` set.
@@ -187,8 +189,8 @@ pub fn input_variable(name: &str) -> String {
 }
 
 fn gpus(task: &TaskEnv, env: &mut Environment) {
-    for (name, value) in crate::devices::assign(&task.gpus) {
-        env.set(&name, value);
+    for (name, value) in crate::devices::assign(&task.gpus).iter().chain(&task.gpu_limits) {
+        env.set(name, value);
     }
 }
 

@@ -4,6 +4,7 @@
 //! preparing → launched → finishing → over        (journal: started … finished … acknowledged)
 //! ```
 
+use super::vacate::HeldDevice;
 use crate::executor::{Dirs, Exit, ExitStatus};
 use crate::logs_upload::AttemptLogs;
 use muster_agent::{Journaled, StartOrder};
@@ -25,13 +26,15 @@ pub struct Kept {
     pub rank: u32,
     /// (name, path below the output directory)
     pub outputs: Vec<(String, String)>,
+    /// Its real devices, which have to be free before its end is told.
+    pub devices: Vec<HeldDevice>,
 }
 
 impl Kept {
     /// Of an attempt about to be launched, or, without an order, of one that never will be.
-    pub fn new(journaled: &Journaled, order: Option<&StartOrder>) -> Self {
+    pub fn new(journaled: &Journaled, order: Option<&StartOrder>, devices: Vec<HeldDevice>) -> Self {
         let outputs = order.map_or_else(Vec::new, |order| order.launch.outputs.clone());
-        Self { at: journaled.at, number: journaled.number, rank: journaled.rank, outputs }
+        Self { at: journaled.at, number: journaled.number, rank: journaled.rank, outputs, devices }
     }
 
     /// As the agent reads it after a restart.

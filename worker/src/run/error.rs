@@ -27,6 +27,8 @@ pub enum WorkerError {
     Store(#[from] BlobError),
     #[error("the cluster has no store")]
     NoStore,
+    #[error("the thread that reads the devices ended")]
+    Devices,
 }
 
 impl WorkerError {
@@ -39,7 +41,7 @@ impl WorkerError {
             Self::DataDir { .. } => "choose another one with --data-dir",
             Self::NoStore => "set `store.url` on the coordinator or here",
             Self::Journal(JournalError::Locked { .. }) => "give every worker a data directory of its own",
-            Self::BootId(_) | Self::Journal(_) | Self::Shim(_) | Self::Store(_) => "",
+            Self::BootId(_) | Self::Devices | Self::Journal(_) | Self::Shim(_) | Self::Store(_) => "",
         }
     }
 }

@@ -5,8 +5,10 @@ mod reading;
 
 use super::attempt::{Local, Phase, Result3, outcome};
 use super::prepare::{Preparer, is_quick};
+use super::vacate::vacate;
 use crate::artifacts::collect;
 use crate::blobs::Store;
+use crate::devices::Devices;
 use crate::executor::{Exit, Launch, LaunchFailure, ShimClient};
 use crate::journal::Journal;
 use crate::session::Outbox;
@@ -19,7 +21,7 @@ use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
-use muster_proto::worker::{Heartbeat, Reports};
+use muster_proto::worker::{DeviceEvents, Heartbeat, Reports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -42,6 +44,7 @@ pub enum Internal {
 /// The worker's hands.
 pub struct Hands {
     preparer: Arc<Preparer>,
+    devices: Arc<dyn Devices>,
     shim: ShimClient,
     pub journal: Journal,
     store: Store,
@@ -72,6 +75,7 @@ struct Turn {
 impl Hands {
     pub fn new(
         preparer: Arc<Preparer>,
+        devices: Arc<dyn Devices>,
         shim: ShimClient,
         journal: Journal,
         store: Store,
@@ -80,6 +84,7 @@ impl Hands {
         let term = journal.term();
         Self {
             preparer,
+            devices,
             shim,
             journal,
             store,
@@ -126,6 +131,12 @@ impl Hands {
                         }));
                     }
                 }
+                Action::DeviceEvents(events) => {
+                    if let Some(outbox) = outbox {
+                        outbox.send(Up::DeviceEvents(DeviceEvents { events: pack(&events) }));
+                    }
+                }
+                Action::Probe { uuids } => turn.inputs.extend(self.look_again(&uuids)),
                 Action::Report(reports) => turn.reports.extend(reports),
                 Action::Renew { deadline } => self.renew(deadline, &mut turn),
                 Action::Stop { token, signal, grace_ms } => self.stop(token.0, signal, grace_ms, &mut turn),
@@ -253,6 +264,18 @@ impl Hands {
         });
     }
 
+    /// What happened to the devices since it was asked last.
+    pub fn device_events(&self) -> Option<Input> {
+        let events = self.devices.events();
+        (!events.is_empty()).then_some(Input::DeviceEvents(events))
+    }
+
+    /// Which of these have nothing wrong.
+    fn look_again(&self, uuids: &[String]) -> Option<Input> {
+        let events = self.devices.probe(uuids);
+        (!events.is_empty()).then_some(Input::DeviceEvents(events))
+    }
+
     /// The shim executes it.
     pub fn started(&mut self, token: u64, at: u64) {
         if let Some(local) = self.attempts.get_mut(&token) {
@@ -291,20 +314,26 @@ impl Hands {
         let (ended, ran_ms) =
             (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
         let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
-        if outputs.is_empty() && local.logs.is_empty() {
+        let held = local.kept.devices.clone();
+        if outputs.is_empty() && local.logs.is_empty() && held.is_empty() {
             local.phase = Phase::Over;
             return Some(Input::Ended { token: Token(token), outcome: ended, artifacts: Vec::new(), ran_ms });
         }
         local.phase = Phase::Finishing;
         let (logs, store, out) = (local.logs.clone(), self.store.clone(), self.preparer.dirs.of(token).out);
         let (permits, internal) = (self.finish_permits.clone(), self.internal.clone());
+        let devices = self.devices.clone();
         tokio::spawn(async move {
-            let _permit = permits.acquire().await;
-            let (outcome, artifacts) = match collect(&out, &outputs, &store).await {
-                Ok(artifacts) => (ended, artifacts),
-                Err(broken) => (broken, Vec::new()),
+            let stored = async {
+                let _permit = permits.acquire().await;
+                let collected = match collect(&out, &outputs, &store).await {
+                    Ok(artifacts) => (ended, artifacts),
+                    Err(broken) => (broken, Vec::new()),
+                };
+                logs.upload_last(&store).await;
+                collected
             };
-            logs.upload_last(&store).await;
+            let ((outcome, artifacts), ()) = tokio::join!(stored, vacate(&*devices, &held));
             let _ = internal.send(Internal::Finished { token, result: (outcome, artifacts, ran_ms) });
         });
         None

@@ -8,23 +8,29 @@ mod attempt;
 mod error;
 mod hands;
 mod prepare;
+mod vacate;
 
 pub use error::WorkerError;
 
 use crate::blobs::{Cache, Store};
 use crate::config::WorkerConfig;
+use crate::devices::mps;
+use crate::devices::nodes::Majors;
+use crate::devices::open::{self, Opened};
 use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
 use crate::join::{Identity, identity};
 use crate::journal::{Journal, JournalError};
-use crate::session::{Members, Session, SessionError, UNHEARD, open};
+use crate::session::{Members, Session, SessionError, UNHEARD};
 use crate::shim::clock::boot_ms;
-use crate::{logs_upload, machine, shim};
+use crate::telemetry::Gauge;
+use crate::{logs_upload, machine, shim, telemetry};
 use futures::future::{BoxFuture, OptionFuture};
 use hands::{Hands, Internal};
 use muster_agent::{Agent, Input};
 use muster_core::model::ids::Token;
 use muster_proto::convert::{pack, unpack};
-use muster_proto::worker::{MemberMessage, Register, member_message::Kind as Down};
+use muster_proto::worker::worker_message::Kind as Up;
+use muster_proto::worker::{MemberMessage, Register, Telemetry, member_message::Kind as Down};
 use prepare::Preparer;
 use std::future::Future;
 use std::path::Path;
@@ -39,6 +45,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const TURN_MAX: usize = 4096;
 /// How long tasks have to end when the worker ends them.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How often the devices are asked what happened to them.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What becomes of the tasks when the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +71,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         identity = identity(&config) => identity?,
         _ = &mut shutdown => return Ok(()),
     };
-    // 2. What the machine offers.
-    let devices = machine::devices(&config, &identity.name).map_err(crate::config::ConfigError::from)?;
+    // 2. Where its files are.
     let url = config.store.url.clone().unwrap_or_else(|| identity.store_url.clone());
     if url.is_empty() {
         return Err(WorkerError::NoStore);
@@ -80,7 +88,11 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         ..ShimConfig::new(&config.data_dir)
     };
     let (client, held, shim_events) = ShimClient::start(shim_config).await?;
-    let spec = machine::describe(&config, &identity.name, &devices, client.backend().kind.name());
+    // 4. What the machine offers. A driver may take its time, or all of it.
+    let opened = open_devices(&config, &identity.name).await?;
+    let devices = opened.devices.fingerprint();
+    let isolation = client.backend().kind.name();
+    let spec = machine::describe(&config, &identity.name, (&devices, &opened.devices.driver()), isolation);
     tracing::info!(
         name = spec.name,
         isolation = spec.isolation,
@@ -89,19 +101,22 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     );
     let incarnation = format!("{}-{:016x}", journal.incarnation().boot, journal.incarnation().journal);
     let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
-    // 4. The loop.
+    // 5. The loop.
     let (internal, internal_events) = unbounded_channel();
     let preparer = Preparer {
         worker: spec.name.clone(),
         pool: spec.pool.clone(),
         spot: spec.spot,
-        devices: devices.iter().map(|d| d.uuid.clone()).collect(),
+        devices,
+        majors: Majors::read(),
+        mps: mps::find(),
         host: HostEnv::capture(&config.env),
         dirs,
         cache,
         log_cap: config.log_cap.bytes(),
     };
-    let hands = Hands::new(Arc::new(preparer), client, journal, store, internal);
+    let gauge = Gauge::new(config.data_dir.clone());
+    let hands = Hands::new(Arc::new(preparer), opened.devices.clone(), client, journal, store, internal);
     let members = Members::new(config.join.iter().chain(&identity.members).cloned());
     let mut worker = Worker {
         agent: Agent::new(Vec::new(), Token(0), 0),
@@ -112,6 +127,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         register,
         session: None,
         heard: Instant::now(),
+        opened,
+        gauge,
     };
     worker.adopt(held);
     worker.serve(shim_events, internal_events, shutdown).await;
@@ -130,6 +147,9 @@ struct Worker {
     session: Option<Session>,
     /// When the leader was last heard through the session.
     heard: Instant,
+    /// Its devices, and with them the claim on them.
+    opened: Opened,
+    gauge: Gauge,
 }
 
 type Opening = BoxFuture<'static, Result<Session, SessionError>>;
@@ -168,6 +188,8 @@ impl Worker {
         let mut opening: Option<Opening> = None;
         let mut retry_at = Instant::now();
         let mut upload_at = Instant::now() + logs_upload::EVERY;
+        let mut look_at = Instant::now();
+        let mut measure_at = Instant::now();
         let mut stop_by: Option<Instant> = None;
         let (mut events, mut results) = (Vec::new(), Vec::new());
         loop {
@@ -177,7 +199,7 @@ impl Worker {
             if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
                 opening = Some(self.dial());
             }
-            let mut wake = upload_at.min(stop_by.unwrap_or(upload_at));
+            let mut wake = upload_at.min(look_at).min(measure_at).min(stop_by.unwrap_or(upload_at));
             if self.session.is_some() {
                 wake = wake.min(self.heard + UNHEARD);
                 let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
@@ -210,12 +232,22 @@ impl Worker {
                 }
                 _ = shim_events.recv_many(&mut events, TURN_MAX) => self.shim_said(&mut events, &mut inputs),
                 _ = internal.recv_many(&mut results, TURN_MAX) => {
+                    // One that was not clean after its task is said before the task's end.
+                    inputs.extend(self.hands.device_events());
                     inputs.extend(results.drain(..).filter_map(|result| self.hands.done(result, boot_ms())));
                 }
                 () = sleep_until(wake) => {
                     if upload_at <= Instant::now() {
                         self.hands.upload_running();
                         upload_at = Instant::now() + logs_upload::EVERY;
+                    }
+                    if look_at <= Instant::now() {
+                        inputs.extend(self.hands.device_events());
+                        look_at = Instant::now() + LOOK_EVERY;
+                    }
+                    if measure_at <= Instant::now() {
+                        self.measure();
+                        measure_at = Instant::now() + telemetry::EVERY;
                     }
                     if self.session.is_some() && self.heard + UNHEARD <= Instant::now() {
                         retry_at = self.lost(&SessionError::Silent, &mut inputs);
@@ -244,10 +276,23 @@ impl Worker {
         }
     }
 
+    /// Without a session nobody wants to know.
+    fn measure(&mut self) {
+        if let Some(session) = &self.session {
+            let measured = self.gauge.measure(&*self.opened.devices);
+            session.outbox.send(Up::Telemetry(Telemetry { telemetry: pack(&measured) }));
+        }
+    }
+
     fn dial(&mut self) -> Opening {
         let held = self.agent.held().into_iter().map(|token| token.0).collect();
         let register = Register { held, ..self.register.clone() };
-        Box::pin(open(self.members.pick(), self.identity.token.clone(), self.config.tls.clone(), register))
+        Box::pin(crate::session::open(
+            self.members.pick(),
+            self.identity.token.clone(),
+            self.config.tls.clone(),
+            register,
+        ))
     }
 
     fn opened(&mut self, session: Session, inputs: &mut Vec<Input>) {
@@ -320,7 +365,11 @@ impl Worker {
                 ShimEvent::LaunchFailed { token, reason } => {
                     inputs.extend(self.hands.launch_failed(token, &reason))
                 }
-                ShimEvent::Exited(exit) => inputs.extend(self.hands.exited(exit)),
+                ShimEvent::Exited(exit) => {
+                    // A fault that took the task with it is said before its end.
+                    inputs.extend(self.hands.device_events());
+                    inputs.extend(self.hands.exited(exit));
+                }
                 ShimEvent::Vanished { token } => inputs.extend(self.hands.vanished(token)),
                 ShimEvent::Unkillable { token } => {
                     tracing::error!(token, "processes survive SIGKILL; the machine needs a look")
@@ -338,6 +387,14 @@ fn make_data_dir(dir: &Path) -> Result<(), WorkerError> {
 fn data_dir(dir: &Path) -> impl FnOnce(std::io::Error) -> WorkerError {
     let dir = dir.to_owned();
     move |source| WorkerError::DataDir { dir, source }
+}
+
+/// Reads the devices on a thread of their own.
+async fn open_devices(config: &WorkerConfig, name: &str) -> Result<Opened, WorkerError> {
+    let (config, name) = (config.clone(), name.to_owned());
+    let opened = tokio::task::spawn_blocking(move || open::open(&config, &name)).await;
+    let opened = opened.map_err(|_| WorkerError::Devices)?;
+    Ok(opened.map_err(crate::config::ConfigError::from)?)
 }
 
 async fn open_journal(dir: &Path) -> Result<Journal, WorkerError> {

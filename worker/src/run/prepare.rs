@@ -1,7 +1,11 @@
 //! From a start order to what the shim executes: directories, files from the store, environment, limits.
 
+use super::vacate::HeldDevice;
 use crate::blobs::{BlobError, Cache};
 use crate::cgroup::Limits;
+use crate::devices::Device;
+use crate::devices::mps;
+use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
 use crate::executor::{AttemptDirs, Dirs, GangEnv, HostEnv, Launch, Run, TaskEnv, environment};
 use muster_agent::StartOrder;
@@ -9,7 +13,7 @@ use muster_core::leader::instruction::{GangOrder, InputOrder};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::placement::Share;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +26,12 @@ pub struct Preparer {
     pub worker: String,
     pub pool: String,
     pub spot: bool,
-    /// UUIDs by device number.
-    pub devices: Vec<String>,
+    /// By device number.
+    pub devices: Vec<Device>,
+    /// Of the driver's device nodes.
+    pub majors: Majors,
+    /// Where the control daemon of MPS listens, if there is one.
+    pub mps: Option<PathBuf>,
     pub host: HostEnv,
     pub dirs: Arc<Dirs>,
     pub cache: Arc<Cache>,
@@ -107,6 +115,7 @@ impl Preparer {
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());
         let cpu_millis = u32::try_from(what.cpu_milli).unwrap_or(u32::MAX);
         let gang = what.gang.as_ref().map(|gang| gang_env(order.rank, gang, &dirs)).transpose()?;
+        let (gpus, numbers) = (self.granted(&order.devices)?, numbers(order));
         let task = TaskEnv {
             job: order.at.job.0,
             task: what.task_name.clone(),
@@ -121,7 +130,8 @@ impl Preparer {
             workdir: files.workdir,
             inputs: files.inputs,
             restart_count: what.restart_count,
-            gpus: self.granted(&order.devices)?,
+            gpus,
+            gpu_limits: self.gpu_limits(&order.devices),
             cpu_millis,
             gang,
             user: what.env.clone(),
@@ -135,15 +145,43 @@ impl Preparer {
             stdout,
             stderr,
             log_cap: self.log_cap,
-            limits: Limits { cpu_millis, cpu_quota: false, memory_bytes: what.memory, pids: PIDS_MAX },
+            limits: Limits {
+                cpu_millis,
+                cpu_quota: false,
+                memory_bytes: what.memory,
+                pids: PIDS_MAX,
+                denied: nodes::denied(&self.devices, &numbers, self.majors, Path::new("/dev")),
+                cpus: nodes::near(&self.devices, &numbers, cpu_millis),
+            },
             deadline_boot_ms: 0,
         })
+    }
+
+    /// The real devices of an order: simulated ones are never dirty.
+    pub fn held(&self, order: &StartOrder) -> Vec<HeldDevice> {
+        let real = order.devices.iter().filter_map(|share| {
+            let device = self.devices.get(usize::from(share.device)).filter(|device| !device.simulated)?;
+            Some(HeldDevice { uuid: device.uuid.clone(), shared: !share.is_whole() })
+        });
+        real.collect()
+    }
+
+    /// Only a part of one real device has limits, and only under MPS.
+    fn gpu_limits(&self, shares: &[Share]) -> Vec<(String, String)> {
+        let ([share], Some(pipes)) = (shares, &self.mps) else { return Vec::new() };
+        match self.devices.get(usize::from(share.device)) {
+            Some(device) if !device.simulated && !share.is_whole() => {
+                let part = device.memory_bytes / 1000 * u64::from(share.milli);
+                mps::limits(pipes, share.milli, if share.memory > 0 { share.memory } else { part })
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn granted(&self, shares: &[Share]) -> Result<Vec<String>, Outcome> {
         let uuid = |share: &Share| {
             let missing = || Outcome::Launch(format!("this worker has no device {}", share.device));
-            self.devices.get(usize::from(share.device)).cloned().ok_or_else(missing)
+            self.devices.get(usize::from(share.device)).map(|device| device.uuid.clone()).ok_or_else(missing)
         };
         shares.iter().map(uuid).collect()
     }
@@ -167,6 +205,10 @@ fn gang_env(rank: u32, gang: &GangOrder, dirs: &AttemptDirs) -> Result<GangEnv, 
     };
     std::fs::write(&hostfile, env.hostfile_text()).map_err(|e| refused("its hostfile", e))?;
     Ok(env)
+}
+
+fn numbers(order: &StartOrder) -> Vec<usize> {
+    order.devices.iter().map(|share| usize::from(share.device)).collect()
 }
 
 fn refused(what: &str, error: std::io::Error) -> Outcome {
@@ -203,7 +245,9 @@ mod tests {
                 worker: "w1".into(),
                 pool: "default".into(),
                 spot: false,
-                devices: vec!["GPU-a".into(), "GPU-b".into()],
+                devices: ["GPU-a", "GPU-b"].map(gpu).to_vec(),
+                majors: Majors::default(),
+                mps: None,
                 host: HostEnv::default(),
                 dirs: Arc::new(Dirs::open(top.path()).unwrap()),
                 cache: Arc::new(cache),
@@ -221,6 +265,10 @@ mod tests {
             }
             packed.manifest
         }
+    }
+
+    fn gpu(uuid: &str) -> Device {
+        Device { uuid: uuid.into(), simulated: true, ..Device::default() }
     }
 
     fn order(launch: LaunchOrder, devices: &[u16]) -> StartOrder {
@@ -278,6 +326,32 @@ mod tests {
         drop(taken);
         let launch = rig.preparer.prepare_quick(&order(what, &[])).unwrap();
         assert_eq!(env(&launch, "MASTER_PORT"), port.to_string());
+    }
+
+    #[test]
+    fn a_part_of_a_real_gpu_is_limited_where_mps_runs_and_held_as_shared() {
+        let mut rig = Rig::new();
+        rig.preparer.devices[0] =
+            Device { simulated: false, memory_bytes: 80_000 << 20, minor: Some(0), ..gpu("GPU-a") };
+        let part = Share { milli: 250, ..Share::whole(0) };
+        let of = |share| StartOrder { devices: vec![share], ..order(LaunchOrder::default(), &[]) };
+        let limit = |rig: &Rig, share| {
+            let launch = rig.preparer.prepare_quick(&of(share)).unwrap();
+            env(&launch, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT").to_owned()
+        };
+        assert_eq!(limit(&rig, part), "");
+        rig.preparer.mps = Some("/tmp/nvidia-mps".into());
+        assert_eq!((limit(&rig, part), limit(&rig, Share::whole(0))), ("0=20000M".into(), String::new()));
+        let held = |share| rig.preparer.held(&of(share)).iter().map(|h| h.shared).collect::<Vec<_>>();
+        assert_eq!(
+            (held(part), held(Share::whole(0)), held(Share::whole(1))),
+            (vec![true], vec![false], vec![])
+        );
+        // The other one is simulated: it has no node, and there is nothing to clean.
+        let launch = rig.preparer.prepare_quick(&of(Share::whole(1))).unwrap();
+        assert!(launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
+        let launch = rig.preparer.prepare_quick(&of(Share::whole(0))).unwrap();
+        assert!(!launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
     }
 
     #[tokio::test]

@@ -45,6 +45,8 @@ struct Plan {
     join_count: usize,
     descriptors: libc::rlimit,
     data_limit: u64,
+    /// Where it begins; all zero: anywhere.
+    cpus: libc::cpu_set_t,
     parent: libc::pid_t,
     report: *mut Report,
 }
@@ -145,6 +147,7 @@ impl Spawner {
             join_count: join.len(),
             descriptors: self.descriptors,
             data_limit: place.data_limit,
+            cpus: cpu_set(&launch.limits.cpus),
             parent: self.parent,
             report: self.report,
         };
@@ -311,6 +314,10 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
             let limit = libc::rlimit { rlim_cur: plan.data_limit, rlim_max: plan.data_limit };
             libc::setrlimit(libc::RLIMIT_DATA, &limit);
         }
+        // A machine that lost one of these CPUs runs the task all the same.
+        if libc::CPU_COUNT(&plan.cpus) > 0 {
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const plan.cpus);
+        }
         // The shim ignores SIGPIPE and blocks what it reads through a descriptor; a task starts with defaults.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -339,6 +346,18 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
         *libc::__errno_location() =
             if denied != 0 && matches!(last, libc::ENOENT | libc::ENOTDIR) { denied } else { last };
         fail(Step::Exec)
+    }
+}
+
+/// CPUs beyond what the kernel's set holds are left out.
+fn cpu_set(cpus: &[u32]) -> libc::cpu_set_t {
+    // SAFETY: an all-zero set is the empty one; CPU_SET stays in its bounds.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for cpu in cpus.iter().map(|cpu| *cpu as usize).filter(|cpu| *cpu < libc::CPU_SETSIZE as usize) {
+            libc::CPU_SET(cpu, &mut set);
+        }
+        set
     }
 }
 

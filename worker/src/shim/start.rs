@@ -125,6 +125,11 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
         None => cgroup::probe(),
     };
     let backend = cgroup::build(probed.kind, &options.dir)?;
+    let devices = match backend.denies_devices() {
+        Ok(()) => "devices of others are denied".to_owned(),
+        Err(why) => format!("devices are not denied: {why}"),
+    };
+    let probed = Probed { reason: format!("{}; {devices}", probed.reason), ..probed };
     cgroup::sweep::sweep(&options.dir, probed.kind, &backend.bases(), SWEEP_PATIENCE)?;
 
     // 4. Records, timers, socket.

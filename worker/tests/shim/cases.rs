@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::{Failed, Trial};
+use muster_worker::cgroup::devices::Node;
 use muster_worker::cgroup::{Kind, Limits};
 use muster_worker::executor::{ExitStatus, LaunchFailure, ShimEvent};
 use muster_worker::shim::clock::boot_ms;
@@ -35,6 +36,8 @@ pub fn all() -> Vec<Trial> {
         a_renewal_extends_all_but_the_excepted,
         a_hundred_at_once_end_once_each,
         the_environment_is_exact,
+        a_denied_device_cannot_be_opened,
+        an_attempt_begins_on_its_cpus,
     ];
     let kinds = kinds();
     let _ = writeln!(
@@ -339,7 +342,7 @@ async fn out_of_memory_is_named(kind: Kind) {
     let dir = shims.dir.path().to_owned();
     let mut hog = launch(&dir, 1, &[exe().to_str().unwrap(), "hog"]);
     hog.limits = Limits { memory_bytes: 32 << 20, pids: 64, cpu_millis: 1000, ..Limits::default() };
-    let limits = hog.limits;
+    let limits = hog.limits.clone();
     let exit = shims.run(hog).await;
     assert_eq!((exit.status, exit.oom), (ExitStatus::Signal(9), true));
     // The same group again, for a task that is killed for another reason.
@@ -424,4 +427,50 @@ async fn the_environment_is_exact(kind: Kind) {
         .await;
     let text = std::fs::read_to_string(dir.join("2.stdout.log")).unwrap();
     assert_eq!(text, "0\n1\n2\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+/// Nodes with the numbers of GPUs stand for GPUs: without a driver the kernel says that there is no such device, and where the group
+/// denies it, that it is not permitted. Both answers come before any driver is asked.
+async fn a_denied_device_cannot_be_opened(kind: Kind) {
+    let mut shims = Shims::start(kind).await;
+    let dir = shims.dir.path().to_owned();
+    if let (false, reason) = (
+        shims.client.backend().reason.contains("devices of others are denied"),
+        &shims.client.backend().reason,
+    ) {
+        return skip(reason);
+    }
+    let nodes: Vec<String> = (0..2u32).map(|minor| node(&dir, minor)).collect();
+    let script = r#"for node in "$@"; do (exec 3<"$node") 2>&1 | grep -o 'No such device\|not permitted' || echo open; done"#;
+    let mut opened = std::collections::BTreeMap::new();
+    for (token, denied) in [(1, vec![0, 1]), (2, vec![1]), (3, vec![]), (4, vec![0])] {
+        let mut one = launch(&dir, token, &["/bin/sh", "-c", script, "sh", &nodes[0], &nodes[1]]);
+        let denied = denied.into_iter().map(|minor| Node { major: 195, minor });
+        one.limits = Limits { denied: denied.collect(), pids: 64, ..Limits::default() };
+        assert_eq!(shims.run(one).await.status, ExitStatus::Code(0));
+        let said = std::fs::read_to_string(dir.join(format!("{token}.stdout.log"))).unwrap_or_default();
+        opened.insert(token, said.lines().map(|line| line != "not permitted").collect::<Vec<_>>());
+    }
+    let expected =
+        [(1, vec![false, false]), (2, vec![true, false]), (3, vec![true, true]), (4, vec![false, true])];
+    assert_eq!(opened, expected.into());
+}
+
+/// A character device of NVIDIA's major number.
+fn node(dir: &std::path::Path, minor: u32) -> String {
+    let path = dir.join(format!("nvidia{minor}"));
+    let kind = nix::sys::stat::SFlag::S_IFCHR;
+    let number = nix::sys::stat::makedev(195, u64::from(minor));
+    nix::sys::stat::mknod(&path, kind, nix::sys::stat::Mode::from_bits_truncate(0o666), number).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+async fn an_attempt_begins_on_its_cpus(kind: Kind) {
+    let mut shims = Shims::start(kind).await;
+    let dir = shims.dir.path().to_owned();
+    let mut one = launch(&dir, 1, &["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status"]);
+    one.limits = Limits { cpus: vec![0], ..Limits::default() };
+    shims.run(one).await;
+    let said = std::fs::read_to_string(dir.join("1.stdout.log")).unwrap();
+    assert_eq!(said.split_whitespace().last(), Some("0"));
 }

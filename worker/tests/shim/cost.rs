@@ -19,7 +19,7 @@ pub fn trial() -> Trial {
         let limits = Limits { cpu_millis: 1000, memory_bytes: 1 << 30, pids: 1000, ..Limits::default() };
         for kind in kinds().into_iter().filter(|k| *k != Kind::None) {
             resident(kind, Limits::default(), "no limits");
-            resident(kind, limits, "cpu, memory, pids");
+            resident(kind, limits.clone(), "cpu, memory, pids");
         }
         Ok(())
     })
@@ -61,7 +61,7 @@ fn resident(kind: Kind, limits: Limits, what: &str) {
         let mut task = || {
             next += 1;
             let mut one = launch(&dir, next, &["/bin/true"]);
-            one.limits = limits;
+            one.limits = limits.clone();
             one
         };
         let shim = shims.shim_pid();

@@ -56,6 +56,9 @@ pub struct Args {
     /// Refuse new jobs when the disk is this full, per cent [default: 95].
     #[arg(long, value_name = "N")]
     disk_full_at: Option<String>,
+    /// A TOML file whose rows replace those of the shipped XID policy (health.xid_policy).
+    #[arg(long, value_name = "FILE")]
+    xid_policy: Option<String>,
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -96,6 +99,7 @@ impl Args {
             ("coordinator", "replace", one(&self.replace)),
             ("coordinator", "ballast", one(&self.ballast)),
             ("coordinator", "disk_full_at", one(&self.disk_full_at)),
+            ("health", "xid_policy", one(&self.xid_policy)),
             ("store", "url", one(&self.store_url)),
         ];
         flags.extend(self.tls.flags());

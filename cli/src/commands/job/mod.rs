@@ -1,6 +1,7 @@
 //! Verbs about jobs.
 
 pub mod cancel;
+pub mod explain;
 pub mod graph;
 pub mod hold;
 pub mod logs;

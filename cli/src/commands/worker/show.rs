@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{DONE, Done};
 use crate::output::{self, OutputArgs, table::Table, time};
-use muster_core::view_doc::WorkerDoc;
+use muster_core::view_doc::{GpuDoc, WorkerDoc};
 use muster_proto::api::GetRequest;
 use std::fmt::Write;
 
@@ -60,12 +60,28 @@ fn text(worker: &WorkerDoc) -> String {
         let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let _ = writeln!(out, "labels {}", labels.join(" "));
     }
+    if let Some(breaker) = &worker.breaker {
+        let next = match breaker.state.as_str() {
+            "open" => format!("a probe goes in {} s", breaker.probe_in),
+            "half_open" => "the next attempt is its probe".to_owned(),
+            _ => "its probe is under way".to_owned(),
+        };
+        let _ = writeln!(out, "circuit breaker open since {}: {}; {next}", breaker.since, breaker.reason);
+    }
     if !worker.gpus.is_empty() {
-        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HELD BY"]);
+        let mut table = Table::new(&["GPU", "MODEL", "MEMORY", "KIND", "HEALTH", "LINKS", "HELD BY"]);
         for gpu in &worker.gpus {
             let kind = if gpu.simulated { "simulated" } else { "real" };
             let held = gpu.held_by.clone().unwrap_or_default();
-            table.row([gpu.uuid.clone(), gpu.model.clone(), time::size(gpu.memory), kind.to_owned(), held]);
+            table.row([
+                gpu.uuid.clone(),
+                gpu.model.clone(),
+                time::size(gpu.memory),
+                kind.to_owned(),
+                gpu.health.clone(),
+                links(gpu),
+                held,
+            ]);
         }
         let _ = write!(out, "\n{}", table.render());
     }
@@ -82,4 +98,18 @@ fn text(worker: &WorkerDoc) -> String {
         let _ = write!(out, "\n{}", table.render());
     }
     out
+}
+
+/// `nvlink 1,2,3; node 4`: the numbers of the others by how they are reached.
+fn links(gpu: &GpuDoc) -> String {
+    let mut classes: Vec<(&str, Vec<String>)> = Vec::new();
+    for link in &gpu.links {
+        let peer = link.peer.to_string();
+        match classes.iter_mut().find(|(class, _)| *class == link.class) {
+            Some((_, peers)) => peers.push(peer),
+            None => classes.push((&link.class, vec![peer])),
+        }
+    }
+    let said = classes.iter().map(|(class, peers)| format!("{class} {}", peers.join(",")));
+    said.collect::<Vec<_>>().join("; ")
 }

@@ -47,7 +47,10 @@ fn told(rig: &mut Rig) -> Vec<(u64, String)> {
             Instruction::Stop { signal, grace_ms, .. } => format!("stop {signal} {grace_ms}"),
             Instruction::Kill { .. } => "kill".to_owned(),
             Instruction::Settled { .. } => "settled".to_owned(),
-            Instruction::Renewed { .. } | Instruction::Heard { .. } => return None,
+            Instruction::Renewed { .. }
+            | Instruction::Heard { .. }
+            | Instruction::EventsSettled { .. }
+            | Instruction::Probe { .. } => return None,
         };
         Some((session, text))
     });

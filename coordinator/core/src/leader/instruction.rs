@@ -19,6 +19,10 @@ pub enum Instruction {
     Settled { tokens: Vec<Token> },
     /// The log knows that these run: it need not be said again.
     Heard { tokens: Vec<Token> },
+    /// Events of devices up to this number are durable on a majority: forget them.
+    EventsSettled { seq: u64 },
+    /// Look at these devices again and say which of them have nothing wrong.
+    Probe { uuids: Vec<String> },
     /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
     Renewed { seq: u64, term: u64 },
 }

@@ -2,6 +2,7 @@
 
 use super::instruction::Instruction;
 use crate::command::{Command, Report};
+use crate::model::device_event::DeviceEvent;
 use crate::model::ids::{Token, WorkerId};
 use crate::model::worker::Incarnation;
 use crate::reply::Replies;
@@ -40,6 +41,11 @@ pub enum Input {
     Reports {
         session: SessionId,
         reports: Vec<Report>,
+    },
+    /// What a worker saw of its devices; said again until it is settled.
+    DeviceEvents {
+        session: SessionId,
+        events: Vec<DeviceEvent>,
     },
     /// A quorum confirmed (or not) the leadership after `Output::Confirm`.
     Confirmed {

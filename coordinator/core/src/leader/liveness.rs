@@ -113,6 +113,7 @@ impl Leader {
                 self.must_plan = true;
             }
             self.reconcile(now, id, worker, &held);
+            self.ask_again(now, id, worker);
         }
     }
 

@@ -28,6 +28,8 @@ impl Leader {
     pub(super) fn propose_all(&mut self, tick: Tick, mut commands: Vec<Command>, outputs: &mut Vec<Output>) {
         let rest = self.in_flight.values().filter(|p| matches!(p, InFlight::Rest { .. })).count();
         let (mut ends, mut starts) = (Vec::new(), Vec::new());
+        // Before the reports: an attempt that its device took with it ends for that, not for how it then ended.
+        commands.extend(self.take_device_events());
         if rest < REPORTS_IN_FLIGHT {
             let mut room = REPORTS_MAX;
             while room > 0 {

@@ -5,6 +5,8 @@ use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
 use super::proposals::InFlight;
 use crate::command::{Command, Report};
+use crate::health::XidPolicy;
+use crate::model::device_event::Judged;
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
@@ -12,6 +14,7 @@ use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
 use crate::state::Delta;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A heartbeat: its stream, its number, when it was received, and the tokens it named.
 pub(super) type Heard = (SessionId, u64, u64, Vec<Token>);
@@ -59,6 +62,11 @@ pub struct Leader {
     /// … and not before a lease or a drain may be over.
     pub(super) sweep_due: u64,
     pub(super) next_orphans: u64,
+    /// Which events of devices take them out of service.
+    pub(super) health: Arc<XidPolicy>,
+    pub(super) device_events: BTreeMap<WorkerId, Vec<Judged>>,
+    /// When each worker was last asked to look at its devices again.
+    pub(super) probed: BTreeMap<WorkerId, u64>,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -68,6 +76,12 @@ impl Leader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that judges the events of devices by this policy.
+    #[must_use]
+    pub fn with_health(health: XidPolicy) -> Self {
+        Self { health: Arc::new(health), ..Self::default() }
     }
 
     /// Whether it leads.
@@ -88,6 +102,7 @@ impl Leader {
             Input::SessionClosed { session } => self.session_closed(session),
             Input::Heartbeat { session, seq, held } => self.unconfirmed.push((session, seq, now, held)),
             Input::Reports { session, reports } => self.reported(session, reports),
+            Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),
@@ -96,9 +111,14 @@ impl Leader {
         Vec::new()
     }
 
-    /// Nothing is left of a term but its numbers: an answer that comes late must not fit a question of another term.
+    /// Nothing is left of a term but its numbers, for an answer that comes late must not fit a question of another term, and the policy.
     fn afresh(&self) -> Self {
-        Self { confirms: self.confirms, proposals: self.proposals, ..Self::new() }
+        Self {
+            confirms: self.confirms,
+            proposals: self.proposals,
+            health: self.health.clone(),
+            ..Self::new()
+        }
     }
 
     /// The tick that the log would carry now.
@@ -165,6 +185,7 @@ impl Leader {
             // Its lease or its drain may end sooner than what was looked at.
             self.sweep_due = 0;
             self.worker_changed(id);
+            self.settle_events(id);
         }
         for (token, rank, worker) in ended {
             self.ended(token, rank, worker);

@@ -1,6 +1,7 @@
 //! An attempt: one try of one index, under one fencing token, on one worker or, as a gang, on several.
 
 use super::artifact::Artifact;
+use super::device_event::Fault;
 use super::ids::{IndexRef, Token, WorkerId};
 use super::placement::Seat;
 use super::time::Stamp;
@@ -24,6 +25,8 @@ pub enum StopReason {
     Timeout,
     Drain,
     Hold,
+    /// A device that it holds is out of service.
+    Device(Fault),
 }
 
 /// What a rank of a gang does.
@@ -126,6 +129,8 @@ pub enum Cause {
     Launch(String),
     Contract(String),
     Cancelled,
+    /// A device that it held went out of service.
+    Device(Fault),
 }
 
 impl Cause {
@@ -135,7 +140,7 @@ impl Cause {
         match self {
             Self::Exit(code) => *code != 0,
             Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
-            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled => false,
+            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled | Self::Device(_) => false,
         }
     }
 
@@ -144,7 +149,7 @@ impl Cause {
     pub fn end_state(&self) -> &'static str {
         match self {
             Self::Exit(0) => "succeeded",
-            Self::Evicted(_) => "evicted",
+            Self::Evicted(_) | Self::Device(_) => "evicted",
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             _ => "failed",
@@ -176,6 +181,7 @@ impl fmt::Display for Cause {
             Self::Launch(reason) => write!(f, "launch({reason})"),
             Self::Contract(what) => write!(f, "contract(output: {what})"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Device(fault) => write!(f, "device({fault})"),
         }
     }
 }

@@ -76,6 +76,22 @@ pub enum LinkClass {
     System,
 }
 
+impl LinkClass {
+    /// The word shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nvlink => "nvlink",
+            Self::Board => "board",
+            Self::Switch => "switch",
+            Self::Switches => "switches",
+            Self::HostBridge => "host_bridge",
+            Self::Node => "node",
+            Self::System => "system",
+        }
+    }
+}
+
 /// What a worker says of itself when it registers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorkerSpec {
@@ -122,6 +138,8 @@ pub struct Worker {
     pub incarnation: Incarnation,
     /// Tokens up to this one were granted to an older incarnation: this one is never told to start them.
     pub former: Token,
+    /// The newest event of its devices that was heard of this incarnation.
+    pub events_seen: u64,
     pub state: WorkerState,
     pub drain: Option<Drain>,
     pub joined: Stamp,

@@ -20,7 +20,7 @@ pub struct Shortfall {
 
 /// Whether the device is of the kind that the request accepts, whatever is taken of it. MIG instances go only to those who ask for
 /// their profile. `wanted` is one of the request's models.
-fn accepts(request: &GpuRequest, wanted: Option<&str>, device: &Device) -> bool {
+pub(super) fn accepts(request: &GpuRequest, wanted: Option<&str>, device: &Device) -> bool {
     device.memory >= request.memory
         && device.mig.as_deref() == request.amount.profile()
         && request.compute_capability.is_none_or(|rule| {

@@ -3,6 +3,10 @@
 mod board;
 #[cfg(test)]
 mod board_test;
+mod change;
+mod explain;
+#[cfg(test)]
+mod explain_test;
 mod feasible;
 mod gang;
 #[cfg(test)]
@@ -10,6 +14,8 @@ mod gang_test;
 mod gangs;
 mod links;
 mod mix;
+mod obstacle;
+mod out_of_service;
 mod plan;
 #[cfg(test)]
 mod plan_test;
@@ -20,6 +26,8 @@ mod score;
 mod view;
 
 pub use board::Board;
+pub use change::nearest;
+pub use explain::{Blocker, Explanation, explain};
 pub use feasible::{Shortfall, could_ever_fit, fits_empty};
 pub use mix::{Mix, Shape};
 pub use plan::{Plan, Policy, plan};

@@ -176,12 +176,14 @@ fn waiting<'a>(
         let one = array.is_none().then_some(0);
         let running = view.running.get(&(id, no)).copied().unwrap_or(0);
         let room = task.max_running().map_or(u32::MAX, |max| max.saturating_sub(running));
+        let room = room.min(view.command_room(id, no));
         let indices = one.into_iter().chain(array.into_iter().flatten());
         indices.take(room as usize).map(move |index| IndexRef::new(id, no, index))
     })
 }
 
-fn facts_of(spec: &WorkerSpec) -> WorkerFacts {
+/// What a constraint may ask of a worker.
+pub(super) fn facts_of(spec: &WorkerSpec) -> WorkerFacts {
     WorkerFacts {
         name: spec.name.clone(),
         pool: spec.pool.clone(),

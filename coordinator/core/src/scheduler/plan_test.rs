@@ -145,6 +145,40 @@ fn constraints_hold_and_what_is_not_heard_gets_nothing() {
     assert_eq!(plan(&mut view, Tick(0), &Policy::default()).placements, []);
 }
 
+#[test]
+fn a_device_out_of_service_counts_as_taken_until_it_returns() {
+    let mut test = TestState::with_worker(3);
+    let job = test.submit(&TestJob::new().task(&[]).gpus(1));
+    test.place(at(job, 0, 0), &[0]).expect("placed");
+    test.submit(&TestJob::new().task(&[]).gpus(1));
+    test.submit(&TestJob::new().task(&[]).gpus(1));
+    let mut view = View::default();
+    view.learn(test.state.full_delta());
+    view.set_connected(WorkerId(1), true);
+    let devices = |view: &View| -> Vec<u16> {
+        let plan = plan(view, Tick(0), &Policy::default());
+        plan.placements.iter().map(|p| p.seats[0].devices[0].device).collect()
+    };
+    assert_eq!(devices(&view), [1, 2]);
+
+    // The one that is in use, and one that is free.
+    for number in [0, 1] {
+        let (request, uuid) = (test.request(), format!("w1-{number}"));
+        let taken = test.apply(Command::QuarantineDevice { request, uuid, reason: String::new() });
+        view.learn(test.state.delta(&taken.changes));
+    }
+    assert_eq!(devices(&view), [2]);
+    // A view that begins now sees the same.
+    assert_eq!(planned(&test).len(), 1);
+
+    for number in [0, 1] {
+        let (request, uuid) = (test.request(), format!("w1-{number}"));
+        let back = test.apply(Command::ReturnDevice { request, uuid, reason: String::new() });
+        view.learn(test.state.delta(&back.changes));
+    }
+    assert_eq!(devices(&view), [1, 2]);
+}
+
 /// (task, index) of what would be placed.
 fn offered(view: &mut View) -> Vec<(u32, u32)> {
     let flat = |p: Placement| (p.at.task.0, p.at.index);

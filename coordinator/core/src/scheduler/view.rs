@@ -2,8 +2,11 @@
 
 use super::board::Board;
 use crate::command::Placement;
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
+use crate::model::placement::Share;
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::model::worker::{Worker, WorkerState};
@@ -37,6 +40,10 @@ pub struct WorkerView {
     pub used: Used,
     /// A heartbeat of it was acknowledged by this leader.
     pub connected: bool,
+    /// Its breaker is open, or its probe is under way.
+    pub tripped: bool,
+    /// Devices that count as taken because they are out of service.
+    pub(super) masked: Vec<Share>,
 }
 
 /// Tasks of one job that ask for the same: priority first, then age.
@@ -64,6 +71,11 @@ pub struct View {
     pub(super) altered: BTreeSet<WorkerId>,
     /// … and those of which only something else is taken now.
     pub(super) touched: BTreeSet<WorkerId>,
+    /// Devices out of service, by UUID.
+    pub(super) sick: BTreeMap<String, Quarantine>,
+    pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
+    /// Breakers that let nothing pass at `tick`.
+    pub(super) tripped: BTreeSet<BreakerKey>,
 }
 
 impl View {
@@ -93,6 +105,8 @@ impl View {
         for job in delta.jobs {
             self.forget_job(&job);
         }
+        self.learn_devices(delta.devices);
+        self.learn_breakers(delta.breakers);
     }
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {
@@ -100,12 +114,22 @@ impl View {
         match (self.workers.get_mut(&id), worker) {
             (Some(view), Some(worker)) => view.worker = worker,
             (None, Some(worker)) => {
-                self.workers.insert(id, WorkerView { worker, used: Used::default(), connected: false });
+                self.workers.insert(
+                    id,
+                    WorkerView {
+                        worker,
+                        used: Used::default(),
+                        connected: false,
+                        tripped: false,
+                        masked: Vec::new(),
+                    },
+                );
             }
             (_, None) => {
                 self.workers.remove(&id);
             }
         }
+        self.mask(id);
     }
 
     fn learn_task(&mut self, delta: &TaskDelta) {
@@ -154,12 +178,14 @@ impl View {
         for seat in &attempt.seats {
             let Some(worker) = self.workers.get_mut(&seat.worker) else { continue };
             self.touched.insert(seat.worker);
+            worker.unmask();
             if add {
                 worker.used.take(resources, &seat.devices);
             } else {
                 worker.used.give_back(resources, &seat.devices);
             }
         }
+        attempt.seats.iter().for_each(|seat| self.mask(seat.worker));
     }
 
     fn forget_job(&mut self, delta: &JobDelta) {
@@ -258,7 +284,7 @@ impl View {
             self.offer(at, true);
             any = true;
         }
-        any
+        self.trip() || any
     }
 
     /// When the next delayed index is due.
@@ -329,6 +355,6 @@ impl View {
     /// Whether a placement on it can be accepted.
     #[must_use]
     pub fn is_usable(worker: &WorkerView) -> bool {
-        worker.connected && worker.worker.state == WorkerState::Ready
+        worker.connected && worker.worker.state == WorkerState::Ready && !worker.tripped
     }
 }

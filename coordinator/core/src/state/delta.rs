@@ -5,6 +5,8 @@ use super::rows::{Changes, Key};
 use super::store::State;
 use crate::leader::instruction::InputOrder;
 use crate::model::attempt::Attempt;
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::JobSpec;
@@ -26,6 +28,10 @@ pub struct Delta {
     pub live: Vec<(Token, Option<LiveDelta>)>,
     pub workers: Vec<(WorkerId, Option<Worker>)>,
     pub whens: Vec<WhenDelta>,
+    /// UUIDs of devices that went out of service, or came back.
+    pub devices: Vec<(String, Option<Quarantine>)>,
+    /// None: nothing of it matters any more.
+    pub breakers: Vec<(BreakerKey, Option<Breaker>)>,
 }
 
 /// A job that came, changed, or is of no more interest (`spec` none).
@@ -79,6 +85,11 @@ impl State {
                 Key::Live(token) => {
                     delta.live.push((*token, self.attempt(*token).map(|a| self.live_delta(a))))
                 }
+                Key::Device(uuid) => {
+                    let quarantine = self.devices().get(uuid).and_then(|d| d.quarantine().cloned());
+                    delta.devices.push((uuid.clone(), quarantine));
+                }
+                Key::Breaker(key) => delta.breakers.push((*key, self.breakers().get(key).cloned())),
                 _ => {}
             }
         }
@@ -111,6 +122,10 @@ impl State {
         }
         delta.live = self.live().map(|a| (a.token, Some(self.live_delta(a)))).collect();
         delta.workers = self.workers().map(|w| (w.id, Some(w.clone()))).collect();
+        let sick =
+            self.devices().iter().filter_map(|(uuid, d)| Some((uuid.clone(), d.quarantine()?.clone())));
+        delta.devices = sick.map(|(uuid, quarantine)| (uuid, Some(quarantine))).collect();
+        delta.breakers = self.breakers().iter().map(|(key, b)| (*key, Some(b.clone()))).collect();
         delta
     }
 

@@ -20,6 +20,8 @@ pub struct Memory {
     /// Ends in a row that were `lost`, and that were `launch`.
     pub lost: u8,
     pub launch: u8,
+    /// And that were `device`.
+    pub device: u8,
     /// Not placed before this tick.
     pub not_before: Tick,
     pub cause: Option<Cause>,

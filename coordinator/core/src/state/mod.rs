@@ -3,6 +3,8 @@
 mod apply;
 mod delta;
 #[cfg(test)]
+mod device_test;
+#[cfg(test)]
 mod gang_test;
 pub mod indices;
 pub mod job;
@@ -16,7 +18,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod test_state;
 
-pub use apply::{Applied, Entry};
+pub use apply::{Applied, Entry, command_key};
 pub use delta::{Delta, JobDelta, LiveDelta, TaskDelta, WhenDelta};
 pub use job::{Job, Phase, TaskRun};
 pub use restore::RestoreError;

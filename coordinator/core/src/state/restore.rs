@@ -47,6 +47,8 @@ impl State {
             Key::Request(id) => self.requests.get(id).cloned().map(Row::Request),
             Key::Part(id, n) => self.parts.get(&(id.clone(), *n)).cloned().map(Row::Part),
             Key::Members => Some(Row::Members(self.members.clone())),
+            Key::Device(uuid) => self.devices.get(uuid).map(|d| Row::Device(Box::new(d.clone()))),
+            Key::Breaker(key) => self.breakers.get(key).map(|b| Row::Breaker(Box::new(b.clone()))),
         }
     }
 
@@ -117,6 +119,12 @@ impl State {
                 self.parts.insert((id, n), row);
             }
             (Key::Members, Row::Members(row)) => self.members = row,
+            (Key::Device(uuid), Row::Device(record)) => {
+                self.devices.insert(uuid, *record);
+            }
+            (Key::Breaker(key), Row::Breaker(breaker)) => {
+                self.breakers.insert(key, *breaker);
+            }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }
         Ok(())
@@ -154,6 +162,10 @@ impl State {
                     return Err(format!("job {id} task {no}: {:?} {:?}", run.phase, back.phase));
                 }
             }
+        }
+        let probes = self.breakers.values().filter_map(|b| b.probe);
+        if let Some(token) = probes.into_iter().find(|token| !self.live.contains_key(token)) {
+            return Err(format!("the probe of a breaker, token {token}, is not live"));
         }
         for (id, worker) in &self.workers {
             let (used, own) = (self.used(*id), self.used_after(*id, worker.former));

@@ -5,6 +5,8 @@ use super::job::Phase;
 use crate::dag::Parents;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::placement::Seat;
@@ -38,6 +40,10 @@ pub enum Key {
     Part(String, u32),
     /// Absent until the first member joins a cluster of this version.
     Members,
+    /// UUID; absent while nothing has happened to the device.
+    Device(String),
+    /// Absent while nothing has failed.
+    Breaker(BreakerKey),
 }
 
 /// The value of a row.
@@ -54,6 +60,8 @@ pub enum Row {
     Request(RequestRow),
     Part(PartRow),
     Members(MembersRow),
+    Device(Box<DeviceRecord>),
+    Breaker(Box<Breaker>),
 }
 
 /// The counters of the log.

@@ -3,6 +3,8 @@
 use super::job::Job;
 use super::rows::{Admission, Key, MembersRow, Meta, PartRow, RequestRow, Row};
 use crate::model::attempt::Attempt;
+use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::placement::{DeviceUse, Share, WHOLE};
 use crate::model::resources::Resources;
@@ -75,6 +77,8 @@ pub struct State {
     pub(super) requests: BTreeMap<String, RequestRow>,
     pub(super) parts: BTreeMap<(String, u32), PartRow>,
     pub(super) members: MembersRow,
+    pub(super) devices: BTreeMap<String, DeviceRecord>,
+    pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -196,6 +200,24 @@ impl State {
         self.live.get(self.by_index.get(&at)?)
     }
 
+    /// Devices to which something has happened, by UUID; those of workers that are gone too.
+    #[must_use]
+    pub fn devices(&self) -> &BTreeMap<String, DeviceRecord> {
+        &self.devices
+    }
+
+    /// Whether the device is out of service.
+    #[must_use]
+    pub fn is_quarantined(&self, uuid: &str) -> bool {
+        self.devices.get(uuid).is_some_and(|record| record.quarantine().is_some())
+    }
+
+    /// Breakers of workers and commands in which something has failed lately.
+    #[must_use]
+    pub fn breakers(&self) -> &BTreeMap<BreakerKey, Breaker> {
+        &self.breakers
+    }
+
     /// A digest of every row: equal on replicas that applied the same log.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
@@ -225,6 +247,8 @@ impl State {
         keys.extend(self.requests.keys().map(|r| Key::Request(r.clone())));
         keys.extend(self.parts.keys().map(|(r, n)| Key::Part(r.clone(), *n)));
         keys.extend((self.members != MembersRow::default()).then_some(Key::Members));
+        keys.extend(self.devices.keys().map(|uuid| Key::Device(uuid.clone())));
+        keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
         keys
     }
 

@@ -101,6 +101,12 @@ impl TestJob {
         self
     }
 
+    /// Another name: another command, as breakers count.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.0.name = name.to_owned();
+        self
+    }
+
     pub(crate) fn priority(mut self, priority: u8) -> Self {
         self.0.priority = priority;
         self

@@ -6,14 +6,20 @@
 
 mod cluster;
 mod counts;
+mod device;
+mod explain;
 mod job;
 mod queue;
+mod sample;
 mod time;
 mod worker;
 
 pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
+pub use device::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
+pub use explain::{BlockerDoc, ExplainDoc, TaskExplainDoc};
 pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc, TimelineDoc};
 pub use queue::{QueueDoc, QueuesDoc};
+pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
-pub use worker::{GpuDoc, LeaseDoc, WorkerDoc, WorkersDoc};
+pub use worker::{GpuDoc, LeaseDoc, LinkDoc, WorkerDoc, WorkersDoc};

@@ -1,5 +1,6 @@
 //! Workers and their devices, as documents.
 
+use super::{GpuSampleDoc, MachineDoc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,12 +50,18 @@ pub struct WorkerDoc {
     /// Why it is draining, in words.
     #[serde(default)]
     pub drain_reason: Option<String>,
+    /// Its circuit breaker, unless it is closed.
+    #[serde(default)]
+    pub breaker: Option<super::BreakerDoc>,
     /// RFC 3339, UTC.
     #[serde(default)]
     pub joined: String,
     /// RFC 3339, UTC: the last change of its state.
     #[serde(default)]
     pub changed: String,
+    /// What was measured last; null until it is known.
+    #[serde(default)]
+    pub machine: Option<MachineDoc>,
 }
 
 /// One GPU of a worker.
@@ -69,9 +76,38 @@ pub struct GpuDoc {
     pub compute_capability: String,
     /// Not a real device: made up by `--gpus`.
     pub simulated: bool,
+    /// The NUMA node it is nearest to.
+    #[serde(default)]
+    pub numa: Option<u32>,
+    /// How it reaches the others of its worker; those not named are unknown.
+    #[serde(default)]
+    pub links: Vec<LinkDoc>,
+    /// The profile of a MIG instance.
+    #[serde(default)]
+    pub mig: Option<String>,
+    /// `healthy quarantined`.
+    #[serde(default)]
+    pub health: String,
+    /// Why it is out of service.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// The attempt that holds it, e.g. `42.train[7]#2`.
     #[serde(default)]
     pub held_by: Option<String>,
+    /// What was measured last; null until it is known.
+    #[serde(default)]
+    pub sample: Option<GpuSampleDoc>,
+}
+
+/// The way from one GPU of a worker to another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinkDoc {
+    /// Number of the other.
+    pub peer: u32,
+    /// `nvlink board switch switches host_bridge node system`, the fastest first.
+    pub class: String,
+    /// `NVLinks` between the two.
+    pub lanes: u32,
 }
 
 /// A live attempt on a worker.

@@ -23,6 +23,16 @@ impl World {
                 delta.tick = delta.tick.plus(60_000);
                 Input::Delta(delta)
             }
+            Input::Delta(mut delta) if self.planted.is(Plant::ForgetsQuarantine) => {
+                delta.devices.clear();
+                Input::Delta(delta)
+            }
+            Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
+                if let Some(seq) = events.iter().map(|event| event.seq).max() {
+                    self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);
+                }
+                Input::DeviceEvents { session, events }
+            }
             Input::Reports { session, reports } if self.planted.is(Plant::SettlesEarly) => {
                 let ended = reports.iter().filter(|r| matches!(r.kind, ReportKind::Ended { .. }));
                 let tokens: Vec<Token> = ended.map(|r| r.token).collect();

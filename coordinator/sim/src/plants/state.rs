@@ -6,6 +6,7 @@ use crate::world::World;
 use muster_core::command::{Command, ReportKind, Request, Target};
 use muster_core::event::Event;
 use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
+use muster_core::model::device_record::DeviceHealth;
 use muster_core::model::ids::{JobId, Token};
 use muster_core::model::time::{Stamp, Tick};
 use muster_core::model::worker::Incarnation;
@@ -87,6 +88,16 @@ impl World {
                         let row = Row::Live(Box::new(attempt));
                         self.members[m].state = rebuilt(state, Some((Key::Live(report.token), row)), |_| {});
                     }
+                }
+            }
+            Command::ApplyPlan { .. } if self.planted.is(Plant::ForgetsQuarantine) => {
+                let state = &self.members[m].state;
+                if state.devices().values().any(|device| device.quarantine().is_some()) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Device(record) = row {
+                            record.health = DeviceHealth::Healthy;
+                        }
+                    });
                 }
             }
             Command::Reports { reports, .. } if self.planted.is(Plant::CancelLoses) => {

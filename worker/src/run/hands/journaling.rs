@@ -73,7 +73,11 @@ impl Hands {
     ) {
         let token = journaled.token.0;
         if !self.attempts.contains_key(&token) {
-            let kept = Kept::new(journaled, order);
+            let held = order.map_or_else(Vec::new, |order| self.preparer.held(order));
+            // What is on them now is somebody else's. On a shared one it may be another attempt's, which is looked at by itself.
+            let alone = held.iter().filter(|device| !device.shared).map(|device| device.uuid.clone());
+            self.devices.granted(&alone.collect::<Vec<_>>());
+            let kept = Kept::new(journaled, order, held);
             records.push(Record::Started { token, attempt: encode(&kept) });
             let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
             self.attempts

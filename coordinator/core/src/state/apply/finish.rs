@@ -17,6 +17,8 @@ use crate::state::rows::{History, Key};
 pub const LAUNCHES_MAX: u8 = 3;
 /// Attempts in a row that ended `lost`, after which the index is held: it may be what kills its workers.
 pub const LOST_MAX: u8 = 3;
+/// Attempts in a row that ended `device`, after which the index is held: it may be what breaks its devices.
+pub const DEVICE_FAULTS_MAX: u8 = 3;
 /// Wait before the next try of a launch, ms, doubled each time.
 const LAUNCH_BACKOFF_MS: u64 = 200;
 
@@ -68,6 +70,8 @@ impl Apply<'_> {
             self.note_failure(at.job, &cause);
         }
         let workers: Vec<WorkerId> = attempt.seats.iter().map(|s| s.worker).collect();
+        self.count_end(&attempt, &cause);
+        self.blame_end(&attempt, &cause);
         self.history(attempt, cause, retried);
         workers.into_iter().for_each(|worker| self.settle_drain(worker));
         if waits {
@@ -138,8 +142,9 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
     memory.charged += u32::from(cause.is_charged());
     memory.lost = if *cause == Cause::Lost { memory.lost + 1 } else { 0 };
     memory.launch = if matches!(cause, Cause::Launch(_)) { memory.launch + 1 } else { 0 };
+    memory.device = if matches!(cause, Cause::Device(_)) { memory.device + 1 } else { 0 };
     memory.cause = Some(cause.clone());
-    let (charged, lost, launch) = (memory.charged, memory.lost, memory.launch);
+    let (charged, lost, launch, device) = (memory.charged, memory.lost, memory.launch, memory.device);
     if job.cancelled {
         return plain(IndexState::Cancelled);
     }
@@ -162,7 +167,13 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
             let reason = format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
             return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
         }
-        Cause::Lost | Cause::Evicted(_) => return plain(IndexState::Pending),
+        Cause::Device(_) if device >= DEVICE_FAULTS_MAX => {
+            let reason = format!(
+                "{DEVICE_FAULTS_MAX} attempts in a row ended by a fault of a device: release it when that is mended"
+            );
+            return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
+        }
+        Cause::Lost | Cause::Evicted(_) | Cause::Device(_) => return plain(IndexState::Pending),
         Cause::Cancelled => false,
     };
     if again {
@@ -182,6 +193,7 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
     match (stop, outcome) {
         (Some(StopReason::Cancel), _) => Cause::Cancelled,
         (_, Outcome::Exit(0)) => Cause::Exit(0),
+        (Some(StopReason::Device(fault)), _) => Cause::Device(fault),
         (Some(StopReason::Timeout), _) => Cause::Timeout,
         (Some(reason @ (StopReason::Drain | StopReason::Hold)), _) => Cause::Evicted(reason),
         (None, Outcome::Exit(code)) => Cause::Exit(*code),

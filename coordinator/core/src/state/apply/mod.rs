@@ -1,5 +1,7 @@
 //! `State::apply`: sync, total, deterministic. One file a family; this is only the dispatch and what families share.
 
+mod breaker;
+mod device;
 mod finish;
 mod flow;
 mod gang;
@@ -22,6 +24,7 @@ use crate::model::time::Stamp;
 use crate::reply::{Rejection, Reply};
 use std::collections::BTreeSet;
 
+pub use breaker::command_key;
 pub(super) use flow::first_phase;
 
 /// One command at its place in the log.
@@ -127,6 +130,15 @@ impl Apply<'_> {
             }
             Command::CloseAdmission { member, floor } => self.close_admission(*member, *floor),
             Command::Restored => self.restored(),
+            Command::DeviceEvents { worker, incarnation, events } => {
+                self.device_events(*worker, incarnation, events)
+            }
+            Command::QuarantineDevice { request, uuid, reason } => {
+                self.once(request, command, |a| a.quarantine_device(uuid, reason))
+            }
+            Command::ReturnDevice { request, uuid, reason } => {
+                self.once(request, command, |a| a.return_device(uuid, reason))
+            }
         }
     }
 

@@ -119,6 +119,7 @@ impl Apply<'_> {
                 let memory = run.indices.remember(i);
                 memory.lost = 0;
                 memory.launch = 0;
+                memory.device = 0;
                 indices += 1;
             }
             run.reason = None;

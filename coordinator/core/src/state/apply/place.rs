@@ -19,8 +19,10 @@ impl Apply<'_> {
         let mut accepted = Vec::with_capacity(placements.len());
         let mut refused = 0;
         for placement in placements {
-            if self.fits(placement) {
-                accepted.push(self.grant(placement));
+            if self.fits(placement) && self.in_service(placement) && self.breakers_let_pass(placement) {
+                let token = self.grant(placement);
+                self.mark_probes(placement, token);
+                accepted.push(token);
             } else {
                 refused += 1;
                 if self.state.jobs.contains_key(&placement.at.job) {

@@ -52,6 +52,7 @@ impl Apply<'_> {
             self.state.parts.remove(&key);
             self.touch(Key::Part(key.0, key.1));
         }
+        self.forget_breakers();
         Ok(Reply::Changed { indices: gone.len() as u64 })
     }
 

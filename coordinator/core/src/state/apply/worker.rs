@@ -46,7 +46,8 @@ impl Apply<'_> {
             let spec = if same { self.keep_devices(id, former, spec) } else { spec.clone() };
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
-            let worker = Worker { id, spec, incarnation, former, state, drain, joined, changed };
+            let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
+            let worker = Worker { id, spec, incarnation, former, events_seen, state, drain, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
         }
@@ -76,12 +77,16 @@ impl Apply<'_> {
         if worker.incarnation != *incarnation {
             return Err(Rejection::OldIncarnation { got: incarnation.0.clone() });
         }
+        let was_lost = worker.state == WorkerState::Lost;
         worker.state = WorkerState::Lost;
         worker.changed = self.stamp;
         self.touch(Key::Worker(id));
         self.events.push(Event::WorkerChanged { worker: id });
         for token in self.state.tokens_of(id) {
             self.lose(token, id);
+        }
+        if !was_lost {
+            self.blame_loss(id);
         }
         Ok(Reply::Done)
     }
