@@ -61,6 +61,16 @@ pub struct Probed {
     pub kind: Kind,
     /// Why, in words for people: what is limited and what is not.
     pub reason: String,
+    /// Why tasks can open the devices of others; none: they can't. Known once the backend is built.
+    pub devices_open: Option<String>,
+}
+
+impl Probed {
+    /// Before the backend is built.
+    #[must_use]
+    pub fn new(kind: Kind, reason: String) -> Self {
+        Self { kind, reason, devices_open: Some("there is no cgroup".to_owned()) }
+    }
 }
 
 /// Picks the backend for this machine and this user.
@@ -73,10 +83,7 @@ pub fn probe() -> Probed {
     if let Ok((controllers, parent)) = &v2
         && controllers.complete()
     {
-        return Probed {
-            kind: Kind::V2,
-            reason: format!("memory, cpu and pids are limited below {}", parent.display()),
-        };
+        return Probed::new(Kind::V2, format!("memory, cpu and pids are limited below {}", parent.display()));
     }
     let v1 = v1_parents();
     match (v1, v2) {
@@ -91,19 +98,14 @@ pub fn probe() -> Probed {
             if limited.iter().any(|(_, p)| p.is_none()) {
                 reason.push_str(&format!("; not limited: {}", named(false)));
             }
-            Probed { kind: Kind::V1, reason }
+            Probed::new(Kind::V1, reason)
         }
         (Err(_), Ok((controllers, parent))) => {
             let has = controllers.enable().replace('+', "");
             let has = if has.is_empty() { "nothing" } else { &has };
-            Probed {
-                kind: Kind::V2,
-                reason: format!("{} kills whole groups, but limits only: {has}", parent.display()),
-            }
+            Probed::new(Kind::V2, format!("{} kills whole groups, but limits only: {has}", parent.display()))
         }
-        (Err(v1), Err(v2)) => {
-            Probed { kind: Kind::None, reason: format!("no cgroup: {}; {}", chain(&v2), chain(&v1)) }
-        }
+        (Err(v1), Err(v2)) => Probed::new(Kind::None, format!("no cgroup: {}; {}", chain(&v2), chain(&v1))),
     }
 }
 

@@ -156,7 +156,7 @@ impl ShimClient {
     /// When there is none and none can be started, or it speaks another protocol.
     pub async fn start(config: ShimConfig) -> Result<(Self, Held, UnboundedReceiver<ShimEvent>), ShimError> {
         let probed = match config.cgroup {
-            Some(kind) => Probed { kind, reason: "set by configuration".into() },
+            Some(kind) => Probed::new(kind, "set by configuration".into()),
             None => cgroup::probe(),
         };
         let (events, receiver) = unbounded_channel();
@@ -167,7 +167,7 @@ impl ShimClient {
             let link = LinkConfig::resident(&config, probed.kind);
             // A resident shim that is already there keeps its own backend.
             let (link, held, backend) = Link::open(link, events.clone()).await?;
-            (Links::Resident(link), held, Probed { kind: backend.kind, reason: probed.reason })
+            (Links::Resident(link), held, Probed { reason: probed.reason, ..backend })
         };
         let inner = Inner { config, probed, events, links: Mutex::new(links) };
         Ok((Self { inner: Arc::new(inner) }, held, receiver))

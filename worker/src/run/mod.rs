@@ -99,6 +99,12 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         reason = client.backend().reason,
         "worker starts"
     );
+    // Of simulated ones there is nothing to open.
+    if let (Some(why), true) =
+        (&client.backend().devices_open, devices.iter().any(|device| !device.simulated))
+    {
+        tracing::warn!(why, "tasks can open the GPUs of others: only the environment keeps them apart");
+    }
     let incarnation = format!("{}-{:016x}", journal.incarnation().boot, journal.incarnation().journal);
     let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
     // 5. The loop.

@@ -121,15 +121,11 @@ pub fn run(options: &Options) -> Result<ExitCode, ShimError> {
 
     // 3. What a dead shim left is dead before anybody is answered.
     let probed = match options.cgroup {
-        Some(kind) => Probed { kind, reason: "set by option".into() },
+        Some(kind) => Probed::new(kind, "set by option".into()),
         None => cgroup::probe(),
     };
     let backend = cgroup::build(probed.kind, &options.dir)?;
-    let devices = match backend.denies_devices() {
-        Ok(()) => "devices of others are denied".to_owned(),
-        Err(why) => format!("devices are not denied: {why}"),
-    };
-    let probed = Probed { reason: format!("{}; {devices}", probed.reason), ..probed };
+    let probed = Probed { devices_open: backend.denies_devices().err(), ..probed };
     cgroup::sweep::sweep(&options.dir, probed.kind, &backend.bases(), SWEEP_PATIENCE)?;
 
     // 4. Records, timers, socket.

@@ -190,9 +190,9 @@ fn an_xid_is_heard_even_of_a_device_that_falls_off_the_bus() {
         s.gpus[1].lost = true;
         s.events.push(Raised { gpu: 1, xid: Some(79) });
     });
-    assert_eq!(rig.told(&EventKind::Xid(79), 1), [uuid.clone()]);
-    assert_eq!(rig.told(&EventKind::LostFromBus, 1), [uuid.clone()]);
-    assert_eq!(rig.sick().iter().map(|(uuid, _)| uuid.clone()).collect::<Vec<_>>(), [uuid.clone()]);
+    assert_eq!(rig.told(&EventKind::Xid(79), 1), [uuid.as_str()]);
+    assert_eq!(rig.told(&EventKind::LostFromBus, 1), [uuid.as_str()]);
+    assert_eq!(rig.sick().iter().map(|(uuid, _)| uuid.as_str()).collect::<Vec<_>>(), [uuid.as_str()]);
     assert!(rig.sample(1).unhealthy.is_some());
 
     rig.change(|s| s.gpus[1].lost = false);
@@ -205,7 +205,7 @@ fn ecc_errors_are_events_too() {
     let mut rig = Rig::new(Scenario::healthy(7, 2));
     let uuid = rig.scenario.gpus[0].uuid.clone();
     rig.change(|s| s.events.push(Raised { gpu: 0, xid: None }));
-    assert_eq!(rig.told(&EventKind::EccUncorrected, 1), [uuid.clone()]);
+    assert_eq!(rig.told(&EventKind::EccUncorrected, 1), [uuid.as_str()]);
     rig.change(|s| s.gpus[0].ecc.1 = 2);
     assert_eq!(rig.told(&EventKind::EccUncorrected, 2), [uuid.clone(), uuid]);
 }
@@ -286,8 +286,8 @@ fn a_device_is_clean_when_processes_and_memory_of_the_attempt_are_gone() {
     });
     assert!(matches!(look(&mut rig), Residue::Left(why) if why.contains("without a process")));
     rig.nvml.not_clean(&uuid, "memory");
-    assert_eq!(rig.told(&EventKind::NotClean("memory".into()), 1), [uuid.clone()]);
+    assert_eq!(rig.told(&EventKind::NotClean("memory".into()), 1), [uuid.as_str()]);
     rig.change(|s| s.gpus[0].memory_used = 0);
     assert_eq!(look(&mut rig), Residue::Clean);
-    assert_eq!(rig.told(&EventKind::Recovered, 1), [uuid.clone()]);
+    assert_eq!(rig.told(&EventKind::Recovered, 1), [uuid.as_str()]);
 }

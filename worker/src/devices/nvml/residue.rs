@@ -32,7 +32,7 @@ impl Before {
     /// device the living belong to other attempts.
     pub fn left(&self, sample: &Sample, shared: bool, lives: impl Fn(u32) -> bool) -> Option<String> {
         let idle = self.0.get(&sample.uuid).cloned().unwrap_or_default();
-        let is_new = |pid: &u32| !idle.pids.contains(pid) && !(shared && lives(*pid));
+        let is_new = |pid: &u32| !(idle.pids.contains(pid) || shared && lives(*pid));
         let pids: Vec<String> =
             sample.processes.iter().map(|p| p.pid).filter(is_new).map(|pid| pid.to_string()).collect();
         if !pids.is_empty() {

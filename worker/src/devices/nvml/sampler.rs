@@ -100,7 +100,7 @@ fn nvlink_errors(board: &Handle<'_>, look: &mut Look) -> Option<u64> {
             None => break,
         }
         for kind in &kinds {
-            if let Some(count) = look.take(link.error_counter(kind.clone())) {
+            if let Some(count) = look.take(link.error_counter(*kind)) {
                 sum = Some(sum.unwrap_or(0) + count);
             }
         }
