@@ -155,11 +155,11 @@ fn a_device_out_of_service_counts_as_taken_until_it_returns() {
     let mut view = View::default();
     view.learn(test.state.full_delta());
     view.set_connected(WorkerId(1), true);
-    let devices = |view: &View| -> Vec<u16> {
+    let devices = |view: &mut View| -> Vec<u16> {
         let plan = plan(view, Tick(0), &Policy::default());
         plan.placements.iter().map(|p| p.seats[0].devices[0].device).collect()
     };
-    assert_eq!(devices(&view), [1, 2]);
+    assert_eq!(devices(&mut view), [1, 2]);
 
     // The one that is in use, and one that is free.
     for number in [0, 1] {
@@ -167,7 +167,7 @@ fn a_device_out_of_service_counts_as_taken_until_it_returns() {
         let taken = test.apply(Command::QuarantineDevice { request, uuid, reason: String::new() });
         view.learn(test.state.delta(&taken.changes));
     }
-    assert_eq!(devices(&view), [2]);
+    assert_eq!(devices(&mut view), [2]);
     // A view that begins now sees the same.
     assert_eq!(planned(&test).len(), 1);
 
@@ -176,7 +176,7 @@ fn a_device_out_of_service_counts_as_taken_until_it_returns() {
         let back = test.apply(Command::ReturnDevice { request, uuid, reason: String::new() });
         view.learn(test.state.delta(&back.changes));
     }
-    assert_eq!(devices(&view), [1, 2]);
+    assert_eq!(devices(&mut view), [1, 2]);
 }
 
 /// (task, index) of what would be placed.
