@@ -10,6 +10,7 @@ use muster_proto::api::ListRequest;
 /// Lists devices.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  muster gpus --output json")]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
