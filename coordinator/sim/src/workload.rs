@@ -146,7 +146,7 @@ impl World {
     pub(crate) fn retire(&mut self) {
         let Some(leader) = self.cluster.leader.filter(|_| !self.healed) else { return };
         let tick = self.members[leader].state.tick().0;
-        let before = Tick(tick.saturating_sub(2_000));
+        let before = Tick(tick);
         let is_old = |job: &Job| job.ended.is_some_and(|ended| ended.tick < before);
         let is_any = self.members[leader].state.jobs().any(is_old);
         self.propose(leader, vec![Command::Retire { before }], Origin::Nobody);
