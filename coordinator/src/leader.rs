@@ -148,7 +148,7 @@ impl Line {
     pub fn up(&self, mut ups: Vec<(u64, Up)>) {
         ups.retain_mut(|(_, up)| match up {
             Up::Telemetry(worker, telemetry) => {
-                self.leader.telemetries.record(*worker, std::mem::take(telemetry));
+                self.leader.telemetries.record(*worker, std::mem::take(&mut **telemetry));
                 false
             }
             _ => true,

@@ -17,8 +17,8 @@ pub struct Telemetries(Arc<Mutex<BTreeMap<WorkerId, (Instant, Telemetry)>>>);
 
 impl Telemetries {
     /// A worker measured.
-    pub fn record(&self, worker: WorkerId, telemetry: Box<Telemetry>) {
-        self.0.lock().insert(worker, (Instant::now(), *telemetry));
+    pub fn record(&self, worker: WorkerId, telemetry: Telemetry) {
+        self.0.lock().insert(worker, (Instant::now(), telemetry));
     }
 
     /// All that is fresh at `now`; what is not is dropped.
@@ -38,7 +38,7 @@ mod tests {
     fn the_last_of_each_worker_is_kept_until_it_is_old() {
         let table = Telemetries::default();
         let measured = |at| Telemetry { at, ..Telemetry::default() };
-        let record = |worker, at| table.record(WorkerId(worker), Box::new(measured(at)));
+        let record = |worker, at| table.record(WorkerId(worker), measured(at));
         record(1, 1);
         record(2, 2);
         record(1, 3);
