@@ -15,7 +15,6 @@ use muster_core::model::resources::{GpuAmount, GpuRequest, Resources};
 use muster_core::model::retry::{Backoff, RetryOn, RetryPolicy};
 use muster_core::model::time::Tick;
 use muster_core::spec::SpecBytes;
-use muster_core::state::Job;
 use std::collections::BTreeMap;
 
 impl World {
@@ -144,16 +143,15 @@ impl World {
 
     /// Finished jobs leave memory, as they do after a week.
     pub(crate) fn retire(&mut self) {
-        let Some(leader) = self.cluster.leader.filter(|_| !self.healed) else { return };
-        let tick = self.members[leader].state.tick().0;
-        let before = Tick(tick);
-        let is_old = |job: &Job| job.ended.is_some_and(|ended| ended.tick < before);
-        let is_any = self.members[leader].state.jobs().any(is_old);
-        self.propose(leader, vec![Command::Retire { before }], Origin::Nobody);
-        if !is_any {
-            // Where nothing has ended yet, there is nothing to see.
-            self.at(5_000, Event::Retire);
+        if self.healed {
+            return;
         }
+        // Again and again: there may be no leader, the proposal may be lost, and nothing may have ended yet.
+        self.at(5_000, Event::Retire);
+        let Some(leader) = self.cluster.leader else { return };
+        let tick = self.members[leader].state.tick().0;
+        let before = Tick(tick.saturating_sub(2_000));
+        self.propose(leader, vec![Command::Retire { before }], Origin::Nobody);
     }
 
     /// Some of what was cancelled is wanted after all.
