@@ -1,6 +1,7 @@
 //! `[log]`: what a daemon says of itself on stderr.
 
 use super::seldom::Seldom;
+use muster_coordinator::raft::LOG_TARGET;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +21,6 @@ pub fn start(level: Option<&str>, default: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colour)
-        .event_format(Seldom::new(tracing_subscriber::fmt::format()))
+        .event_format(Seldom::new(tracing_subscriber::fmt::format(), LOG_TARGET))
         .try_init();
 }

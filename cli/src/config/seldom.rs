@@ -11,14 +11,14 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Whose warnings are meant. While one member is down the others' replication warns with every try: tens of megabytes in minutes.
-const REPEATS: &str = "openraft";
 /// The same warning again after this long.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Writes events as `F` does, but those of [`REPEATS`] seldom.
+/// Writes events as `F` does, but those of one library seldom.
 pub struct Seldom<F> {
     format: F,
+    /// The beginning of its targets.
+    repeats: &'static str,
     said: Mutex<HashMap<Identifier, Said>>,
 }
 
@@ -29,9 +29,9 @@ struct Said {
 }
 
 impl<F> Seldom<F> {
-    /// Around `format`.
-    pub fn new(format: F) -> Self {
-        Self { format, said: Mutex::default() }
+    /// Around `format`, for targets that begin with `repeats`.
+    pub fn new(format: F, repeats: &'static str) -> Self {
+        Self { format, repeats, said: Mutex::default() }
     }
 
     /// Whether the warning of this place in the code is written now; how many before it were not.
@@ -64,7 +64,7 @@ where
     ) -> fmt::Result {
         let meta = event.metadata();
         // Whoever asks for more than warnings wants to see all of it.
-        if meta.target().starts_with(REPEATS) && *meta.level() <= Level::WARN {
+        if meta.target().starts_with(self.repeats) && *meta.level() <= Level::WARN {
             match self.admit(meta.callsite(), Instant::now()) {
                 None => return Ok(()),
                 Some(0) => {}
@@ -110,14 +110,14 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())
             .with_ansi(false)
-            .event_format(Seldom::new(format().without_time()))
+            .event_format(Seldom::new(format().without_time(), "noisy"))
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..1_000 {
-                tracing::warn!(target: "openraft::replication", number, "cannot send");
-                tracing::info!(target: "openraft::core", number, "a vote");
+                tracing::warn!(target: "noisy::replication", number, "cannot send");
+                tracing::info!(target: "noisy::core", number, "a vote");
             }
-            tracing::warn!(target: "openraft::replication", "another place");
+            tracing::warn!(target: "noisy::replication", "another place");
             tracing::warn!("ours");
             tracing::warn!("ours");
         });
@@ -137,7 +137,7 @@ mod tests {
             }
         }
         static ONE: Place = Place;
-        let seldom = Seldom::new(());
+        let seldom = Seldom::new((), "noisy");
         let (place, start) = (|| Identifier(&ONE), Instant::now());
         assert_eq!(seldom.admit(place(), start), Some(0));
         assert_eq!(seldom.admit(place(), start + EVERY / 2), None);

@@ -9,6 +9,10 @@
 //! Left out: what commands mean (muster-core), who may call (the service checks the cluster's secret only), forwarding.
 //! Architecture invariant: nothing outside this module names `openraft`.
 
+/// What the library's lines in the log begin with. While one member is down the others' replication warns with every try: tens of
+/// megabytes in minutes.
+pub const LOG_TARGET: &str = "openraft";
+
 pub mod adopt;
 pub mod bench;
 pub mod elections;
