@@ -134,9 +134,10 @@ fn perform(orders: &Orders, line: &Line) -> io::Result<i32> {
         }
     }
     // What is told to CUDA is what Muster says, device for device.
-    let told = |name: &str| std::env::var(name).unwrap_or_default();
-    let said = told("MUSTER_GPU_UUIDS");
-    if told("CUDA_VISIBLE_DEVICES") != said || told("MUSTER_GPU_COUNT") != gpus.len().to_string() {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    if let Ok(count) = std::env::var("MUSTER_GPU_COUNT")
+        && (count != gpus.len().to_string() || said("CUDA_VISIBLE_DEVICES") != said("MUSTER_GPU_UUIDS"))
+    {
         return Ok(BROKEN);
     }
     if rank > 0 {

@@ -27,10 +27,14 @@ const KNOWN_WITHIN: u64 = 10;
 pub(crate) fn on_renewed(world: &mut World, session: u64, seq: u64) {
     let Some(open) = world.network.sessions.get(&session) else { return };
     let Some(m) = open.leader.filter(|m| world.members[*m].up) else { return };
-    let told = &world.machines[open.worker].told;
-    let due = told.iter().filter(|(_, (over, beat))| *over == session && beat + KNOWN_WITHIN <= seq);
+    let machine = &world.machines[open.worker];
+    let state = &world.members[m].state;
+    let due = machine.told.iter().filter(|(_, (over, beat))| *over == session && beat + KNOWN_WITHIN <= seq);
     let unknown = due.map(|(token, _)| *token).find(|token| {
-        world.members[m].state.attempt(*token).is_some_and(|attempt| attempt.started.is_none())
+        // Of a gang, that this rank runs: others may still begin.
+        let attempt = state.attempt(*token).zip(state.worker_named(&machine.spec.name));
+        let seat = attempt.and_then(|(attempt, worker)| Some((attempt, attempt.seat_on(worker.id)?.0)));
+        seat.is_some_and(|(attempt, rank)| !attempt.has_started(rank))
     });
     if let Some(token) = unknown {
         world.violate(format!("I11: token {token} runs, its worker says so, and the log does not know"));

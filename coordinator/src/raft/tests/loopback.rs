@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use super::ledger::{Ledger, Writes};
-use crate::raft::node::{Config, Node, ProposeError, Role};
+use crate::raft::node::{Config, MembershipError, Node, ProposeError, Role};
 
 /// A member with a runtime of its own, as a process would have: what it leaves running ends with that.
 struct Running {
@@ -349,7 +349,11 @@ async fn a_decision_of_an_earlier_term_of_the_same_leader_is_refused() {
     let other = leader % 3 + 1;
     node.transfer_leader(Some(other)).await.expect("it takes over");
     let second = cluster.leader(leader).await;
-    cluster.node(second).transfer_leader(Some(leader)).await.expect("and gives it back");
+    // It hears of the other only with the first heartbeat that comes back.
+    while let Err(error) = cluster.node(second).transfer_leader(Some(leader)).await {
+        assert!(matches!(error, MembershipError::Silent { .. }), "and gives it back: {error}");
+        tokio::task::yield_now().await;
+    }
     let again = node.status().wait_for(|status| status.role == Role::Leader).await.expect("status").term;
     assert!(again > term);
 
