@@ -21,7 +21,10 @@ pub const COMMAND_FAILURES_MAX: usize = 6;
 pub const LOSSES_MAX: usize = 4;
 /// How long it is open at first, ms; doubled with each probe that fails, up to the last one.
 pub const OPEN_FIRST_MS: u64 = 30_000;
-pub const OPEN_LAST_MS: u64 = 1_800_000;
+/// The last one of a worker: others do its work meanwhile.
+pub const WORKER_OPEN_LAST_MS: u64 = 1_800_000;
+/// The last one of a command: nobody else does its work, and whoever waits for its failure wants to hear of it.
+pub const COMMAND_OPEN_LAST_MS: u64 = 60_000;
 /// Failures that are remembered; more than any threshold, and a row stays small.
 const FAILURES_KEPT: usize = 16;
 
@@ -106,18 +109,22 @@ impl Breaker {
         let Some(reason) = self.verdict(key).filter(|_| may_open && self.open_until.is_none()) else {
             return false;
         };
-        self.open(at, reason);
+        self.open(key, at, reason);
         true
     }
 
     /// The probe failed too.
-    pub fn probe_failed(&mut self, at: Stamp) {
+    pub fn probe_failed(&mut self, key: BreakerKey, at: Stamp) {
         let reason = std::mem::take(&mut self.reason);
-        self.open(at, reason);
+        self.open(key, at, reason);
     }
 
-    fn open(&mut self, at: Stamp, reason: String) {
-        let wait = OPEN_FIRST_MS.saturating_mul(1 << self.opened.min(16)).min(OPEN_LAST_MS);
+    fn open(&mut self, key: BreakerKey, at: Stamp, reason: String) {
+        let last = match key {
+            BreakerKey::Worker(_) => WORKER_OPEN_LAST_MS,
+            BreakerKey::Command(_) => COMMAND_OPEN_LAST_MS,
+        };
+        let wait = OPEN_FIRST_MS.saturating_mul(1 << self.opened.min(16)).min(last);
         self.opened += 1;
         self.probe = None;
         self.open_until = Some(at.tick.plus(wait));
@@ -229,11 +236,14 @@ mod tests {
         assert_eq!(breaker.gate(Tick(due)), Gate::HalfOpen);
         breaker.probe = Some(Token(9));
         assert_eq!(breaker.gate(Tick(due)), Gate::Probing(Token(9)));
-        breaker.probe_failed(stamp(due));
+        breaker.probe_failed(WORKER, stamp(due));
         assert_eq!(breaker.gate(Tick(due)), Gate::Open(Tick(due + 2 * OPEN_FIRST_MS)));
-        for _ in 0..40 {
-            breaker.probe_failed(stamp(due));
+        for (key, last) in [(WORKER, WORKER_OPEN_LAST_MS), (BreakerKey::Command(1), COMMAND_OPEN_LAST_MS)] {
+            let mut breaker = breaker.clone();
+            for _ in 0..40 {
+                breaker.probe_failed(key, stamp(due));
+            }
+            assert_eq!(breaker.gate(Tick(due)), Gate::Open(Tick(due + last)));
         }
-        assert_eq!(breaker.gate(Tick(due)), Gate::Open(Tick(due + OPEN_LAST_MS)));
     }
 }

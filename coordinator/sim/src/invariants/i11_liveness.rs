@@ -19,8 +19,8 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, cause: &Cause) {
 }
 
 /// Heartbeats within which the log has to know that something runs: every other report may get lost, three may arrive together after
-/// their leader was stopped, and a proposal may wait for as long as four.
-const KNOWN_WITHIN: u64 = 10;
+/// their leader was stopped, and a proposal may wait for as long as four, one after the other (ten were too few in 1 of 100,000 seeds).
+const KNOWN_WITHIN: u64 = 20;
 
 /// Heartbeat `seq` of a session came back: what the worker said to run long before it, over the same session, is in the log. Else nobody
 /// would ever end it for its timeout.

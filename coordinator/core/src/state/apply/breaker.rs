@@ -107,7 +107,7 @@ impl Apply<'_> {
         let (stamp, may_open) = (self.stamp, self.may_open(key));
         let breaker = self.state.breakers.entry(key).or_default();
         match breaker.probe == Some(token) {
-            true if may_open => breaker.probe_failed(stamp),
+            true if may_open => breaker.probe_failed(key, stamp),
             true => *breaker = Breaker::default(),
             false => {
                 breaker.failed(key, failure, stamp, may_open);
