@@ -30,7 +30,8 @@ impl Absences {
             let (since, said) = self.0.entry(member.id).or_insert((heard.unwrap_or(now), false));
             let absent = now.duration_since(*since);
             match heard {
-                Some(heard) if heard > *since => {
+                // The two clocks are read one after the other: a little later is the same answer still.
+                Some(heard) if heard > *since + LOOK / 2 => {
                     if std::mem::take(said) {
                         words.push(Word::Back(member, heard.duration_since(*since)));
                     }

@@ -3,6 +3,7 @@
 
 use crate::clock::boot_ms;
 use crate::telemetry::Telemetries;
+use crate::vital::Vital;
 use bytes::Bytes;
 use muster_core::command::{Command, Report};
 use muster_core::health::XidPolicy;
@@ -169,8 +170,8 @@ impl Drop for Line {
 pub trait Hands: Send + 'static {
     /// Proposes in this term and no other; the answer comes back as [`ToLeader::Proposed`] or [`ToLeader::Refused`].
     fn propose(&self, term: u64, id: u64, commands: Vec<Command>);
-    /// Confirms the leadership with a quorum; the answer comes back as [`ToLeader::Confirmed`].
-    fn confirm(&self, batch: u64);
+    /// Confirms with a quorum that the leadership of this term lasts; the answer comes back as [`ToLeader::Confirmed`].
+    fn confirm(&self, term: u64, batch: u64);
 }
 
 /// Starts the thread. It ends at [`ToLeader::Stop`] or when all handles are gone.
@@ -182,7 +183,10 @@ pub fn spawn(
     hands: impl Hands,
     health: XidPolicy,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name("leader".into()).spawn(move || Thread::new(hands, health).run(&receiver))
+    std::thread::Builder::new().name("leader".into()).spawn(move || {
+        let _vital = Vital("the leader's thread");
+        Thread::new(hands, health).run(&receiver);
+    })
 }
 
 struct Thread<H> {
@@ -287,7 +291,11 @@ impl<H: Hands> Thread<H> {
                         self.hands.propose(term, id, commands);
                     }
                 }
-                Output::Confirm { batch } => self.hands.confirm(batch),
+                Output::Confirm { batch } => {
+                    if let Some(term) = self.elected {
+                        self.hands.confirm(term, batch);
+                    }
+                }
                 Output::Close { session } => self.lines.end(session),
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }

@@ -7,6 +7,7 @@ use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::raft::{Member, MembershipError, Node, Role};
 use crate::standing;
+use crate::vital::Vital;
 use muster_core::command::Command;
 use muster_core::model::ids::MemberId;
 use parking_lot::Mutex;
@@ -50,6 +51,7 @@ async fn run(
     steward: Steward,
     sender: watch::Sender<Leadership>,
 ) {
+    let _vital = Vital("the watch over who leads");
     let mut status = node.status();
     let mut led_term = None;
     loop {

@@ -33,6 +33,7 @@ pub mod storage;
 pub mod store;
 pub mod telemetry;
 pub mod uplink;
+pub mod vital;
 pub mod watch;
 
 pub use config::{ConfigError, CoordinatorConfig, StoreConfig};

@@ -3,12 +3,16 @@
 use crate::clock::TermClock;
 use crate::machine::CoreMachine;
 use crate::raft::{Node, ProposeError};
+use crate::vital::Vital;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use muster_core::command::{Batch, Command, Placement, Report, ReportKind};
+use muster_core::model::attempt::Outcome;
+use muster_core::model::device_event::Judged;
 use muster_core::model::time::Stamp;
 use muster_core::reply::Replies;
 use muster_failpoint::{Point, pass};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -45,6 +49,12 @@ pub fn weight(commands: &[Command]) -> usize {
             Command::ApplyPlan { placements } => 64 + placements.iter().map(placement).sum::<usize>(),
             Command::Reports { reports, .. } => 128 + reports.iter().map(report).sum::<usize>(),
             Command::Register { held, spec, .. } => 1024 + held.len() * 10 + spec.devices.len() * 128,
+            Command::DeviceEvents { events, .. } => {
+                let event = |judged: &Judged| {
+                    96 + judged.text.len() + judged.event.detail.len() + judged.event.uuid.len()
+                };
+                128 + events.iter().map(event).sum::<usize>()
+            }
             Command::Stop { tokens, .. } => 64 + tokens.len() * 10,
             _ => 512,
         })
@@ -57,8 +67,12 @@ fn placement(placement: &Placement) -> usize {
 
 fn report(report: &Report) -> usize {
     match &report.kind {
-        ReportKind::Ended { artifacts, .. } => {
-            160 + artifacts.iter().map(|artifact| 64 + artifact.name.len()).sum::<usize>()
+        ReportKind::Ended { outcome, artifacts, .. } => {
+            let said = match outcome {
+                Outcome::Launch(text) | Outcome::ContractOutput(text) => text.len(),
+                _ => 0,
+            };
+            160 + said + artifacts.iter().map(|artifact| 64 + artifact.name.len()).sum::<usize>()
         }
         ReportKind::Running => 64,
     }
@@ -125,6 +139,7 @@ async fn serve(
     clock: Arc<TermClock>,
     mut waiting: mpsc::UnboundedReceiver<Waiting>,
 ) {
+    let _vital = Vital("the way into the log");
     let mut in_flight = FuturesUnordered::new();
     // What did not fit into the last entry.
     let mut left: Option<Waiting> = None;
@@ -163,56 +178,50 @@ async fn serve(
     while in_flight.next().await.is_some() {}
 }
 
-/// One entry for all of the group. When its term is over, what is bound to that is refused, and the rest goes on without it.
+/// One entry for all of the group, and what `settle` gives back in further ones.
 async fn propose(node: Node<CoreMachine>, stamp: Stamp, group: Vec<Waiting>) {
-    let term = group.iter().find_map(|waiting| waiting.term);
-    let free = propose_in(&node, term, stamp, group).await;
-    if !free.is_empty() {
-        propose_in(&node, None, stamp, free).await;
+    let mut groups = VecDeque::from([group]);
+    while let Some(group) = groups.pop_front() {
+        let term = group.iter().find_map(|waiting| waiting.term);
+        let mut commands = Vec::with_capacity(group.iter().map(|waiting| waiting.commands.len()).sum());
+        for waiting in &group {
+            commands.extend_from_slice(&waiting.commands);
+        }
+        pass(Point::ProposeBefore);
+        let outcome = node.propose_in(term, &Batch { stamp, commands }).await;
+        if outcome.is_ok() {
+            pass(Point::ProposeCommitted);
+        }
+        groups.extend(settle(term, group, outcome));
     }
 }
 
-/// Gives back those that may be proposed without a term.
-async fn propose_in(
-    node: &Node<CoreMachine>,
+/// Tells each what became of it. Gives back, in groups, what may be proposed again: those that the end of another's term does not concern,
+/// and one by one those that were too large only together.
+fn settle(
     term: Option<u64>,
-    stamp: Stamp,
     group: Vec<Waiting>,
-) -> Vec<Waiting> {
-    let mut commands = Vec::with_capacity(group.iter().map(|waiting| waiting.commands.len()).sum());
-    for waiting in &group {
-        commands.extend_from_slice(&waiting.commands);
-    }
-    pass(Point::ProposeBefore);
-    let outcome = node.propose_in(term, &Batch { stamp, commands }).await;
-    if outcome.is_ok() {
-        pass(Point::ProposeCommitted);
-    }
-    settle(term, group, outcome)
-}
-
-/// Tells each what became of it; gives back those that another term does not concern.
-fn settle(term: Option<u64>, group: Vec<Waiting>, outcome: Result<Replies, ProposeError>) -> Vec<Waiting> {
-    let mut free = Vec::new();
+    outcome: Result<Replies, ProposeError>,
+) -> Vec<Vec<Waiting>> {
     match outcome {
         Ok(replies) => {
             let mut replies = replies.into_iter();
             for waiting in group {
                 (waiting.done)(Ok(replies.by_ref().take(waiting.commands.len()).collect()));
             }
+            Vec::new()
+        }
+        Err(ProposeError::TooLarge { .. }) if group.len() > 1 => {
+            group.into_iter().map(|waiting| vec![waiting]).collect()
         }
         Err(error) => {
-            for waiting in group {
-                let is_free = term.is_some() && waiting.term.is_none();
-                if is_free && matches!(error, ProposeError::NotLeader { .. }) {
-                    free.push(waiting);
-                } else {
-                    (waiting.done)(Err(again(&error)));
-                }
-            }
+            let over = term.is_some() && matches!(error, ProposeError::NotLeader { .. });
+            let (free, bound): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|waiting| over && waiting.term.is_none());
+            bound.into_iter().for_each(|waiting| (waiting.done)(Err(again(&error))));
+            if free.is_empty() { Vec::new() } else { vec![free] }
         }
     }
-    free
 }
 
 /// The same error for each of several callers.
@@ -243,14 +252,27 @@ mod tests {
     fn a_term_that_is_over_refuses_what_was_decided_in_it_and_nothing_else() {
         let (bound, mut refused) = waiting(Some(4), 1);
         let (free, mut open) = waiting(None, 1);
-        let left = settle(Some(4), vec![bound, free], Err(ProposeError::NotLeader { leader: None }));
+        let mut left = settle(Some(4), vec![bound, free], Err(ProposeError::NotLeader { leader: None }));
         assert_eq!(refused.try_recv(), Ok(None));
+        let left = left.pop().expect("a group");
         assert_eq!((left.len(), left[0].term), (1, None));
         assert!(open.try_recv().is_err(), "nobody has told it anything");
 
         // Without a term it is told like everybody.
         let left = settle(None, left, Err(ProposeError::NotLeader { leader: None }));
         assert_eq!((left.len(), open.try_recv()), (0, Ok(None)));
+    }
+
+    /// Nobody is refused for what another one brought along.
+    #[test]
+    fn what_is_too_large_together_goes_one_by_one() {
+        let ((one, mut first), (two, _second)) = (waiting(Some(4), 1), waiting(None, 1));
+        let too_large = || Err(ProposeError::TooLarge { bytes: 2, limit: 1 });
+        let mut left = settle(Some(4), vec![one, two], too_large());
+        assert_eq!(left.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+        assert!(first.try_recv().is_err(), "nobody has told it anything");
+        assert_eq!(settle(Some(4), left.remove(0), too_large()).len(), 0);
+        assert_eq!(first.try_recv(), Ok(None));
     }
 
     #[test]

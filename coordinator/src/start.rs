@@ -293,10 +293,10 @@ impl Hands for Shell {
         });
     }
 
-    fn confirm(&self, batch: u64) {
+    fn confirm(&self, term: u64, batch: u64) {
         let (node, leader) = (self.node.clone(), self.leader.clone());
         self.runtime.spawn(async move {
-            let ok = node.confirm_leadership().await.is_ok();
+            let ok = node.confirm_term().await.is_ok_and(|now| now == term);
             leader.send(ToLeader::Confirmed { batch, ok });
         });
     }

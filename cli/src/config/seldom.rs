@@ -64,7 +64,7 @@ where
     ) -> fmt::Result {
         let meta = event.metadata();
         // Whoever asks for more than warnings wants to see all of it.
-        if meta.target().starts_with(self.repeats) && *meta.level() <= Level::WARN {
+        if meta.target().starts_with(self.repeats) && *meta.level() == Level::WARN {
             match self.admit(meta.callsite(), Instant::now()) {
                 None => return Ok(()),
                 Some(0) => {}

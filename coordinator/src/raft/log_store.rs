@@ -472,8 +472,13 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> RaftLogStorage<Types<A, R>> for LogSto
         hit(Point::PurgeBefore)?;
         (self.0.sync_state)()?;
         hit(Point::PurgeStateSynced)?;
+        let is_beyond = |tail: &Tail| tail.last.as_ref().is_none_or(|last| last.index <= through.index);
+        // What stands in for the log, a snapshot, may end in an earlier term than an entry that never was committed and was promised.
+        if is_beyond(&self.0.tail.lock()) {
+            self.0.syncer.lower(promise(&through))?;
+        }
         let mut tail = self.0.tail.lock();
-        let beyond = tail.last.as_ref().is_none_or(|last| last.index <= through.index);
+        let beyond = is_beyond(&tail);
         let hash = if tail.last == Some(through) {
             tail.hash
         } else {

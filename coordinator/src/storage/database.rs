@@ -116,6 +116,9 @@ fn open_strictly(dir: &Path, kind: Kind) -> Result<DB, rocksdb::Error> {
     options.set_max_background_jobs(2);
     options.set_max_open_files(256);
     options.set_max_total_wal_size(64 << 20);
+    // A copy of the log ends where it was flushed. With the default of 1 MiB a larger record is flushed in pieces, and a copy made in
+    // between ends within it. An entry has 4 MiB at most; the buffer grows as it is needed.
+    options.set_writable_file_max_buffer_size(64 << 20);
     // SAFETY: the options live until the end of this function, and the call sets a number in them.
     unsafe { librocksdb_sys::rocksdb_options_set_max_bgerror_resume_count(options.as_raw_ptr(), 0) };
     let family = |name: &str, buffer: usize| {

@@ -50,12 +50,14 @@ pub struct Ballot {
 
 impl Ballot {
     /// Whether a log that holds the vote `self` has not forgotten the vote `promised`.
+    ///
+    /// In one term a member may vote for one candidate and then follow another, whom the rest elected: having followed a leader of the
+    /// term it gives no vote in it any more, so nothing is forgotten.
     #[must_use]
     pub fn covers(self, promised: Self) -> bool {
-        self.term > promised.term
-            || (self.term == promised.term
-                && self.candidate == promised.candidate
-                && self.committed >= promised.committed)
+        let same = self.candidate == promised.candidate && self.committed >= promised.committed;
+        let follows = self.committed && !promised.committed;
+        self.term > promised.term || (self.term == promised.term && (same || follows))
     }
 }
 
@@ -292,7 +294,9 @@ mod tests {
         let vote = |term, candidate, committed| Ballot { term, committed, candidate };
         let kept = vote(3, 2, true);
         assert!(kept.covers(kept) && kept.covers(vote(3, 2, false)) && kept.covers(vote(2, 9, true)));
-        assert!(!kept.covers(vote(3, 1, false)), "another candidate of the same term");
+        assert!(kept.covers(vote(3, 1, false)), "the other candidate lost, and this one is followed");
+        assert!(!vote(3, 2, false).covers(vote(3, 1, false)), "another candidate of the same term");
+        assert!(!kept.covers(vote(3, 1, true)), "another leader of the same term");
         assert!(!kept.covers(vote(4, 2, false)) && !vote(3, 2, false).covers(kept));
     }
 

@@ -23,8 +23,11 @@ use super::error::{ReadError, leader};
 use super::{C, Sm};
 use crate::raft::machine::Machine;
 use crate::raft::network::Caller;
+use crate::raft::types::ballot;
+use crate::vital::Vital;
 
-type Answer = Result<u64, ReadError>;
+/// The read index, and the term in which this member leads.
+type Answer = Result<(u64, u64), ReadError>;
 
 /// The way to ask. A round runs while somebody waits.
 pub(super) struct Confirmer(mpsc::UnboundedSender<oneshot::Sender<Answer>>);
@@ -39,6 +42,7 @@ impl Confirmer {
     ) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<oneshot::Sender<Answer>>();
         tokio::spawn(async move {
+            let _vital = Vital("the confirmation of the leadership");
             let mut waiting = Vec::new();
             // What comes while a round runs began after it: it waits for the next.
             while receiver.recv_many(&mut waiting, usize::MAX).await > 0 {
@@ -80,8 +84,13 @@ async fn round<M: Machine>(
     };
     let term = read.committed_leader_id().term;
     // 2. Who votes: by the membership in force, committed or not.
-    let in_force = raft.with_raft_state(|state| state.membership_state.effective().membership().clone());
-    let membership = in_force.await.map_err(|error| fatal(error.to_string()))?;
+    let in_force = raft.with_raft_state(|state| {
+        (ballot(state.vote_ref()), state.membership_state.effective().membership().clone())
+    });
+    let (vote, membership) = in_force.await.map_err(|error| fatal(error.to_string()))?;
+    if (vote.term, vote.candidate, vote.committed) != (term, member, true) {
+        return Err(ReadError::NotLeader { leader: None });
+    }
     let nodes: BTreeMap<u64, String> =
         membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect();
     // 3. A majority, of each half of a change.
@@ -104,7 +113,7 @@ async fn round<M: Machine>(
             Ok(None) | Err(_) => return Err(ReadError::NoQuorum),
         }
     }
-    Ok(read.index())
+    Ok((read.index(), term))
 }
 
 /// Whether `with` holds more than half of each of the sets of voters.

@@ -32,6 +32,7 @@ use super::service::{Heard, Server, Service};
 use super::state_machine::{DiskRows, StateMachine};
 use super::types::{Tokio, Types};
 use crate::storage::RocksDisk;
+use crate::vital::Vital;
 
 use confirm::Confirmer;
 
@@ -95,7 +96,11 @@ impl<M: Machine> Node<M> {
             .await
             .map_err(|error| StartError::Raft { reason: error.to_string() })?;
         let timing = config.timing();
-        tokio::spawn(elections::run(raft.clone(), timing, |limit| rand::random_range(0..limit)));
+        let elections = elections::run(raft.clone(), timing, |limit| rand::random_range(0..limit));
+        tokio::spawn(async move {
+            let _vital = Vital("elections");
+            elections.await;
+        });
         let status = status::watch_status(&raft);
         let confirmer = Confirmer::spawn(raft.clone(), caller.clone(), config.member, config.election.1);
         let sync_thread = Mutex::new(Some(thread));

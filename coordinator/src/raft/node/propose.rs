@@ -79,7 +79,15 @@ impl<M: Machine> Node<M> {
     /// # Errors
     /// [`ReadError::NotLeader`], [`ReadError::NoQuorum`], [`ReadError::Fatal`].
     pub async fn confirm_leadership(&self) -> Result<u64, ReadError> {
-        self.0.confirmer.confirm().await
+        self.0.confirmer.confirm().await.map(|(index, _)| index)
+    }
+
+    /// Confirms with a majority that this member leads now; returns the term in which it does.
+    ///
+    /// # Errors
+    /// As [`Node::confirm_leadership`].
+    pub async fn confirm_term(&self) -> Result<u64, ReadError> {
+        self.0.confirmer.confirm().await.map(|(_, term)| term)
     }
 
     /// Waits until a read of the state here sees all that was acknowledged before the call, on the leader or a follower.
