@@ -94,9 +94,11 @@ impl Agent {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
             }
             Input::DeviceEvents(seen) => {
-                let new = self.events.add(now, seen);
-                if self.session && !new.is_empty() {
-                    out.push(Action::DeviceEvents(new));
+                let any = !seen.is_empty();
+                self.events.add(now, seen);
+                if self.session && any {
+                    // Always from the oldest on: whoever has heard a number has heard all before it.
+                    out.push(Action::DeviceEvents(self.events.unsettled()));
                 }
             }
         }

@@ -19,20 +19,16 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Numbers what was seen at `now` (boot-time clock, ms) and returns it so. Numbers only grow, also over restarts of the agent, as that
+    /// Numbers what was seen at `now` (boot-time clock, ms). Numbers only grow, also over restarts of the agent, as that
     /// clock does: another boot is another incarnation.
-    pub(crate) fn add(&mut self, now: u64, seen: Vec<DeviceEvent>) -> Vec<DeviceEvent> {
-        let mut new = Vec::with_capacity(seen.len());
+    pub(crate) fn add(&mut self, now: u64, seen: Vec<DeviceEvent>) {
         for event in seen {
             self.last = now.max(self.last + 1);
-            let event = DeviceEvent { seq: self.last, ..event };
-            self.waiting.insert(self.last, event.clone());
-            new.push(event);
+            self.waiting.insert(self.last, DeviceEvent { seq: self.last, ..event });
         }
         while self.waiting.len() > WAITING_MAX {
             self.waiting.pop_first();
         }
-        new
     }
 
     /// The oldest that are not settled.
@@ -63,8 +59,9 @@ mod tests {
     #[test]
     fn events_are_repeated_until_they_are_settled() {
         let mut events = Events::default();
-        assert_eq!(numbers(&events.add(100, vec![xid(13), xid(79)])), [100, 101]);
-        assert_eq!(numbers(&events.add(101, vec![xid(48)])), [102]);
+        events.add(100, vec![xid(13), xid(79)]);
+        events.add(101, vec![xid(48)]);
+        assert_eq!(numbers(&events.unsettled()), [100, 101, 102]);
         assert_eq!(numbers(&events.unsettled()), [100, 101, 102]);
         events.settle(101);
         assert_eq!(numbers(&events.unsettled()), [102]);

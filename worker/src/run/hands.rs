@@ -228,8 +228,12 @@ impl Hands {
 
     fn kill(&mut self, token: u64, turn: &mut Turn) {
         self.flush(turn);
-        match self.attempts.get(&token).map(|local| &local.phase) {
-            Some(Phase::Preparing { cancel, .. }) => cancel.cancel(),
+        match self.attempts.get_mut(&token).map(|local| &mut local.phase) {
+            // What was prepared may be on its way here already: it is not launched then.
+            Some(Phase::Preparing { cancel, stop, .. }) => {
+                *stop = Some(libc::SIGKILL);
+                cancel.cancel();
+            }
             // Also one that the shim holds and the journal does not.
             Some(Phase::Launched) | None => self.shim.kill(token),
             Some(Phase::Finishing | Phase::Over) => {}
@@ -395,9 +399,12 @@ impl Hands {
     /// Ends every task, because the worker ends.
     pub fn stop_all(&mut self) {
         self.stopping = true;
-        for (token, local) in &self.attempts {
-            match &local.phase {
-                Phase::Preparing { cancel, .. } => cancel.cancel(),
+        for (token, local) in &mut self.attempts {
+            match &mut local.phase {
+                Phase::Preparing { cancel, stop, .. } => {
+                    *stop = Some(libc::SIGKILL);
+                    cancel.cancel();
+                }
                 Phase::Launched => self.shim.stop(*token, libc::SIGTERM, 0),
                 Phase::Finishing | Phase::Over => {}
             }

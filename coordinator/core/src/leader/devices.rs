@@ -6,19 +6,23 @@ use super::io::SessionId;
 use super::step::Leader;
 use crate::command::Command;
 use crate::model::device_event::{DeviceEvent, Returns};
+use crate::model::device_record::RETURN_AFTER_MS;
 use crate::model::ids::WorkerId;
 
 /// A worker is asked this often to look at its devices again, ms.
 const PROBE_EVERY_MS: u64 = 15_000;
-/// A device stays out of service this long at least, ms: one that flaps would cost a task each time.
-const PROBE_AFTER_MS: u64 = 30_000;
 /// Events of one worker that wait to be proposed; it says again what was not settled.
 const EVENTS_MAX: usize = 256;
 
 impl Leader {
     /// What a worker saw. What is durable already is settled, the rest is judged.
     pub(super) fn device_events_came(&mut self, session: SessionId, events: Vec<DeviceEvent>) {
-        let Some(worker) = self.sessions.get(&session).map(|s| s.worker) else { return };
+        let Some(from) = self.sessions.get(&session) else { return };
+        let worker = from.worker;
+        // The numbers of an older incarnation say nothing to this one's.
+        if !self.is_current(worker, &from.incarnation) {
+            return;
+        }
         let Some(view) = self.view.workers.get(&worker).filter(|_| self.term.is_some()) else { return };
         let seen = view.worker.events_seen;
         if events.iter().any(|event| event.seq <= seen) {
@@ -58,7 +62,7 @@ impl Leader {
     pub(super) fn ask_again(&mut self, now: u64, session: SessionId, worker: WorkerId) {
         let tick = self.tick(now);
         let may_return = self.view.out_of_service(worker).filter(|(_, quarantine)| {
-            quarantine.returns == Returns::Probe && tick.since(quarantine.since.tick) >= PROBE_AFTER_MS
+            quarantine.returns == Returns::Probe && tick.since(quarantine.since.tick) >= RETURN_AFTER_MS
         });
         let uuids: Vec<String> = may_return.map(|(uuid, _)| uuid.to_owned()).collect();
         let due = self.probed.get(&worker).is_none_or(|at| now >= at + PROBE_EVERY_MS);

@@ -102,6 +102,7 @@ fn a_worker_is_asked_to_look_again_at_what_a_look_may_return() {
         assert_eq!(asked(&beat(&mut leader, now, &[])), expected, "at {now}");
     }
 
+    test.tick = 33_000;
     leader.step(33_000, event(2, DeviceEventKind::Recovered));
     commit(&mut test, &mut leader, 33_000);
     assert!(!test.state.is_quarantined("w1-0"));

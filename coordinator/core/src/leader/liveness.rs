@@ -50,7 +50,7 @@ impl Leader {
         self.view.set_connected(worker, acked);
     }
 
-    fn is_current(&self, worker: WorkerId, incarnation: &Incarnation) -> bool {
+    pub(super) fn is_current(&self, worker: WorkerId, incarnation: &Incarnation) -> bool {
         self.view.workers.get(&worker).is_some_and(|w| w.worker.incarnation == *incarnation)
     }
 
@@ -171,7 +171,8 @@ impl Leader {
                 continue;
             }
             if deadline <= tick {
-                evicted.extend(self.view.tokens_of(*id).filter(|t| self.is_open(*t)));
+                let open = |token: &Token| self.is_open(*token) && self.lives_on(*token, *id);
+                evicted.extend(self.view.tokens_of(*id).filter(open));
                 // Should the proposal be lost, it is made again.
                 due = due.min(now);
             } else {

@@ -55,7 +55,7 @@ impl Leader {
         self.view.workers.get(&worker).is_some_and(|w| token <= w.worker.former)
     }
 
-    fn lives_on(&self, token: Token, worker: WorkerId) -> bool {
+    pub(super) fn lives_on(&self, token: Token, worker: WorkerId) -> bool {
         self.view.live.get(&token).is_some_and(|l| l.attempt.lives_on(worker))
     }
 
@@ -117,7 +117,12 @@ impl Leader {
         });
         self.missing = missing;
         let live = &self.view.live;
-        let due = self.missing.iter().filter(|(_, since)| now > **since + LEADER_LEASE_MS);
+        // An order that is still on its way may start it, and the heartbeat that it answers may be renewed after the first denial.
+        let over = |key: &(Token, WorkerId), since: u64| {
+            let leases = if self.is_former(key.0, key.1) { 1 } else { 2 };
+            now > since + leases * LEADER_LEASE_MS
+        };
+        let due = self.missing.iter().filter(|(key, since)| over(key, **since));
         let gone: Vec<(WorkerId, Report)> = due
             .filter_map(|((token, worker), _)| {
                 let attempt = &live.get(token)?.attempt;

@@ -7,6 +7,9 @@ use super::time::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// A device that a look may return stays out of service for this long at least, ms: what comes and goes costs a task each time.
+pub const RETURN_AFTER_MS: u64 = 30_000;
+
 /// Entries of a device's history that are kept: the newest. A flapping device would fill the disk else.
 pub const NOTES_MAX: usize = 32;
 

@@ -26,6 +26,10 @@ impl WorkerView {
 impl View {
     pub(super) fn learn_devices(&mut self, devices: Vec<(String, Option<Quarantine>)>) {
         for (uuid, quarantine) in devices {
+            // Every end on a device comes by here; mostly nothing has changed that a plan would see.
+            if self.sick.get(&uuid) == quarantine.as_ref() {
+                continue;
+            }
             match quarantine {
                 Some(quarantine) => self.sick.insert(uuid.clone(), quarantine),
                 None => self.sick.remove(&uuid),

@@ -43,12 +43,21 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
     view.set_board();
     let mut board = std::mem::take(&mut view.board);
     let mut cycle =
-        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0 };
+        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0, looks: 0 };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
     view.touched.extend(cycle.used.into_keys());
     view.board = board;
     Plan { based_on: view.tick, placements }
+}
+
+/// Workers looked at one by one in a cycle, for gangs and for constraints that name a worker; what is left waits for the next cycle. The
+/// leader renews leases on the same thread, and at a microsecond or two a look this stays well under a second.
+const LOOKS_MAX: usize = 200_000;
+
+/// Whether workers that are alike in all else may differ for this ask.
+fn names_workers(ask: &Ask) -> bool {
+    ask.constraints.iter().any(|text| text.contains("name"))
 }
 
 /// What is known in one cycle.
@@ -59,6 +68,8 @@ struct Cycle {
     used: BTreeMap<WorkerId, Used>,
     /// Seats.
     placed: usize,
+    /// Workers that were looked at one by one.
+    looks: usize,
 }
 
 impl Cycle {
@@ -78,7 +89,19 @@ impl Cycle {
                 continue;
             }
             let candidates = common.gang.as_ref().map(|_| self.candidates(view, &ask));
-            for at in waiting(view, *id, tasks, job) {
+            let looks = match &candidates {
+                Some(candidates) => candidates.len(),
+                None if names_workers(&ask) => view.workers.len(),
+                None => 0,
+            };
+            for (n, at) in waiting(view, *id, tasks, job).enumerate() {
+                // The first of a class is always tried, so that nobody waits for ever behind the others.
+                if n > 0 && looks > 0 {
+                    self.looks += looks;
+                    if self.looks > LOOKS_MAX {
+                        break;
+                    }
+                }
                 if self.placed >= policy.placements_max {
                     return placements;
                 }
@@ -103,7 +126,7 @@ impl Cycle {
     fn place(&mut self, view: &View, board: &mut Board, ask: &Ask, at: IndexRef) -> Option<Placement> {
         let facts = &mut self.facts;
         // Workers of a kind differ by name alone.
-        let (worker, devices) = if ask.constraints.iter().any(|text| text.contains("name")) {
+        let (worker, devices) = if names_workers(ask) {
             board.choose_among(ask, |id| facts.hold(ask, id, &view.workers[&id].worker.spec))?
         } else {
             board.choose(ask, |spec| facts.hold_of_kind(ask, spec))?

@@ -59,8 +59,10 @@ fn listen(
     let mut set = nvml.create_event_set()?;
     let mut names = Names::new();
     for number in 0..nvml.device_count()? {
-        let device = nvml.device_by_index(number)?;
-        names.insert(key(&device), device.uuid()?);
+        // One that is dead already is left out, as in the inventory: the others are listened to all the same.
+        let Ok(device) = nvml.device_by_index(number) else { continue };
+        let Ok(uuid) = device.uuid() else { continue };
+        names.insert(key(&device), uuid);
         // Registering a device that lacks one of the kinds fails, and loses the set with what was registered before.
         let kinds = device.supported_event_types().unwrap_or(EventTypes::empty()) & KINDS;
         if kinds.is_empty() {

@@ -8,7 +8,7 @@ use crate::command::Placement;
 use crate::event::Event;
 use crate::model::attempt::{Attempt, Cause, StopReason};
 use crate::model::device_event::{DeviceEventKind, Fault, Judged, Returns, Verdict, cut};
-use crate::model::device_record::{DeviceHealth, DeviceNote, DeviceRecord, Quarantine};
+use crate::model::device_record::{DeviceHealth, DeviceNote, DeviceRecord, Quarantine, RETURN_AFTER_MS};
 use crate::model::ids::{IndexRef, Token, WorkerId};
 use crate::model::placement::Share;
 use crate::model::worker::{Incarnation, Worker};
@@ -58,8 +58,10 @@ impl Apply<'_> {
             Verdict::Note => self.note_device(id, uuid, what, text),
             Verdict::Recover => {
                 self.note_device(id, uuid, what, text);
+                let now = self.stamp.tick;
                 let record = self.device_mut(id, uuid);
-                if record.quarantine().is_some_and(|q| q.returns == Returns::Probe) {
+                let old = |q: &Quarantine| now.since(q.since.tick) >= RETURN_AFTER_MS;
+                if record.quarantine().is_some_and(|q| q.returns == Returns::Probe && old(q)) {
                     record.health = DeviceHealth::Healthy;
                 }
             }

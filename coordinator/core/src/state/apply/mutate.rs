@@ -149,7 +149,7 @@ impl Apply<'_> {
                 run.indices.set(i, IndexState::Pending);
                 if run.indices.memory(i).is_some() {
                     let memory = run.indices.remember(i);
-                    (memory.charged, memory.lost, memory.launch) = (0, 0, 0);
+                    (memory.charged, memory.lost, memory.launch, memory.device) = (0, 0, 0, 0);
                     memory.not_before = Tick(0);
                 }
                 indices += 1;

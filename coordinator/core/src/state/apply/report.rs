@@ -5,7 +5,7 @@ use super::{Answer, Apply};
 use crate::command::{Report, ReportKind};
 use crate::event::Event;
 use crate::model::attempt::{AttemptState, RankState};
-use crate::model::ids::WorkerId;
+use crate::model::ids::{Token, WorkerId};
 use crate::model::worker::Incarnation;
 use crate::reply::Reply;
 use crate::state::rows::Key;
@@ -50,7 +50,13 @@ impl Apply<'_> {
             *rank = RankState::Running;
             self.touched.add(Key::Live(report.token));
         }
-        if attempt.ranks.contains(&RankState::Starting) {
+        self.begin_if_all(report.token);
+    }
+
+    /// The attempt runs, and its timeout counts, once none of its ranks is still starting.
+    pub(super) fn begin_if_all(&mut self, token: Token) {
+        let Some(attempt) = self.state.live.get_mut(&token) else { return };
+        if attempt.started.is_some() || attempt.ranks.contains(&RankState::Starting) {
             return;
         }
         attempt.started = Some(self.stamp);
@@ -58,7 +64,7 @@ impl Apply<'_> {
             attempt.state = AttemptState::Running;
         }
         let (at, number) = (attempt.at, attempt.number);
-        self.touch(Key::Live(report.token));
-        self.events.push(Event::AttemptRunning { at, number, token: report.token });
+        self.touch(Key::Live(token));
+        self.events.push(Event::AttemptRunning { at, number, token });
     }
 }
