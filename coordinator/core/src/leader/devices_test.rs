@@ -106,7 +106,7 @@ fn a_worker_is_asked_to_look_again_at_what_a_look_may_return() {
     leader.step(33_000, event(2, DeviceEventKind::Recovered));
     commit(&mut test, &mut leader, 33_000);
     assert!(!test.state.is_quarantined("w1-0"));
-    for now in [40_000, 50_000] {
-        assert!(!asked(&beat(&mut leader, now, &[])), "at {now}");
+    for tick in [40_000, 50_000] {
+        assert!(!asked(&beat(&mut leader, tick, &[])), "at {tick}");
     }
 }
