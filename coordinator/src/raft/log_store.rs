@@ -2,7 +2,8 @@
 //!
 //! Recent entries are also kept in memory (bounded), as replication and apply read them right after they were written.
 
-use std::collections::VecDeque;
+mod tail;
+
 use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
@@ -15,44 +16,20 @@ use futures::{Stream, StreamExt, stream};
 use muster_failpoint::{Point, hit};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
-use openraft::{AsyncRuntime, EntryPayload, OptionalSend, RaftLogReader};
+use openraft::{AsyncRuntime, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use self::tail::{COMMITTED, PURGED, Tail, VOTE, put_meta, read_meta, read_tail, weight};
 use super::machine::Answer;
-use super::record::{self, Hash, NO_HASH, Unread};
+use super::record::{self, Hash, NO_HASH};
 use super::sync::{Syncer, Wake};
 use super::types::{Entry, LogId, Types, Vote, ballot, promise};
 use crate::storage::{Ballot, Change, Disk, Mark, Promise, StorageError, Table};
 
-const VOTE: &[u8] = b"vote";
-const COMMITTED: &[u8] = b"committed";
-const PURGED: &[u8] = b"purged";
-
-/// Entries kept in memory, at most.
-const RECENT_ENTRIES: usize = 8192;
-/// Bytes of entries kept in memory, at most.
-const RECENT_BYTES: usize = 8 << 20;
 /// Bytes of entries handed out at once to replication: well below the limit of a message, whatever one entry weighs.
 const READ_BYTES: usize = 1 << 20;
 /// Entries read at once while applying.
 const APPLY_ENTRIES: u64 = 256;
-
-/// What is known of the log without reading it.
-#[derive(Debug, Default)]
-struct Tail {
-    purged: Option<LogId>,
-    /// The first index that is in the log, or that comes next in one without entries.
-    begins: u64,
-    last: Option<LogId>,
-    hash: Hash,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-    committed_stored: Option<LogId>,
-    recent: VecDeque<Entry>,
-    recent_bytes: usize,
-}
 
 struct Inner<A: Answer, R: AsyncRuntime, D> {
     disk: Arc<D>,
@@ -212,98 +189,6 @@ impl<A: Answer, R: AsyncRuntime, D: Disk> LogStore<A, R, D> {
             Some(damage) => Err(io::Error::new(io::ErrorKind::InvalidData, damage)),
             None => Ok(entries),
         }
-    }
-}
-
-fn weight(entry: &Entry) -> usize {
-    let payload = match &entry.payload {
-        EntryPayload::Normal(blob) => blob.0.len(),
-        EntryPayload::Blank => 0,
-        EntryPayload::Membership(_) => 256,
-    };
-    payload + size_of::<Entry>()
-}
-
-fn read_meta<T: DeserializeOwned>(disk: &impl Disk, key: &[u8]) -> io::Result<Option<T>> {
-    match disk.get(Table::Meta, key)? {
-        Some(bytes) => postcard::from_bytes(&bytes).map(Some).map_err(io::Error::other),
-        None => Ok(None),
-    }
-}
-
-fn put_meta<T: Serialize>(key: &[u8], value: &T) -> io::Result<Change> {
-    let value = postcard::to_stdvec(value).map_err(io::Error::other)?;
-    Ok(Change::Put(Table::Meta, key.to_vec(), value))
-}
-
-fn read_tail(disk: &impl Disk, path: &Path) -> Result<Tail, StorageError> {
-    let io = |error| StorageError::Io { path: path.to_owned(), error };
-    let purged: Option<(LogId, Hash)> = read_meta(disk, PURGED).map_err(io)?;
-    let committed = read_meta(disk, COMMITTED).map_err(io)?;
-    let mut tail = Tail {
-        purged: purged.as_ref().map(|(id, _)| *id),
-        begins: purged.as_ref().map_or(0, |(id, _)| id.index + 1),
-        last: purged.as_ref().map(|(id, _)| *id),
-        hash: purged.as_ref().map_or(NO_HASH, |(_, hash)| *hash),
-        vote: read_meta(disk, VOTE).map_err(io)?,
-        committed,
-        committed_stored: committed,
-        ..Tail::default()
-    };
-    let mut damage = None;
-    let mut first = true;
-    disk.scan(Table::Data, &[], None, &mut |key, value| {
-        let index = record::index_of(key).unwrap_or_default();
-        let checked = record::decode(index, value).and_then(|read| {
-            let expected = tail.last.as_ref().map_or(0, |last| last.index + 1);
-            // The first entry of a log that never was purged may stand anywhere: a log that begins with a snapshot's successor.
-            if index != expected && !(first && tail.purged.is_none()) {
-                return Err(Unread::Damaged("the one before it is missing"));
-            }
-            if read.before != tail.hash {
-                return Err(Unread::Damaged("it does not follow the one before it"));
-            }
-            Ok(read)
-        });
-        if first && tail.purged.is_none() {
-            tail.begins = index;
-        }
-        first = false;
-        match checked {
-            Ok(read) => {
-                tail.last = Some(read.entry.log_id);
-                tail.hash = read.hash;
-                true
-            }
-            Err(reason) => {
-                damage = Some(reason.at(path, index));
-                false
-            }
-        }
-    })
-    .map_err(io)?;
-    damage.map_or(Ok(tail), Err)
-}
-
-impl Tail {
-    fn remember(&mut self, entry: Entry) {
-        if self.recent.back().is_some_and(|last| last.log_id.index + 1 != entry.log_id.index) {
-            self.forget();
-        }
-        self.recent_bytes += weight(&entry);
-        self.recent.push_back(entry);
-        while self.recent.len() > RECENT_ENTRIES
-            || (self.recent_bytes > RECENT_BYTES && self.recent.len() > 1)
-        {
-            if let Some(oldest) = self.recent.pop_front() {
-                self.recent_bytes -= weight(&oldest);
-            }
-        }
-    }
-
-    fn forget(&mut self) {
-        self.recent.clear();
-        self.recent_bytes = 0;
     }
 }
 
