@@ -208,7 +208,10 @@ async fn etcd(args: &FailoverArgs, env: &Env<'_>) -> Result<Option<(String, Vec<
     let limit = tokio::sync::Semaphore::MAX_PERMITS;
     let pace = Pace::start(Duration::from_millis(args.every), None, limit, move |number| {
         let client = client.clone();
-        async move { client.put(number).await }
+        async move {
+            client.put(number).await;
+            Ok(())
+        }
     });
     let mut gaps = Vec::new();
     for round in 1..=args.count {

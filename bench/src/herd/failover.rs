@@ -44,7 +44,7 @@ pub async fn leader(target: &Target) -> Result<usize> {
 pub async fn leaders(cluster: &mut Cluster, fleet: &Fleet, load: &Load, times: u32) -> Result<Cost> {
     let mut cost = Cost::default();
     for round in 1..=times {
-        let harm = fleet.tally.harm();
+        let (harm, before) = (fleet.tally.harm(), lost(cluster.target()).await?);
         let leader = leader(cluster.target()).await?;
         let term = fleet.workers.iter().map(|worker| worker.term.load(Relaxed)).max().unwrap_or(0);
         let spread = fleet.spread();
@@ -62,7 +62,7 @@ pub async fn leaders(cluster: &mut Cluster, fleet: &Fleet, load: &Load, times: u
         tokio::time::sleep_until(until.into()).await;
         // 3. It comes back, and nobody was lost meanwhile.
         cluster.restart_member(leader).await?;
-        let lost = lost(cluster.target()).await? + fleet.tally.harm() - harm;
+        let lost = lost(cluster.target()).await? - before + fleet.tally.harm() - harm;
         let during = load.samples().into_iter().filter(|s| (ready..until).contains(&s.began));
         cost.submits.extend(during.map(|sample| sample.took.as_secs_f64() * 1e3));
         cost.gaps.push((ready - killed).as_secs_f64());
@@ -82,7 +82,7 @@ pub async fn leaders(cluster: &mut Cluster, fleet: &Fleet, load: &Load, times: u
 /// # Errors
 /// Sessions that do not come back.
 pub async fn follower(cluster: &mut Cluster, fleet: &Fleet) -> Result<(f64, u64)> {
-    let harm = fleet.tally.harm();
+    let (harm, before) = (fleet.tally.harm(), lost(cluster.target()).await?);
     let leader = leader(cluster.target()).await? - 1;
     let sessions =
         |member: usize| fleet.workers.iter().filter(move |w| w.member.load(Relaxed) == member as u64);
@@ -96,7 +96,7 @@ pub async fn follower(cluster: &mut Cluster, fleet: &Fleet) -> Result<(f64, u64)
         .until_all("its session at another member", LIMIT, |w| !is_theirs(w.number) || w.is_back(killed))
         .await?;
     cluster.restart_member(follower + 1).await?;
-    let lost = lost(cluster.target()).await? + fleet.tally.harm() - harm;
+    let lost = lost(cluster.target()).await? - before + fleet.tally.harm() - harm;
     say(&format!(
         "member {} killed, a follower with {} sessions: all renewed elsewhere after {:.2} s, {lost} lost",
         follower + 1,
@@ -106,7 +106,7 @@ pub async fn follower(cluster: &mut Cluster, fleet: &Fleet) -> Result<(f64, u64)
     Ok((took.as_secs_f64(), lost))
 }
 
-/// Workers that are `lost` now.
+/// Workers that are `lost` now, those included that were to be.
 async fn lost(target: &Target) -> Result<u64> {
     let mut api = client::connect(target).await?;
     let workers = client::workers(&mut api).await?.workers;

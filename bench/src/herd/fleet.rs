@@ -6,7 +6,7 @@ use crate::client::Target;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
 use muster_core::model::worker::WorkerSpec;
-use muster_proto::channel::{Bearer, dial};
+use muster_proto::channel::{Bearer, dial_lazy};
 use muster_proto::worker::JoinRequest;
 use muster_proto::worker::worker_api_client::WorkerApiClient;
 use std::path::Path;
@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tonic::transport::Channel;
 
 /// What the first worker has; all others have one slot, so that each runs a task of its own.
 pub const BIG_SLOTS: u64 = 16;
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Fleet {
     target: Target,
     connections: Vec<Connections>,
-    join_token: String,
+    gate: Gate,
     pub tally: Arc<Tally>,
     pub workers: Vec<Arc<Worker>>,
     modes: Vec<watch::Sender<Mode>>,
@@ -41,6 +42,7 @@ impl Fleet {
     /// No join token; unusable certificates.
     pub fn new(target: &Target, join_token_file: &Path, connections: usize) -> Result<Self> {
         let join_token = std::fs::read_to_string(join_token_file).context("no join token")?;
+        let channel = dial_lazy(&target.addresses[0], target.tls.as_ref())?;
         let shared = |_| Connections::shared(&target.addresses, target.tls.as_ref());
         let connections = match connections {
             0 => vec![Connections::Own],
@@ -49,7 +51,7 @@ impl Fleet {
         Ok(Self {
             target: target.clone(),
             connections,
-            join_token: join_token.trim().to_owned(),
+            gate: Gate { channel, token: join_token.trim().to_owned() },
             tally: Arc::new(Tally::new()),
             workers: Vec::new(),
             modes: Vec::new(),
@@ -62,15 +64,8 @@ impl Fleet {
     /// # Errors
     /// One is refused.
     pub async fn join(&mut self, count: usize) -> Result<Vec<String>> {
-        let channel = dial(&self.target.addresses[0], self.target.tls.as_ref()).await?;
-        let client = WorkerApiClient::with_interceptor(channel, Bearer::new(&self.join_token));
-        let join = |number: usize| {
-            let mut client = client.clone();
-            async move {
-                let reply = client.join(JoinRequest { name: name(number) }).await;
-                anyhow::Ok(reply.context("cannot join")?.into_inner().token)
-            }
-        };
+        let gate = &self.gate;
+        let join = |number: usize| gate.join(name(number, 1));
         futures::stream::iter(self.workers.len()..count).map(join).buffered(JOINING).try_collect().await
     }
 
@@ -83,6 +78,7 @@ impl Fleet {
             let config = Config {
                 spec: spec(number),
                 token,
+                gate: self.gate.clone(),
                 addresses: addresses.clone(),
                 connections: self.connections[number % self.connections.len()].clone(),
                 tls: self.target.tls.clone(),
@@ -166,14 +162,34 @@ pub async fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Opt
     }
 }
 
-fn name(number: usize) -> String {
-    format!("h{number:05}")
+/// Where machines ask for their token.
+#[derive(Clone)]
+pub struct Gate {
+    channel: Channel,
+    token: String,
+}
+
+impl Gate {
+    /// The token of a worker of this name.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn join(&self, name: String) -> Result<String> {
+        let mut client = WorkerApiClient::with_interceptor(self.channel.clone(), Bearer::new(&self.token));
+        Ok(client.join(JoinRequest { name }).await.context("cannot join")?.into_inner().token)
+    }
+}
+
+/// Of the worker of this number: each of its machines, counted from 1, is another to the cluster.
+#[must_use]
+pub fn name(number: usize, machine: u32) -> String {
+    format!("h{number:05}-{machine}")
 }
 
 fn spec(number: usize) -> WorkerSpec {
     let slots = if number == 0 { BIG_SLOTS } else { 1 };
     WorkerSpec {
-        name: name(number),
+        name: name(number, 1),
         pool: "default".to_owned(),
         cpu_milli: slots * 1_000,
         memory: 1 << 40,

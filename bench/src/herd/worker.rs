@@ -1,8 +1,9 @@
 //! One worker without programs: the real session, the real reconnects and the real agent; in place of the shim, [`Tasks`].
 //!
-//! It follows the loop of `muster_worker::run`. Left out: the journal (a killed worker comes back as another incarnation, as a machine
-//! without its disk does), files, logs, processes.
+//! It follows the loop of `muster_worker::run`. Left out: the journal, files, logs, processes. A machine that was lost is replaced by one of
+//! another name, as in a cloud: the same name again and again would be a flapping worker, which the leader rests.
 
+use super::fleet::{Gate, name};
 use super::tally::{Launch, Tally, Worker};
 use super::tasks::Tasks;
 use futures::future::{BoxFuture, OptionFuture};
@@ -55,6 +56,7 @@ impl Connections {
 pub struct Config {
     pub spec: WorkerSpec,
     pub token: String,
+    pub gate: Gate,
     pub addresses: Arc<[String]>,
     pub connections: Connections,
     pub tls: Option<Tls>,
@@ -63,10 +65,18 @@ pub struct Config {
 }
 
 /// Runs until the mode's sender is gone.
-pub async fn run(config: Config, mut modes: watch::Receiver<Mode>) {
-    loop {
+pub async fn run(mut config: Config, mut modes: watch::Receiver<Mode>) {
+    for number in 1.. {
         if modes.wait_for(|mode| *mode == Mode::Run).await.is_err() {
             return;
+        }
+        if number > 1 {
+            config.spec.name = name(config.seen.number, number);
+            match config.gate.join(config.spec.name.clone()).await {
+                Ok(token) => config.token = token,
+                // It stays away, and whoever waits for it says so.
+                Err(_) => return,
+            }
         }
         let mut machine = Machine::boot(&config);
         if machine.serve(&mut modes).await.is_none() {
@@ -252,6 +262,8 @@ impl<'a> Machine<'a> {
                 Action::Journal(_) | Action::Forget { .. } => {}
                 // It has no devices.
                 Action::DeviceEvents(_) | Action::Probe { .. } => {}
+                // Its tasks save nothing, and nobody takes its machine away.
+                Action::Notice(_) | Action::Verdict { .. } => {}
             }
         }
         inputs
