@@ -162,6 +162,9 @@ impl Session {
                 | Instruction::Heard { .. }
                 | Instruction::Renewed { .. }
                 | Instruction::EventsSettled { .. }
+                | Instruction::Checkpoint { .. }
+                | Instruction::NoticeHeard
+                | Instruction::Notice(_)
                 | Instruction::Probe { .. } => {}
             }
         }

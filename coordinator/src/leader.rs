@@ -10,6 +10,7 @@ use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::device_event::{DeviceEvent, Verdict};
 use muster_core::model::ids::{Token, WorkerId};
+use muster_core::model::notice::Notice;
 use muster_core::model::telemetry::Telemetry;
 use muster_core::model::worker::Incarnation;
 use muster_core::reply::Replies;
@@ -45,6 +46,7 @@ pub enum Up {
     },
     Reports(Vec<Report>),
     DeviceEvents(Vec<DeviceEvent>),
+    Notice(Notice),
     /// What a worker measured. It goes past the leader thread: nothing is decided by it.
     Telemetry(WorkerId, Box<Telemetry>),
     Closed,
@@ -363,6 +365,7 @@ impl Lines {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
             Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
+            Up::Notice(notice) => Some(Input::Notice { session, notice }),
             Up::Closed => {
                 open.sessions.remove(&number);
                 self.sessions.remove(&session);

@@ -75,6 +75,7 @@ fn report(report: &Report) -> usize {
             160 + said + artifacts.iter().map(|artifact| 64 + artifact.name.len()).sum::<usize>()
         }
         ReportKind::Running => 64,
+        ReportKind::Saved(_) => 160,
     }
 }
 

@@ -38,6 +38,8 @@ pub fn describe(
         address: address(config),
         driver: driver.version.clone(),
         cuda: driver.cuda,
+        notices: Vec::new(),
+        notice_ms: None,
     }
 }
 

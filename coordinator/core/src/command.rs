@@ -5,8 +5,10 @@
 
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
+use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
+use crate::model::notice::Notice;
 use crate::model::placement::Seat;
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::{Incarnation, WorkerSpec};
@@ -63,10 +65,12 @@ pub struct Report {
     pub kind: ReportKind,
 }
 
-/// The two things that can be reported.
+/// What can be reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReportKind {
     Running,
+    /// Its rank has stored a checkpoint, which is to be committed.
+    Saved(Saved),
     Ended {
         outcome: Outcome,
         artifacts: Vec<Artifact>,
@@ -170,6 +174,13 @@ pub enum Command {
     CloseAdmission {
         member: MemberId,
         floor: MemberId,
+    },
+    /// A worker is said to go, or not to go after all: by itself (`incarnation`) or by a call (`request`).
+    Notice {
+        request: Option<Request>,
+        worker: WorkerId,
+        incarnation: Option<Incarnation>,
+        notice: Notice,
     },
     /// What a worker saw of its devices, with the leader's verdicts. What was heard before changes nothing.
     DeviceEvents {

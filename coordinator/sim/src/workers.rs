@@ -173,6 +173,7 @@ impl World {
                     self.send_up(session, Up::DeviceEvents(events));
                 }
             }
+            Action::Notice(_) | Action::Verdict { .. } => {}
             Action::Probe { uuids } => {
                 let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
                 self.see(w, well, &DeviceEventKind::Recovered);

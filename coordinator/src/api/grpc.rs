@@ -13,9 +13,9 @@ use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
     BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest,
-    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, PrepareMemberReply,
-    PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart, SubmitReply,
-    TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
+    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, NoticeRequest,
+    PrepareMemberReply, PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart,
+    SubmitReply, TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -125,6 +125,14 @@ impl Api for Grpc {
         let request = request(drain.request_id, named(drain.user, user))?;
         let indices = self.0.drain(request, &drain.worker, drain.deadline_ms, drain.reason).await?;
         Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn notice(&self, _: Request<NoticeRequest>) -> Result<Response<MutationReply>, Status> {
+        Err(Status::unimplemented("notices"))
+    }
+
+    async fn list_checkpoints(&self, _: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        Err(Status::unimplemented("checkpoints"))
     }
 
     async fn undrain(&self, call: Request<DrainRequest>) -> Result<Response<MutationReply>, Status> {

@@ -91,6 +91,9 @@ impl Workers {
                     Some(worker_message::Kind::DeviceEvents(message)) => {
                         linked.up(Up::DeviceEvents(unpack(&message.events).map_err(ApiError::from)?));
                     }
+                    Some(worker_message::Kind::Notice(message)) => {
+                        linked.up(Up::Notice(unpack(&message.notice).map_err(ApiError::from)?));
+                    }
                     Some(worker_message::Kind::Telemetry(message)) => {
                         linked.up(Up::Telemetry(worker, unpack(&message.telemetry).map_err(ApiError::from)?));
                     }

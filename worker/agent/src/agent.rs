@@ -93,6 +93,7 @@ impl Agent {
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
             }
+            Input::Notice(_) | Input::Saved { .. } => {}
             Input::DeviceEvents(seen) => {
                 let any = !seen.is_empty();
                 self.events.add(now, seen);
@@ -126,7 +127,11 @@ impl Agent {
     fn instructed(&mut self, now: u64, instruction: Instruction, out: &mut Vec<Action>) {
         match instruction {
             Instruction::Start(order) => self.start(now, order, out),
-            Instruction::Stop { token, signal, grace_ms } => self.stop(token, signal, grace_ms, out),
+            Instruction::Stop { token, signal, grace_ms, within_ms } => {
+                let deadline = within_ms.map(|ms| now + ms);
+                self.stop(token, (signal, grace_ms, deadline), out);
+            }
+            Instruction::Checkpoint { .. } | Instruction::NoticeHeard | Instruction::Notice(_) => {}
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
             Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
@@ -185,9 +190,10 @@ impl Agent {
         out.push(Action::Launch { order, deadline });
     }
 
-    fn stop(&mut self, token: Token, signal: i32, grace_ms: u64, out: &mut Vec<Action>) {
+    fn stop(&mut self, token: Token, how: (i32, u64, Option<u64>), out: &mut Vec<Action>) {
+        let (signal, grace_ms, deadline) = how;
         if self.held.get(&token).is_some_and(Held::is_live) {
-            out.push(Action::Stop { token, signal, grace_ms });
+            out.push(Action::Stop { token, signal, grace_ms, deadline });
         }
     }
 

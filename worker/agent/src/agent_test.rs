@@ -230,9 +230,12 @@ fn a_new_leader_hears_everything_again() {
 #[test]
 fn stop_and_kill_reach_what_lives_and_nothing_else() {
     let mut rig = Rig::new().running(5).ended(6);
-    let stop = |token| Instruction::Stop { token: Token(token), signal: 10, grace_ms: 300 };
+    let stop = |token| Instruction::Stop { token: Token(token), signal: 10, grace_ms: 300, within_ms: None };
     let kill = |token| Instruction::Kill { token: Token(token) };
-    assert_eq!(rig.told(2000, stop(5)), vec![Action::Stop { token: Token(5), signal: 10, grace_ms: 300 }]);
+    assert_eq!(
+        rig.told(2000, stop(5)),
+        vec![Action::Stop { token: Token(5), signal: 10, grace_ms: 300, deadline: None }]
+    );
     assert_eq!(rig.told(2000, stop(6)), vec![]);
     assert_eq!(rig.told(2000, stop(99)), vec![]);
     assert_eq!(rig.told(2000, kill(99)), vec![]);

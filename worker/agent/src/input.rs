@@ -3,8 +3,10 @@
 use muster_core::command::Report;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
+use muster_core::model::checkpoint::{Saved, Verdict};
 use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::{IndexRef, Token};
+use muster_core::model::notice::Notice;
 use serde::{Deserialize, Serialize};
 
 pub use muster_core::leader::instruction::{InputOrder, Instruction, LaunchOrder, StartOrder};
@@ -43,6 +45,13 @@ pub enum Input {
     },
     /// This was seen of its devices; the agent numbers it.
     DeviceEvents(Vec<DeviceEvent>),
+    /// A source says that this machine goes, or stays.
+    Notice(Notice),
+    /// A rank's checkpoint is stored: it is to be committed.
+    Saved {
+        token: Token,
+        saved: Saved,
+    },
 }
 
 /// What the agent asks its shell to do, in order.
@@ -69,16 +78,26 @@ pub enum Action {
     Renew {
         deadline: u64,
     },
+    /// `deadline`: everything has to be over by then (boot-time clock, ms); the grace fits it.
     Stop {
         token: Token,
         signal: i32,
         grace_ms: u64,
+        deadline: Option<u64>,
     },
     Kill {
         token: Token,
     },
     /// Send over the session.
     DeviceEvents(Vec<DeviceEvent>),
+    /// Send over the session.
+    Notice(Notice),
+    /// What became of a checkpoint: to be told to the task.
+    Verdict {
+        token: Token,
+        step: u64,
+        verdict: Verdict,
+    },
     /// Look at these devices again; those that have nothing wrong come back as [`Input::DeviceEvents`].
     Probe {
         uuids: Vec<String>,

@@ -21,7 +21,7 @@ use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
-use muster_proto::worker::{DeviceEvents, Heartbeat, Reports};
+use muster_proto::worker::{DeviceEvents, Heartbeat, NoticeMessage, Reports};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -139,7 +139,15 @@ impl Hands {
                 Action::Probe { uuids } => turn.inputs.extend(self.look_again(&uuids)),
                 Action::Report(reports) => turn.reports.extend(reports),
                 Action::Renew { deadline } => self.renew(deadline, &mut turn),
-                Action::Stop { token, signal, grace_ms } => self.stop(token.0, signal, grace_ms, &mut turn),
+                Action::Stop { token, signal, grace_ms, .. } => {
+                    self.stop(token.0, signal, grace_ms, &mut turn);
+                }
+                Action::Notice(notice) => {
+                    if let Some(outbox) = outbox {
+                        outbox.send(Up::Notice(NoticeMessage { notice: pack(&notice) }));
+                    }
+                }
+                Action::Verdict { .. } => {}
                 Action::Kill { token } => self.kill(token.0, &mut turn),
                 Action::Forget { token } => self.forget(token.0, &mut turn),
             }

@@ -45,6 +45,9 @@ fn told(rig: &mut Rig) -> Vec<(u64, String)> {
                 format!("start rank {} of {} on {}", order.rank, gang.hosts.len(), gang.port > 0)
             }
             Instruction::Stop { signal, grace_ms, .. } => format!("stop {signal} {grace_ms}"),
+            Instruction::Checkpoint { .. } | Instruction::NoticeHeard | Instruction::Notice(_) => {
+                "other".to_owned()
+            }
             Instruction::Kill { .. } => "kill".to_owned(),
             Instruction::Settled { .. } => "settled".to_owned(),
             Instruction::Renewed { .. }

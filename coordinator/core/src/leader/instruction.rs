@@ -2,7 +2,10 @@
 //! come twice or never; each is safe to repeat.
 
 use crate::model::blob::BlobId;
+use crate::model::checkpoint::{Part, Verdict};
 use crate::model::ids::{IndexRef, Token};
+use crate::model::job_spec::CheckpointSpec;
+use crate::model::notice::Notice;
 use crate::model::placement::Share;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +15,8 @@ pub enum Instruction {
     /// Start this attempt under this token.
     Start(Box<StartOrder>),
     /// Signal, wait `grace_ms`, TERM, 2 s, KILL. Repeats change nothing.
-    Stop { token: Token, signal: i32, grace_ms: u64 },
+    /// `within_ms`: everything has to be over by then, counted from the receipt; the grace is cut to fit.
+    Stop { token: Token, signal: i32, grace_ms: u64, within_ms: Option<u64> },
     /// The worker holds a token that the state does not know: end it at once, report nothing.
     Kill { token: Token },
     /// The ends of these tokens are durable on a majority: forget them.
@@ -21,6 +25,12 @@ pub enum Instruction {
     Heard { tokens: Vec<Token> },
     /// Events of devices up to this number are durable on a majority: forget them.
     EventsSettled { seq: u64 },
+    /// What became of the checkpoint of this step that the worker said was stored.
+    Checkpoint { token: Token, step: u64, verdict: Verdict },
+    /// The worker's notice is durable on a majority: it need not be said again.
+    NoticeHeard,
+    /// Its machine is said to go, by somebody else than the worker.
+    Notice(Notice),
     /// Look at these devices again and say which of them have nothing wrong.
     Probe { uuids: Vec<String> },
     /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
@@ -66,8 +76,25 @@ pub struct LaunchOrder {
     /// (name, path below the output directory)
     pub outputs: Vec<(String, String)>,
     pub restart_count: u32,
+    /// Where it begins: the newest committed checkpoint.
+    pub resume: Option<ResumeOrder>,
+    pub checkpoint: CheckpointSpec,
+    /// The signal that asks it to save, and its grace: what it is stopped with when its machine goes.
+    pub signal: i32,
+    pub grace_ms: u64,
     /// Where the other ranks are, of a gang.
     pub gang: Option<GangOrder>,
+}
+
+/// A committed checkpoint that an attempt begins from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeOrder {
+    pub step: u64,
+    /// Of the attempt that made it.
+    pub token: Token,
+    /// The rank whose part it is.
+    pub rank: u32,
+    pub part: Part,
 }
 
 /// What a rank has to know of its gang.

@@ -4,6 +4,7 @@ use super::instruction::Instruction;
 use crate::command::{Command, Report};
 use crate::model::device_event::DeviceEvent;
 use crate::model::ids::{Token, WorkerId};
+use crate::model::notice::Notice;
 use crate::model::worker::Incarnation;
 use crate::reply::Replies;
 use crate::state::Delta;
@@ -46,6 +47,11 @@ pub enum Input {
     DeviceEvents {
         session: SessionId,
         events: Vec<DeviceEvent>,
+    },
+    /// A worker says that its machine goes, or stays; said again until it is heard.
+    Notice {
+        session: SessionId,
+        notice: Notice,
     },
     /// A quorum confirmed (or not) the leadership after `Output::Confirm`.
     Confirmed {

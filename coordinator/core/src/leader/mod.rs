@@ -12,6 +12,7 @@ mod io;
 #[cfg(test)]
 mod leader_test;
 mod liveness;
+mod notices;
 mod orders;
 mod proposals;
 mod reconcile;

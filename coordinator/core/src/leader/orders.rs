@@ -43,6 +43,10 @@ impl Leader {
                 .map(|o| (o.name.to_string(), o.path.to_string()))
                 .collect(),
             restart_count: attempt.number - 1,
+            resume: None,
+            checkpoint: common.checkpoint.as_deref().cloned().unwrap_or_default(),
+            signal: common.stop.signal,
+            grace_ms: common.stop.grace_ms,
             gang: common.gang.is_some().then(|| self.gang_order(attempt)),
         };
         Ok(StartOrder {

@@ -50,6 +50,8 @@ impl Leader {
                     match report.kind {
                         ReportKind::Running => starts.push((worker, report.clone())),
                         ReportKind::Ended { .. } => ends.push((report.token, report.rank)),
+                        // Its worker says it again until it is answered.
+                        ReportKind::Saved(_) => {}
                     }
                 }
                 commands.push(Command::Reports {

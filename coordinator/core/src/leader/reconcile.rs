@@ -95,9 +95,14 @@ impl Leader {
                 let stop = job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).stop;
                 if attempt.stop.is_none() {
                     // Another rank of its gang has failed: what it could save is worth nothing without that one.
-                    Instruction::Stop { token, signal: 15, grace_ms: stop.grace_ms.min(PEER_GRACE_MS) }
+                    Instruction::Stop {
+                        token,
+                        signal: 15,
+                        grace_ms: stop.grace_ms.min(PEER_GRACE_MS),
+                        within_ms: None,
+                    }
                 } else {
-                    Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms }
+                    Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms, within_ms: None }
                 }
             }
         };
@@ -153,7 +158,7 @@ impl Leader {
                 ReportKind::Running if runs => heard.push(report.token),
                 _ if live => self.report(worker, report),
                 ReportKind::Ended { .. } => settled.push(report.token),
-                ReportKind::Running => {
+                ReportKind::Running | ReportKind::Saved(_) => {
                     self.outbox.entry(session).or_default().push(Instruction::Kill { token: report.token });
                 }
             }
@@ -177,6 +182,7 @@ impl Leader {
         let on_its_way = match report.kind {
             ReportKind::Ended { .. } => !self.ending.insert(key),
             ReportKind::Running => !self.started.insert(key),
+            ReportKind::Saved(_) => false,
         };
         if !on_its_way {
             self.reports.entry(worker).or_default().push(report);

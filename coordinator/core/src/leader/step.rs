@@ -8,6 +8,7 @@ use crate::command::{Command, Report};
 use crate::health::XidPolicy;
 use crate::model::device_event::Judged;
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
+use crate::model::notice::Notice;
 use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
 use crate::scheduler::{Policy, View};
@@ -65,6 +66,8 @@ pub struct Leader {
     /// Which events of devices take them out of service.
     pub(super) health: Arc<XidPolicy>,
     pub(super) device_events: BTreeMap<WorkerId, Vec<Judged>>,
+    /// What workers said of their machines and is not on its way into the log yet.
+    pub(super) notices: BTreeMap<WorkerId, Notice>,
     /// When each worker was last asked to look at its devices again.
     pub(super) probed: BTreeMap<WorkerId, u64>,
     pub(super) expressions: Expressions,
@@ -103,6 +106,7 @@ impl Leader {
             Input::Heartbeat { session, seq, held } => self.unconfirmed.push((session, seq, now, held)),
             Input::Reports { session, reports } => self.reported(session, reports),
             Input::DeviceEvents { session, events } => self.device_events_came(session, events),
+            Input::Notice { session, notice } => self.notice_came(session, notice),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),

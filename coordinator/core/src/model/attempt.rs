@@ -1,6 +1,7 @@
 //! An attempt: one try of one index, under one fencing token, on one worker or, as a gang, on several.
 
 use super::artifact::Artifact;
+use super::checkpoint::Progress;
 use super::device_event::Fault;
 use super::ids::{IndexRef, Token, WorkerId};
 use super::placement::Seat;
@@ -25,6 +26,8 @@ pub enum StopReason {
     Timeout,
     Drain,
     Hold,
+    /// Its machine goes.
+    Notice,
     /// A device that it holds is out of service.
     Device(Fault),
 }
@@ -61,6 +64,8 @@ pub struct Attempt {
     pub placed: Stamp,
     /// When the last of its ranks began to run.
     pub started: Option<Stamp>,
+    /// Where it began and what it has saved.
+    pub progress: Progress,
 }
 
 impl Attempt {
@@ -114,6 +119,8 @@ pub enum Outcome {
     ContractOutput(String),
     /// The worker's shim stopped it because the lease ran out.
     Fenced,
+    /// The worker stopped it because its machine goes.
+    Evicted,
 }
 
 /// Why an attempt ended (SPEC section 6).
@@ -176,6 +183,7 @@ impl fmt::Display for Cause {
             Self::Oom => f.write_str("oom"),
             Self::Timeout => f.write_str("timeout"),
             Self::Evicted(StopReason::Drain) => f.write_str("evicted(drain)"),
+            Self::Evicted(StopReason::Notice) => f.write_str("evicted(notice)"),
             Self::Evicted(_) => f.write_str("evicted(operator)"),
             Self::Lost => f.write_str("lost(worker)"),
             Self::Launch(reason) => write!(f, "launch({reason})"),

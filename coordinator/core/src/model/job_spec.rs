@@ -173,6 +173,8 @@ pub struct TaskCommon {
     pub timeout_ms: Option<u64>,
     /// How it is asked to stop.
     pub stop: StopSpec,
+    /// How its progress is saved; none: it says nothing of it, and may commit all the same.
+    pub checkpoint: Option<Box<CheckpointSpec>>,
     /// It needs several workers at once, each with these resources.
     pub gang: Option<Box<Gang>>,
 }
@@ -198,6 +200,26 @@ impl Default for StopSpec {
     /// SIGTERM, and 10 s to end.
     fn default() -> Self {
         Self { signal: 15, grace_ms: 10_000 }
+    }
+}
+
+/// How the progress of a task is saved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CheckpointSpec {
+    /// Milliseconds between two requests to save, by [`StopSpec::signal`] unless that is SIGTERM; none: the task saves when it likes.
+    pub every_ms: Option<u64>,
+    /// Directories below the checkpoint directory that match this glob are committed by themselves.
+    pub watch: Option<Box<str>>,
+    /// Milliseconds that such a directory must not have changed.
+    pub settle_ms: u64,
+    /// Committed checkpoints that are kept, at least 1.
+    pub keep: u32,
+}
+
+impl Default for CheckpointSpec {
+    /// When the task likes; 5 s; 3.
+    fn default() -> Self {
+        Self { every_ms: None, watch: None, settle_ms: 5_000, keep: 3 }
     }
 }
 

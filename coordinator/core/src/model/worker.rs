@@ -1,6 +1,7 @@
 //! A worker: a machine and its agent, as the coordinator knows it.
 
 use super::ids::{Token, WorkerId};
+use super::notice::{NoticeSource, Noticed};
 use super::time::{Stamp, Tick};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,6 +116,10 @@ pub struct WorkerSpec {
     pub driver: String,
     /// CUDA version that the driver supports, `(12, 4)`; zeros when unknown.
     pub cuda: (u16, u16),
+    /// Where it hears of a preemption.
+    pub notices: Vec<NoticeSource>,
+    /// How long before its machine goes the shortest of these says so, ms; none: unknown, or never.
+    pub notice_ms: Option<u64>,
 }
 
 /// boot id + journal id: another incarnation of the same worker knows nothing of the attempts of this one. Incarnations have no order:
@@ -142,6 +147,8 @@ pub struct Worker {
     pub events_seen: u64,
     pub state: WorkerState,
     pub drain: Option<Drain>,
+    /// Somebody says that its machine goes.
+    pub notice: Option<Noticed>,
     pub joined: Stamp,
     pub changed: Stamp,
 }

@@ -9,7 +9,7 @@ use super::gang;
 use super::limits;
 use super::policy::{self, BackoffFile, CheckpointFile, LogActionFile, RetryFile, SpotFile};
 use super::request::{self, GpuTable, LinkFile, ResourcesFile};
-use crate::model::job_spec::{StopSpec, TaskCommon};
+use crate::model::job_spec::{CheckpointSpec, StopSpec, TaskCommon};
 use crate::model::placement::WHOLE;
 use crate::model::resources::{CapabilityRule, GpuAmount, GpuLink, GpuRequest, Resources};
 use crate::model::retry::{Backoff, LogAction, LogRule, RetryOn, RetryPolicy};
@@ -82,6 +82,8 @@ impl<'a> Commons<'a> {
         if timeout.is_some_and(|t| t.get() == 0) {
             faults.push(SpecCode::InvalidValue, "timeout", "timeout is 0: nothing would ever run".into());
         }
+        let checkpoint_file =
+            policy::merge_checkpoint(task.checkpoint.as_deref(), defaults.checkpoint.as_ref());
         let common = TaskCommon {
             rule: task.rule.or(defaults.rule).map(Into::into).unwrap_or_default(),
             resources: resources(
@@ -91,10 +93,8 @@ impl<'a> Commons<'a> {
             env,
             retry: retry(&policy::merge_retry(task.retry.as_deref(), defaults.retry.as_ref()), faults),
             timeout_ms: timeout.map(|t| t.get()),
-            stop: stop(
-                &policy::merge_checkpoint(task.checkpoint.as_deref(), defaults.checkpoint.as_ref()),
-                faults,
-            ),
+            stop: stop(&checkpoint_file, faults),
+            checkpoint: checkpoint(&checkpoint_file, faults),
             gang: gang::resolve(task, defaults, faults).map(Box::new),
             constraints,
         };
@@ -348,6 +348,38 @@ fn backoff(file: BackoffFile, faults: &mut Faults) -> Backoff {
     let factor_milli = milli(file.factor, default.factor_milli, 1.0..=100.0, "factor");
     let jitter_permille = milli(file.jitter, default.jitter_permille, 0.0..=1.0, "jitter");
     Backoff { initial_ms, factor_milli, max_ms, jitter_permille }
+}
+
+/// Most checkpoints kept of one index: each is named in the log.
+const KEEP: u32 = 100;
+
+/// None when the task says nothing of it.
+fn checkpoint(file: &CheckpointFile, faults: &mut Faults) -> Option<Box<CheckpointSpec>> {
+    if file.every.is_none() && file.watch.is_none() && file.settle.is_none() && file.keep.is_none() {
+        return None;
+    }
+    let default = CheckpointSpec::default();
+    let mut fault = |field: &str, message: String| faults.push(SpecCode::InvalidValue, field, message);
+    if file.keep.is_some_and(|keep| !(1..=KEEP).contains(&keep)) {
+        fault("checkpoint.keep", format!("keep is {}; 1 to {KEEP} are kept", file.keep.unwrap_or(0)));
+    }
+    if file.every.is_some_and(|every| every.get() < 1_000) {
+        fault("checkpoint.every", "a task is asked to save once a second at most: write 1s or more".into());
+    }
+    if let Some(watch) = file.watch.as_deref()
+        && (watch.is_empty() || watch.starts_with('/') || watch.split('/').any(|part| part == ".."))
+    {
+        fault(
+            "checkpoint.watch",
+            format!("{watch:?} is no glob below the checkpoint directory, as \"checkpoint-*\""),
+        );
+    }
+    Some(Box::new(CheckpointSpec {
+        every_ms: file.every.map(|every| every.get()),
+        watch: file.watch.as_deref().map(Into::into),
+        settle_ms: file.settle.map_or(default.settle_ms, |settle| settle.get()),
+        keep: file.keep.unwrap_or(default.keep),
+    }))
 }
 
 fn stop(file: &CheckpointFile, faults: &mut Faults) -> StopSpec {

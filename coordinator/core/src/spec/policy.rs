@@ -134,7 +134,7 @@ pub enum LogActionFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointFile {
-    /// How often it saves.
+    /// How often it is asked to save, by `signal` where that is not SIGTERM. Default: it saves when it likes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Millis>,
     /// Time between the first signal and SIGTERM. Default: 10s.
@@ -149,7 +149,7 @@ pub struct CheckpointFile {
     /// How long a watched directory must not have changed. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settle: Option<Millis>,
-    /// Checkpoints kept.
+    /// Committed checkpoints that are kept, 1 to 100. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
 }

@@ -248,6 +248,9 @@ fn every_rule_refuses_with_its_code() {
         (task("timeout: 0"), SpecCode::InvalidValue, "timeout is 0"),
         (task("checkpoint: {signal: SIGKILL}"), SpecCode::InvalidValue, "no program can react"),
         (task("checkpoint: {signal: SIGNOPE}"), SpecCode::InvalidValue, "is no signal"),
+        (task("checkpoint: {keep: 0}"), SpecCode::InvalidValue, "keep is 0; 1 to 100 are kept"),
+        (task("checkpoint: {every: 10ms}"), SpecCode::InvalidValue, "once a second at most"),
+        (task("checkpoint: {watch: ../x}"), SpecCode::InvalidValue, "no glob below"),
         (task("workers: 0"), SpecCode::InvalidValue, "workers is 0"),
         (task("workers: 2000"), SpecCode::InvalidValue, "at most 1024"),
         (task("workers: 2\nelastic: {min: 1, max: 2}"), SpecCode::InvalidValue, "`workers: 2` contradict"),
@@ -401,15 +404,12 @@ fn shares_of_gpus_and_gangs_are_numbers() {
 #[test]
 fn warnings_say_what_is_not_done() {
     let text = task(
-        "checkpoint: {every: 10m}\nretry: {log_rules: [{match: CUDA, action: fail}]}\ntopology: {prefer: rack}",
+        "checkpoint: {every: 10m, watch: \"checkpoint-*\", keep: 2}\nretry: {log_rules: [{match: CUDA, action: fail}]}\ntopology: {prefer: rack}",
     );
     let text = format!("notify: [{{webhook: \"https://x\"}}]\nbudget: {{usd: 5, on_exceed: warn}}\n{text}");
     let (_, checked) = load(text.as_bytes(), Format::Yaml, "x.yaml", &[] as &[&str]).expect("job");
     let fields: Vec<&str> = checked.warnings.iter().map(|w| w.field.as_str()).collect();
-    assert_eq!(
-        fields,
-        ["budget", "notify", "tasks.a.topology", "tasks.a.checkpoint", "tasks.a.retry.log_rules"]
-    );
+    assert_eq!(fields, ["budget", "notify", "tasks.a.topology", "tasks.a.retry.log_rules"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::error::{SpecCode, SpecError, SpecWarning};
 use super::file::{DefaultsFile, JobFile, TaskFile};
 use super::later::OnExceed;
 use super::limits;
-use super::policy::{CheckpointFile, RetryFile};
+use super::policy::RetryFile;
 
 /// What was found.
 #[derive(Default)]
@@ -60,7 +60,6 @@ pub(super) fn scan(job: &JobFile) -> Found {
             cache: d.cache,
             container: d.container.is_some(),
             secrets: d.secrets.is_some(),
-            checkpoint: d.checkpoint.as_ref(),
             retry: d.retry.as_ref(),
         };
         rare.scan(&mut found, || "defaults".to_owned());
@@ -79,7 +78,6 @@ fn task_fields(name: &str, t: &TaskFile, defaults: Option<&DefaultsFile>, found:
         cache: t.cache,
         container: t.container.is_some(),
         secrets: t.secrets.is_some(),
-        checkpoint: t.checkpoint.as_deref(),
         retry: t.retry.as_deref(),
     };
     rare.scan(found, || format!("tasks.{name}"));
@@ -101,7 +99,6 @@ struct Rare<'a> {
     cache: Option<bool>,
     container: bool,
     secrets: bool,
-    checkpoint: Option<&'a CheckpointFile>,
     retry: Option<&'a RetryFile>,
 }
 
@@ -122,12 +119,6 @@ impl Rare<'_> {
         }
         if self.secrets {
             found.refuse(&path(), "secrets", "remove it and place the secret on the workers");
-        }
-        if let Some(c) = self.checkpoint
-            && (c.every.is_some() || c.watch.is_some() || c.keep.is_some() || c.settle.is_some())
-        {
-            let message = "this version commits no checkpoints: after an eviction the task begins anew (`signal` and `grace` are used)";
-            found.warn(&path(), "checkpoint", message);
         }
         if self.retry.and_then(|r| r.log_rules.as_ref()).is_some_and(|rules| !rules.is_empty()) {
             found.warn(

@@ -49,6 +49,7 @@ impl State {
             Key::Members => Some(Row::Members(self.members.clone())),
             Key::Device(uuid) => self.devices.get(uuid).map(|d| Row::Device(Box::new(d.clone()))),
             Key::Breaker(key) => self.breakers.get(key).map(|b| Row::Breaker(Box::new(b.clone()))),
+            Key::Checkpoints(at) => self.checkpoints.get(at).cloned().map(Row::Checkpoints),
         }
     }
 
@@ -124,6 +125,10 @@ impl State {
             }
             (Key::Breaker(key), Row::Breaker(breaker)) => {
                 self.breakers.insert(key, *breaker);
+            }
+            (Key::Checkpoints(at), Row::Checkpoints(kept)) => {
+                self.task_of(&key, at.job, at.task)?;
+                self.checkpoints.insert(at, kept);
             }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }

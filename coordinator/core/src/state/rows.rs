@@ -6,6 +6,7 @@ use crate::dag::Parents;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
 use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
@@ -44,6 +45,8 @@ pub enum Key {
     Device(String),
     /// Absent while nothing has failed.
     Breaker(BreakerKey),
+    /// Committed checkpoints of one index, the oldest first; absent while there are none.
+    Checkpoints(IndexRef),
 }
 
 /// The value of a row.
@@ -62,6 +65,7 @@ pub enum Row {
     Members(MembersRow),
     Device(Box<DeviceRecord>),
     Breaker(Box<Breaker>),
+    Checkpoints(Vec<Checkpoint>),
 }
 
 /// The counters of the log.

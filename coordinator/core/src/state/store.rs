@@ -4,6 +4,7 @@ use super::job::Job;
 use super::rows::{Admission, Key, MembersRow, Meta, PartRow, RequestRow, Row};
 use crate::model::attempt::Attempt;
 use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::placement::{DeviceUse, Share, WHOLE};
@@ -79,6 +80,8 @@ pub struct State {
     pub(super) members: MembersRow,
     pub(super) devices: BTreeMap<String, DeviceRecord>,
     pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
+    /// What is kept of each index, the oldest first; never empty.
+    pub(super) checkpoints: BTreeMap<IndexRef, Vec<Checkpoint>>,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -97,6 +100,12 @@ impl State {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The committed checkpoints of an index that are kept, the oldest first.
+    #[must_use]
+    pub fn checkpoints(&self, at: IndexRef) -> &[Checkpoint] {
+        self.checkpoints.get(&at).map_or(&[], Vec::as_slice)
     }
 
     /// The tick of the last entry.

@@ -195,12 +195,15 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (_, Outcome::Exit(0)) => Cause::Exit(0),
         (Some(StopReason::Device(fault)), _) => Cause::Device(fault),
         (Some(StopReason::Timeout), _) => Cause::Timeout,
-        (Some(reason @ (StopReason::Drain | StopReason::Hold)), _) => Cause::Evicted(reason),
+        (Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice)), _) => {
+            Cause::Evicted(reason)
+        }
         (None, Outcome::Exit(code)) => Cause::Exit(*code),
         (None, Outcome::Signal(n)) => Cause::Signal(*n),
         (None, Outcome::Oom) => Cause::Oom,
         (None, Outcome::Launch(reason)) => Cause::Launch(reason.clone()),
         (None, Outcome::ContractOutput(name)) => Cause::Contract(name.clone()),
         (None, Outcome::Fenced) => Cause::Lost,
+        (None, Outcome::Evicted) => Cause::Evicted(StopReason::Notice),
     }
 }

@@ -1,12 +1,14 @@
 //! `State::apply`: sync, total, deterministic. One file a family; this is only the dispatch and what families share.
 
 mod breaker;
+mod checkpoint;
 mod device;
 mod finish;
 mod flow;
 mod gang;
 mod member;
 mod mutate;
+mod notice;
 mod place;
 mod report;
 mod restored;
@@ -133,6 +135,12 @@ impl Apply<'_> {
             Command::DeviceEvents { worker, incarnation, events } => {
                 self.device_events(*worker, incarnation, events)
             }
+            Command::Notice { request, worker, incarnation, notice } => match request {
+                Some(request) => {
+                    self.once(request, command, |a| a.notice(*worker, incarnation.as_ref(), notice))
+                }
+                None => self.notice(*worker, incarnation.as_ref(), notice),
+            },
             Command::QuarantineDevice { request, uuid, reason } => {
                 self.once(request, command, |a| a.quarantine_device(uuid, reason))
             }

@@ -4,6 +4,7 @@ use super::{Answer, Apply};
 use crate::command::Placement;
 use crate::event::Event;
 use crate::model::attempt::{Attempt, AttemptState, RankState, StopReason, first_worker};
+use crate::model::checkpoint::Progress;
 use crate::model::ids::Token;
 use crate::model::job::IndexState;
 use crate::model::placement::{Seat, Share};
@@ -114,6 +115,7 @@ impl Apply<'_> {
             stop: None,
             placed: stamp,
             started: None,
+            progress: Progress::default(),
         });
         self.touch(Key::Live(token));
         self.events.push(Event::AttemptPlaced { at, number, token, worker });

@@ -36,6 +36,7 @@ impl Apply<'_> {
                 }
                 ReportKind::Running if attempt.is_some() => self.running(report),
                 ReportKind::Running => {}
+                ReportKind::Saved(saved) => self.saved(report, saved),
             }
         }
         Ok(Reply::Reported { settled, fenced })

@@ -33,6 +33,7 @@ impl Apply<'_> {
         let same = old.as_ref().is_some_and(|w| w.incarnation == *incarnation);
         let former = old.as_ref().filter(|_| same).map_or(self.state.last_token(), |w| w.former);
         let drain = old.as_ref().and_then(|w| w.drain.clone());
+        let notice = old.as_ref().and_then(|w| w.notice.clone());
         let empty = self.state.tokens_of(id).is_empty();
         let state = match (&drain, empty) {
             (None, _) => WorkerState::Ready,
@@ -47,7 +48,8 @@ impl Apply<'_> {
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
             let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
-            let worker = Worker { id, spec, incarnation, former, events_seen, state, drain, joined, changed };
+            let worker =
+                Worker { id, spec, incarnation, former, events_seen, state, drain, notice, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
         }
