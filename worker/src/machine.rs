@@ -64,6 +64,7 @@ fn describe_device(device: &Device) -> worker::Device {
         links: device.links.iter().filter_map(describe_link).collect(),
         mig: device.mig.as_ref().map(|mig| mig.profile.clone()),
         simulated: device.simulated,
+        absent: false,
     }
 }
 

@@ -93,7 +93,7 @@ impl World {
         if !machine.hears(agent) || machine.session.is_some() {
             return;
         }
-        let register = (machine.spec.clone(), machine.incarnation(), machine.held());
+        let register = (machine.offered(), machine.incarnation(), machine.held());
         let via = self.network.rng.index(MEMBERS);
         if !self.members[via].up || self.network.is_worker_cut(w, via) {
             let again = self.network.rng.range(100, 1_500);
@@ -119,7 +119,7 @@ impl World {
         if self.network.rng.chance(self.network.late_permille) {
             let (late, via) = (self.network.rng.range(500, 30_000), self.network.rng.index(MEMBERS));
             let machine = &self.machines[w];
-            let register = (machine.spec.clone(), machine.incarnation(), machine.held());
+            let register = (machine.offered(), machine.incarnation(), machine.held());
             let twin = self.new_session(w, agent, via, register, late);
             self.at(late + 5_000, Event::ClosedAtWorker { session: twin });
         }

@@ -77,11 +77,15 @@ impl World {
     pub(crate) fn launch(&mut self, w: usize, local: u64, order: &StartOrder, deadline: u64) {
         let token = order.token;
         let fate = Fate::of(&self.options, order.at, order.number, order.rank);
+        let devices = self.machines[w].shares(&order.devices);
         let refused = if local + KILL_BEFORE_MS >= deadline {
             Some(Outcome::Launch("the lease deadline had passed".to_owned()))
+        } else if devices.is_none() {
+            Some(Outcome::Launch("this worker has no such device".to_owned()))
         } else {
             Some(fate.outcome.clone()).filter(|o| matches!(o, Outcome::Launch(_)))
         };
+        let devices = devices.unwrap_or_default();
         if let Some(outcome) = refused {
             self.oracle.outcomes.entry(token).or_default().insert(w, outcome.clone());
             self.machines[w].exits.insert(token, (outcome, 0));
@@ -90,12 +94,12 @@ impl World {
         }
         invariants::i9_gangs::on_start(self, w, token, order.at);
         invariants::i3_one_process::on_start(self, w, token, order.at);
-        invariants::i4_devices::on_start(self, w, token, &order.devices);
+        invariants::i4_devices::on_start(self, w, token, &devices);
         invariants::i5_parents::on_start(self, w, token, order.at);
         let process = Process {
             at: order.at,
             rank: order.rank,
-            devices: order.devices.clone(),
+            devices,
             deadline,
             started: self.now,
             obeys: fate.obeys,

@@ -7,11 +7,13 @@ use crate::shim::{Fate, Process};
 use crate::world::World;
 use muster_agent::{Action, Agent, Input, Journaled, StartOrder};
 use muster_core::command::ReportKind;
+use muster_core::leader::instruction::DeviceOrder;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
 use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
+use muster_core::model::placement::Share;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +48,8 @@ pub struct Machine {
     pub said: BTreeSet<Token>,
     /// UUIDs of devices that are sick in truth.
     pub sick: BTreeSet<String>,
+    /// UUIDs of those that did not answer when the agent started.
+    pub dead: BTreeSet<String>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -94,9 +98,27 @@ impl Machine {
             beat: 0,
             said: BTreeSet::new(),
             sick: BTreeSet::new(),
+            dead: BTreeSet::new(),
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
+    }
+
+    /// What it says of itself: a driver names only the devices that answered when the agent started.
+    pub(crate) fn offered(&self) -> WorkerSpec {
+        let mut spec = self.spec.clone();
+        spec.devices.retain(|device| !self.dead.contains(&device.uuid));
+        spec
+    }
+
+    /// Which of its devices these are; none when it does not find one.
+    pub(crate) fn shares(&self, ordered: &[DeviceOrder]) -> Option<Vec<Share>> {
+        let share = |ordered: &DeviceOrder| {
+            let number = self.spec.devices.iter().position(|device| device.uuid == ordered.uuid)?;
+            let is_there = !self.dead.contains(&ordered.uuid);
+            is_there.then_some(Share { device: number as u16, milli: ordered.milli, memory: ordered.memory })
+        };
+        ordered.iter().map(share).collect()
     }
 
     /// Whether this agent is alive (it may be stopped).
@@ -296,6 +318,7 @@ impl World {
         }
         self.plant_at_restart(w);
         let machine = &mut self.machines[w];
+        machine.dead = machine.sick.iter().filter(|uuid| falls_off(uuid)).cloned().collect();
         machine.agent_number += 1;
         let agent = machine.agent_number;
         machine.agent =
@@ -339,6 +362,11 @@ impl World {
             self.start_agent(w);
         }
     }
+}
+
+/// Whether a device that is sick does not answer at all: those of even number.
+fn falls_off(uuid: &str) -> bool {
+    uuid.ends_with(['0', '2'])
 }
 
 fn artifact(token: Token) -> Artifact {

@@ -9,9 +9,9 @@ use crate::devices::nodes::{self, Majors};
 use crate::executor::launch::argv;
 use crate::executor::{AttemptDirs, Dirs, GangEnv, HostEnv, Launch, Run, TaskEnv, environment};
 use muster_agent::StartOrder;
-use muster_core::leader::instruction::{GangOrder, InputOrder};
+use muster_core::leader::instruction::{DeviceOrder, GangOrder, InputOrder};
 use muster_core::model::attempt::Outcome;
-use muster_core::model::placement::Share;
+use muster_core::model::placement::{Share, WHOLE};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +115,9 @@ impl Preparer {
         let (stdout, stderr) = (dirs.stdout().display().to_string(), dirs.stderr().display().to_string());
         let cpu_millis = u32::try_from(what.cpu_milli).unwrap_or(u32::MAX);
         let gang = what.gang.as_ref().map(|gang| gang_env(order.rank, gang, &dirs)).transpose()?;
-        let (gpus, numbers) = (self.granted(&order.devices)?, numbers(order));
+        let shares = self.shares(&order.devices)?;
+        let gpus = order.devices.iter().map(|device| device.uuid.clone()).collect();
+        let numbers: Vec<usize> = shares.iter().map(|share| usize::from(share.device)).collect();
         let task = TaskEnv {
             job: order.at.job.0,
             task: what.task_name.clone(),
@@ -131,7 +133,7 @@ impl Preparer {
             inputs: files.inputs,
             restart_count: what.restart_count,
             gpus,
-            gpu_limits: self.gpu_limits(&order.devices),
+            gpu_limits: self.gpu_limits(&shares),
             cpu_millis,
             gang,
             user: what.env.clone(),
@@ -159,11 +161,10 @@ impl Preparer {
 
     /// The real devices of an order: simulated ones are never dirty.
     pub fn held(&self, order: &StartOrder) -> Vec<HeldDevice> {
-        let real = order.devices.iter().filter_map(|share| {
-            let device = self.devices.get(usize::from(share.device)).filter(|device| !device.simulated)?;
-            Some(HeldDevice { uuid: device.uuid.clone(), shared: !share.is_whole() })
+        let real = order.devices.iter().filter(|ordered| {
+            self.devices.iter().any(|device| device.uuid == ordered.uuid && !device.simulated)
         });
-        real.collect()
+        real.map(|device| HeldDevice { uuid: device.uuid.clone(), shared: device.milli < WHOLE }).collect()
     }
 
     /// Only a part of one real device has limits, and only under MPS.
@@ -178,12 +179,16 @@ impl Preparer {
         }
     }
 
-    fn granted(&self, shares: &[Share]) -> Result<Vec<String>, Outcome> {
-        let uuid = |share: &Share| {
-            let missing = || Outcome::Launch(format!("this worker has no device {}", share.device));
-            self.devices.get(usize::from(share.device)).map(|device| device.uuid.clone()).ok_or_else(missing)
+    /// The same by this worker's own numbers.
+    fn shares(&self, ordered: &[DeviceOrder]) -> Result<Vec<Share>, Outcome> {
+        let share = |ordered: &DeviceOrder| {
+            let number = self.devices.iter().position(|device| device.uuid == ordered.uuid);
+            let number = number.and_then(|number| u16::try_from(number).ok());
+            let missing = || Outcome::Launch(format!("this worker has no device {}", ordered.uuid));
+            let device = number.ok_or_else(missing)?;
+            Ok(Share { device, milli: ordered.milli, memory: ordered.memory })
         };
-        shares.iter().map(uuid).collect()
+        ordered.iter().map(share).collect()
     }
 }
 
@@ -205,10 +210,6 @@ fn gang_env(rank: u32, gang: &GangOrder, dirs: &AttemptDirs) -> Result<GangEnv, 
     };
     std::fs::write(&hostfile, env.hostfile_text()).map_err(|e| refused("its hostfile", e))?;
     Ok(env)
-}
-
-fn numbers(order: &StartOrder) -> Vec<usize> {
-    order.devices.iter().map(|share| usize::from(share.device)).collect()
 }
 
 fn refused(what: &str, error: std::io::Error) -> Outcome {
@@ -271,7 +272,11 @@ mod tests {
         Device { uuid: uuid.into(), simulated: true, ..Device::default() }
     }
 
-    fn order(launch: LaunchOrder, devices: &[u16]) -> StartOrder {
+    fn whole(uuid: &str) -> DeviceOrder {
+        DeviceOrder { uuid: uuid.into(), milli: WHOLE, memory: 0 }
+    }
+
+    fn order(launch: LaunchOrder, devices: &[&str]) -> StartOrder {
         let at = IndexRef::new(JobId(42), TaskNo(0), 0);
         StartOrder {
             at,
@@ -280,7 +285,7 @@ mod tests {
             term: 1,
             heartbeat: 1,
             rank: 0,
-            devices: devices.iter().map(|d| Share::whole(*d)).collect(),
+            devices: devices.iter().map(|uuid| whole(uuid)).collect(),
             launch,
         }
     }
@@ -298,13 +303,13 @@ mod tests {
             memory: 64 << 20,
             ..LaunchOrder::default()
         };
-        let launch = rig.preparer.prepare_quick(&order(what, &[1])).unwrap();
+        let launch = rig.preparer.prepare_quick(&order(what, &["GPU-b"])).unwrap();
         assert_eq!(launch.argv, ["/bin/sh", "-c", "exit 7"]);
         assert_eq!(launch.cwd, rig.preparer.dirs.of(9).scratch.display().to_string());
         assert_eq!((env(&launch, "CUDA_VISIBLE_DEVICES"), env(&launch, "MUSTER_ATTEMPT")), ("GPU-b", "2"));
         assert_eq!((launch.limits.cpu_millis, launch.limits.memory_bytes), (1500, 64 << 20));
-        let beyond = rig.preparer.prepare_quick(&order(LaunchOrder::default(), &[2]));
-        assert_eq!(beyond, Err(Outcome::Launch("this worker has no device 2".into())));
+        let beyond = rig.preparer.prepare_quick(&order(LaunchOrder::default(), &["GPU-c"]));
+        assert_eq!(beyond, Err(Outcome::Launch("this worker has no device GPU-c".into())));
     }
 
     #[test]
@@ -333,24 +338,26 @@ mod tests {
         let mut rig = Rig::new();
         rig.preparer.devices[0] =
             Device { simulated: false, memory_bytes: 80_000 << 20, minor: Some(0), ..gpu("GPU-a") };
-        let part = Share { milli: 250, ..Share::whole(0) };
-        let of = |share| StartOrder { devices: vec![share], ..order(LaunchOrder::default(), &[]) };
-        let limit = |rig: &Rig, share| {
+        let part = DeviceOrder { milli: 250, ..whole("GPU-a") };
+        let (first, second) = (whole("GPU-a"), whole("GPU-b"));
+        let of = |share: &DeviceOrder| StartOrder {
+            devices: vec![share.clone()],
+            ..order(LaunchOrder::default(), &[])
+        };
+        let limit = |rig: &Rig, share: &DeviceOrder| {
             let launch = rig.preparer.prepare_quick(&of(share)).unwrap();
             env(&launch, "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT").to_owned()
         };
-        assert_eq!(limit(&rig, part), "");
+        assert_eq!(limit(&rig, &part), "");
         rig.preparer.mps = Some("/tmp/nvidia-mps".into());
-        assert_eq!((limit(&rig, part), limit(&rig, Share::whole(0))), ("0=20000M".into(), String::new()));
-        let held = |share| rig.preparer.held(&of(share)).iter().map(|h| h.shared).collect::<Vec<_>>();
-        assert_eq!(
-            (held(part), held(Share::whole(0)), held(Share::whole(1))),
-            (vec![true], vec![false], vec![])
-        );
+        assert_eq!((limit(&rig, &part), limit(&rig, &first)), ("0=20000M".into(), String::new()));
+        let held =
+            |share: &DeviceOrder| rig.preparer.held(&of(share)).iter().map(|h| h.shared).collect::<Vec<_>>();
+        assert_eq!((held(&part), held(&first), held(&second)), (vec![true], vec![false], vec![]));
         // The other one is simulated: it has no node, and there is nothing to clean.
-        let launch = rig.preparer.prepare_quick(&of(Share::whole(1))).unwrap();
+        let launch = rig.preparer.prepare_quick(&of(&second)).unwrap();
         assert!(launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
-        let launch = rig.preparer.prepare_quick(&of(Share::whole(0))).unwrap();
+        let launch = rig.preparer.prepare_quick(&of(&first)).unwrap();
         assert!(!launch.limits.denied.iter().any(|node| (node.major, node.minor) == (195, 0)));
     }
 

@@ -6,7 +6,6 @@ use crate::model::checkpoint::{Part, Verdict};
 use crate::model::ids::{IndexRef, Token};
 use crate::model::job_spec::CheckpointSpec;
 use crate::model::notice::Notice;
-use crate::model::placement::Share;
 use serde::{Deserialize, Serialize};
 
 /// One thing to do.
@@ -48,10 +47,20 @@ pub struct StartOrder {
     pub heartbeat: u64,
     /// Which rank of the attempt this worker runs; 0 unless it is a gang.
     pub rank: u32,
-    /// Devices of the worker.
-    pub devices: Vec<Share>,
+    /// By name: numbers may have shifted on a worker whose agent was started again.
+    pub devices: Vec<DeviceOrder>,
     /// The rest: job and task names, command, environment, amounts, inputs, outputs. Opaque to the rules.
     pub launch: LaunchOrder,
+}
+
+/// A part of a device of the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeviceOrder {
+    pub uuid: String,
+    /// 1..=1000, 1000 = all of it.
+    pub milli: u16,
+    /// Bytes of its memory; 0 = in proportion to `milli`.
+    pub memory: u64,
 }
 
 /// What the executor reads of a start order; the rules never look inside.

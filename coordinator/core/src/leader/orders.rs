@@ -1,10 +1,11 @@
 //! The start order of an attempt: templates rendered, names and inputs in place. The only place where a template is rendered.
 
-use super::instruction::{GangHost, GangOrder, LaunchOrder, StartOrder};
+use super::instruction::{DeviceOrder, GangHost, GangOrder, LaunchOrder, StartOrder};
 use super::step::Leader;
 use crate::model::attempt::Attempt;
 use crate::model::ids::Token;
 use crate::model::job_spec::Run;
+use crate::model::placement::Share;
 
 impl Leader {
     /// The order for a rank of a starting attempt, or why it can't be written.
@@ -17,6 +18,13 @@ impl Leader {
         let spec = &job.spec;
         let task = spec.task(at.task).ok_or("its task is gone")?;
         let common = spec.common(task);
+        let named = self.view.workers.get(&seat.worker).map_or(&[][..], |w| &w.worker.spec.devices);
+        let device = |share: &Share| {
+            let uuid = named.get(usize::from(share.device)).map(|device| device.uuid.clone());
+            let uuid = uuid.ok_or_else(|| format!("its worker has no device {}", share.device))?;
+            Ok::<_, String>(DeviceOrder { uuid, milli: share.milli, memory: share.memory })
+        };
+        let devices = seat.devices.iter().map(device).collect::<Result<_, _>>()?;
         let rendered = self.renderer.render(spec, at.job, at.task, at.index).map_err(|e| e.to_string())?;
         let (shell, argv) = match rendered.run {
             Run::Shell(text) => (Some(text.into_string()), Vec::new()),
@@ -56,7 +64,7 @@ impl Leader {
             term: self.term.unwrap_or(0),
             heartbeat,
             rank,
-            devices: seat.devices.clone(),
+            devices,
             launch,
         })
     }

@@ -46,6 +46,9 @@ pub struct Device {
     pub mig: Option<String>,
     /// Not a real device: made up by `--gpus`.
     pub simulated: bool,
+    /// The worker does not name it any more. It keeps its number while attempts live there, so that those of the others do not shift; it is
+    /// given to nobody.
+    pub absent: bool,
 }
 
 /// The way from one device of a worker to another.

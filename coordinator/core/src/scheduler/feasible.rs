@@ -21,7 +21,8 @@ pub struct Shortfall {
 /// Whether the device is of the kind that the request accepts, whatever is taken of it. MIG instances go only to those who ask for
 /// their profile. `wanted` is one of the request's models.
 pub(super) fn accepts(request: &GpuRequest, wanted: Option<&str>, device: &Device) -> bool {
-    device.memory >= request.memory
+    !device.absent
+        && device.memory >= request.memory
         && device.mig.as_deref() == request.amount.profile()
         && request.compute_capability.is_none_or(|rule| {
             rule.accepts((device.compute_capability / 10) as u16, (device.compute_capability % 10) as u16)

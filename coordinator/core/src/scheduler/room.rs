@@ -19,7 +19,10 @@ pub(super) struct Kind {
 /// The text under which kinds are told apart. Devices count by what a request may ask of them.
 pub(super) fn kind_key(spec: &WorkerSpec) -> String {
     let device = |d: &Device| {
-        (d.model.clone(), d.memory, d.compute_capability, d.numa, d.links.clone(), d.mig.clone())
+        (
+            (d.model.clone(), d.memory, d.compute_capability, d.absent),
+            (d.numa, d.links.clone(), d.mig.clone()),
+        )
     };
     let devices: Vec<_> = spec.devices.iter().map(device).collect();
     let amounts = (spec.cpu_milli, spec.memory, spec.disk, spec.spot, &spec.cuda, &spec.driver);
@@ -51,6 +54,7 @@ pub(super) struct Room {
 /// What is left of a worker. An older incarnation may still take devices that this one does not have, and more than there is.
 pub(super) fn free_of(spec: &WorkerSpec, used: &Used) -> Free {
     let left = |(number, device): (u16, &Device)| match device.mig {
+        _ if device.absent => 0,
         Some(_) => 0,
         None => WHOLE.saturating_sub(used.device(number).milli),
     };

@@ -1,6 +1,6 @@
 //! Devices out of service and back, and the breakers, at the level of the state.
 
-use super::test_state::{TestJob, TestState, at};
+use super::test_state::{TestJob, TestState, at, worker_spec};
 use super::{Applied, State};
 use crate::command::Command;
 use crate::health::XidPolicy;
@@ -242,4 +242,40 @@ fn a_command_that_fails_fast_everywhere_is_left_alone_and_others_go_on() {
     assert!(test.place(at(good, 0, 0), &[]).is_some());
     test.tick += OPEN_FIRST_MS;
     assert!(test.place(at(bad, 0, 0), &[]).is_some());
+}
+
+#[test]
+fn a_device_that_died_under_a_restarted_agent_shifts_no_number() {
+    let mut test = TestState::with_worker(3);
+    let job =
+        test.submit(&TestJob::new().task(&[]).gpus(1).task(&[]).gpus(1).task(&[]).gpus(1).task(&[]).gpus(1));
+    let first = test.place(at(job, 0, 0), &[0]).expect("placed");
+    let second = test.place(at(job, 1, 0), &[1]).expect("placed");
+    // The agent is started again, and the driver does not find the first device: it numbers the others from 0.
+    let mut spec = worker_spec("w1", 8, 3);
+    spec.devices.remove(0);
+    let again = Command::Register { spec, incarnation: Incarnation("a".to_owned()), held: Vec::new() };
+    test.apply(again.clone());
+    let named = |test: &TestState| {
+        let worker = test.state.worker(WorkerId(1)).expect("worker");
+        worker.spec.devices.iter().map(|d| (d.uuid.clone(), d.absent)).collect::<Vec<_>>()
+    };
+    let all = |absent: bool| {
+        vec![("w1-0".to_owned(), absent), ("w1-1".to_owned(), false), ("w1-2".to_owned(), false)]
+    };
+    assert_eq!(named(&test), all(true));
+    // What ran on it is evicted for it; what runs on the next one keeps that, and nobody else gets it.
+    assert_eq!(stop_of(&test.state, first), Some(StopReason::Device(Fault::LostFromBus)));
+    assert_eq!(stop_of(&test.state, second), None);
+    assert_eq!(test.place(at(job, 2, 0), &[0]), None);
+    assert_eq!(test.place(at(job, 2, 0), &[1]), None);
+    let third = test.place(at(job, 2, 0), &[2]).expect("placed");
+    assert!(test.state.check().is_ok(), "{:?}", test.state.check());
+    // Once nothing runs there, the worker is what it says; the device is remembered as out of service.
+    test.end(first, at(job, 0, 0), Outcome::Signal(9));
+    test.end(second, at(job, 1, 0), Outcome::Exit(0));
+    test.end(third, at(job, 2, 0), Outcome::Exit(0));
+    test.apply(again);
+    assert_eq!(named(&test), all(true)[1..]);
+    assert!(test.state.is_quarantined("w1-0"));
 }

@@ -7,7 +7,6 @@ use muster_core::command::{Command, Report, ReportKind};
 use muster_core::leader::instruction::Instruction;
 use muster_core::leader::{Input, Output, SessionId};
 use muster_core::model::ids::{IndexRef, TaskNo, Token};
-use muster_core::model::placement::Share;
 use muster_core::model::worker::Incarnation;
 use muster_core::state::Phase;
 
@@ -82,7 +81,16 @@ impl World {
         for instruction in &mut instructions {
             let Instruction::Start(order) = instruction else { continue };
             if self.planted.is(Plant::SharesDevices) {
-                order.devices = (0..order.devices.len() as u16).map(Share::whole).collect();
+                // Of the leader's own book, whichever they are at the worker.
+                let worker = self.members[m].state.workers().find(|w| {
+                    order.devices.first().is_some_and(|d| w.spec.devices.iter().any(|o| o.uuid == d.uuid))
+                });
+                for (device, first) in
+                    order.devices.iter_mut().zip(worker.iter().flat_map(|w| &w.spec.devices))
+                {
+                    device.uuid.clone_from(&first.uuid);
+                    device.milli = 1_000;
+                }
             }
             if self.planted.is(Plant::StartsEarly)
                 && let Some(at) = self.waiting_beside(m, order.at)

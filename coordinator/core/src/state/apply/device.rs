@@ -72,6 +72,13 @@ impl Apply<'_> {
         }
     }
 
+    /// The worker, started again, does not name it any more.
+    pub(super) fn device_vanished(&mut self, id: WorkerId, uuid: &str) {
+        let text = "its worker was started again and does not find it";
+        self.note_device(id, uuid, Fault::LostFromBus.to_string(), text.to_owned());
+        self.quarantine(id, uuid, Fault::LostFromBus, Returns::Operator, text);
+    }
+
     /// By an operator.
     pub(super) fn quarantine_device(&mut self, uuid: &str, reason: &str) -> Answer {
         let id = self.worker_of(uuid)?;

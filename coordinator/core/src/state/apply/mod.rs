@@ -6,6 +6,7 @@ mod device;
 mod finish;
 mod flow;
 mod gang;
+mod inventory;
 mod member;
 mod mutate;
 mod notice;

@@ -63,7 +63,7 @@ impl Apply<'_> {
             let device = worker.spec.devices.get(usize::from(share.device));
             share.milli == milli
                 && seat.devices[..i].iter().all(|other| other.device != share.device)
-                && device.is_some_and(|d| used.has_room(share, d.memory))
+                && device.is_some_and(|d| !d.absent && used.has_room(share, d.memory))
         });
         worker.state == WorkerState::Ready
             && used.cpu_milli + resources.cpu_milli <= worker.spec.cpu_milli

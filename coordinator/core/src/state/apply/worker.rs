@@ -1,5 +1,6 @@
 //! Workers come, return, are lost, drain.
 
+use super::inventory::keep_numbers;
 use super::{Answer, Apply};
 use crate::event::Event;
 use crate::model::attempt::{Cause, StopReason};
@@ -44,7 +45,14 @@ impl Apply<'_> {
         if !unchanged {
             let joined = old.as_ref().map_or(self.stamp, |w| w.joined);
             let changed = self.stamp;
-            let spec = if same { self.keep_devices(id, former, spec) } else { spec.clone() };
+            let mut spec = spec.clone();
+            if same {
+                self.keep_amounts(id, former, &mut spec);
+            }
+            let gone = match &old {
+                Some(old) if !empty => keep_numbers(&old.spec.devices, &mut spec.devices),
+                _ => Vec::new(),
+            };
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
             let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
@@ -52,6 +60,8 @@ impl Apply<'_> {
                 Worker { id, spec, incarnation, former, events_seen, state, drain, notice, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
+            // Of the same boot of the same machine: it was there a moment ago, and no driver says why it is not now.
+            gone.iter().filter(|_| same).for_each(|uuid| self.device_vanished(id, uuid));
         }
         self.touch(Key::Worker(id));
         Ok(Reply::Registered { worker: id })
@@ -59,19 +69,11 @@ impl Apply<'_> {
 
     /// While its own attempts live on it, an incarnation does not shrink in the books below what they take: else it would give more
     /// than it has. An older incarnation's are not its own; they only take room until they end.
-    fn keep_devices(&self, id: WorkerId, former: Token, spec: &WorkerSpec) -> WorkerSpec {
+    fn keep_amounts(&self, id: WorkerId, former: Token, spec: &mut WorkerSpec) {
         let used = self.state.used_after(id, former);
-        let mut spec = spec.clone();
         spec.cpu_milli = spec.cpu_milli.max(used.cpu_milli);
         spec.memory = spec.memory.max(used.memory);
         spec.disk = spec.disk.max(used.disk);
-        let needed = used.devices.last_key_value().map_or(0, |(d, _)| usize::from(*d) + 1);
-        if let Some(old) = self.state.workers.get(&id)
-            && spec.devices.len() < needed
-        {
-            spec.devices.clone_from(&old.spec.devices);
-        }
-        spec
     }
 
     pub(super) fn lose_worker(&mut self, id: WorkerId, incarnation: &Incarnation) -> Answer {
