@@ -149,6 +149,10 @@ impl World {
                 let kind =
                     if d.is_multiple_of(2) { DeviceEventKind::Xid(79) } else { DeviceEventKind::Thermal };
                 self.see(w, vec![uuid], &kind);
+                // One that does not answer any more, and somebody who thinks that the agent is what hangs.
+                if self.faults.rng.chance(300) {
+                    self.kill_agent(w);
+                }
             }
             Fault::CutTogether(m, w) => {
                 for o in (0..MEMBERS).filter(|o| *o != m) {
@@ -226,6 +230,7 @@ impl World {
             }
             Fault::CrashMachine(w) => self.boot_machine(w),
             Fault::SickenDevice(w, d) => {
+                self.start_agent(w);
                 let uuid = self.machines[w].spec.devices[d].uuid.clone();
                 self.machines[w].sick.remove(&uuid);
                 if d.is_multiple_of(2) {

@@ -40,6 +40,8 @@ pub struct Oracle {
     pub last_token: Token,
     /// Every grant there ever was.
     pub granted: BTreeMap<Token, (IndexRef, Vec<WorkerId>)>,
+    /// Workers by name.
+    pub workers: BTreeMap<String, WorkerId>,
     /// When the last process of each grant started in truth.
     pub started: BTreeMap<Token, u64>,
     /// How each process ended in truth, by machine.
@@ -146,6 +148,9 @@ impl World {
             && !self.was_asked(request, command)
         {
             return;
+        }
+        if let (Command::Register { spec, .. }, Reply::Registered { worker }) = (command, &applied.reply) {
+            self.oracle.workers.insert(spec.name.clone(), *worker);
         }
         invariants::i4_devices::on_applied(self, command, &applied.reply);
         self.oracle.reference.applied(command, &applied.reply);

@@ -15,8 +15,8 @@ pub(crate) fn on_placed(world: &mut World, at: IndexRef) {
 /// A start in truth: under a grant to this machine, and its needs have held at some time. (A rerun of the parents may have come between
 /// the grant and the start.)
 pub(crate) fn on_start(world: &mut World, w: usize, token: Token, at: IndexRef) {
-    let state = &world.members[world.most_applied()].state;
-    let here = state.worker_named(&world.machines[w].spec.name).map(|w| w.id);
+    // Members may all have started again and know less than was committed.
+    let here = world.oracle.workers.get(&world.machines[w].spec.name).copied();
     let is_granted = |(to, workers): &(IndexRef, Vec<WorkerId>)| {
         *to == at && here.is_some_and(|here| workers.contains(&here))
     };

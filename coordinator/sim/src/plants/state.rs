@@ -195,6 +195,16 @@ impl World {
                     meta.last_token = 0;
                 }
             });
+        } else if let Command::Register { spec, .. } = command
+            && self.planted.is(Plant::ShiftsNumbers)
+        {
+            self.members[m].state = rebuilt(state, None, |row| {
+                if let Row::Worker(worker) = row
+                    && worker.spec.name == spec.name
+                {
+                    worker.spec.devices.reverse();
+                }
+            });
         } else if matches!(command, Command::Retire { .. }) && self.planted.is(Plant::RetiresOpen) {
             let idle = |id: &JobId| state.live_of_job(*id).next().is_none();
             let open = state.jobs().filter(|j| !j.state().is_terminal()).map(|j| j.id).find(idle);

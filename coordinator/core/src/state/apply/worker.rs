@@ -1,6 +1,6 @@
 //! Workers come, return, are lost, drain.
 
-use super::inventory::keep_numbers;
+use super::inventory::{keep_numbers, vanished};
 use super::{Answer, Apply};
 use crate::event::Event;
 use crate::model::attempt::{Cause, StopReason};
@@ -49,10 +49,11 @@ impl Apply<'_> {
             if same {
                 self.keep_amounts(id, former, &mut spec);
             }
-            let gone = match &old {
-                Some(old) if !empty => keep_numbers(&old.spec.devices, &mut spec.devices),
-                _ => Vec::new(),
-            };
+            let before = old.as_ref().map_or(&[][..], |old| &old.spec.devices);
+            let gone = vanished(before, &spec.devices);
+            if !empty {
+                keep_numbers(before, &mut spec.devices);
+            }
             let incarnation = incarnation.clone();
             self.state.names.insert(spec.name.clone(), id);
             let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
