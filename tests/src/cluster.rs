@@ -18,13 +18,20 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub cli: Cli,
     pub(crate) members: Vec<Member>,
-    workers: Vec<(String, Vec<String>, Option<Child>)>,
+    workers: Vec<Worker>,
 }
 
 pub(crate) struct Member {
     pub args: Vec<String>,
     pub address: String,
     pub process: Option<Child>,
+}
+
+struct Worker {
+    name: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    process: Option<Child>,
 }
 
 /// A port of loopback that is free now.
@@ -86,9 +93,7 @@ impl Cluster {
 
     /// Starts a worker of this name.
     pub fn add_worker(&mut self, name: &str, more: &[&str]) {
-        let args = self.worker_args(name, more);
-        self.workers.push((name.to_owned(), args, None));
-        self.start_worker(name);
+        self.add_worker_with(name, more, &[]);
     }
 
     fn worker_args(&self, name: &str, more: &[&str]) -> Vec<String> {
@@ -108,8 +113,9 @@ impl Cluster {
     /// When there is none of this name.
     pub fn start_worker(&mut self, name: &str) {
         let log = self.dir.path().join(format!("{name}.log"));
-        let worker = self.workers.iter_mut().find(|w| w.0 == name).expect("a worker of this name");
-        worker.2 = Some(self.cli.daemon(&worker.1, &log));
+        let worker = self.workers.iter_mut().find(|w| w.name == name).expect("a worker of this name");
+        let env: Vec<(&str, &str)> = worker.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        worker.process = Some(self.cli.daemon_with(&worker.args, &log, &env));
     }
 
     /// Waits until `n` workers are ready.
@@ -183,9 +189,9 @@ impl Cluster {
     /// Adds a worker of this name with more in its environment.
     pub fn add_worker_with(&mut self, name: &str, more: &[&str], env: &[(&str, &str)]) {
         let args = self.worker_args(name, more);
-        let log = self.dir.path().join(format!("{name}.log"));
-        let process = self.cli.daemon_with(&args, &log, env);
-        self.workers.push((name.to_owned(), args, Some(process)));
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.workers.push(Worker { name: name.to_owned(), args, env, process: None });
+        self.start_worker(name);
     }
 
     /// Starts a worker again if its agent has ended.
@@ -193,9 +199,11 @@ impl Cluster {
     /// # Panics
     /// When there is none of this name.
     pub fn revive_worker(&mut self, name: &str) {
-        let worker = self.workers.iter_mut().find(|w| w.0 == name).expect("a worker of this name");
-        let ended =
-            worker.2.as_mut().is_none_or(|process| process.try_wait().is_ok_and(|status| status.is_some()));
+        let worker = self.workers.iter_mut().find(|w| w.name == name).expect("a worker of this name");
+        let ended = worker
+            .process
+            .as_mut()
+            .is_none_or(|process| process.try_wait().is_ok_and(|status| status.is_some()));
         if ended {
             self.start_worker(name);
         }
@@ -207,7 +215,7 @@ impl Cluster {
     /// When it does not run.
     #[must_use]
     pub fn agent(&self, name: &str) -> Pid {
-        let worker = self.workers.iter().find(|w| w.0 == name).and_then(|w| w.2.as_ref());
+        let worker = self.workers.iter().find(|w| w.name == name).and_then(|w| w.process.as_ref());
         Pid::from_raw(worker.expect("a running worker").id().cast_signed())
     }
 
@@ -216,7 +224,7 @@ impl Cluster {
     /// # Panics
     /// When it does not run.
     pub fn kill_agent(&mut self, name: &str) {
-        let worker = self.workers.iter_mut().find(|w| w.0 == name).and_then(|w| w.2.take());
+        let worker = self.workers.iter_mut().find(|w| w.name == name).and_then(|w| w.process.take());
         let mut process = worker.expect("a running worker");
         process.kill().expect("kill");
         process.wait().expect("reap");
@@ -261,7 +269,7 @@ impl Cluster {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         let names =
-            (1..=self.members.len()).map(|n| format!("c{n}")).chain(self.workers.iter().map(|w| w.0.clone()));
+            (1..=self.members.len()).map(|n| format!("c{n}")).chain(self.workers.iter().map(|w| w.name.clone()));
         for name in names {
             let log =
                 std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();
@@ -274,7 +282,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let workers = self.workers.iter_mut().filter_map(|w| w.2.take());
+        let workers = self.workers.iter_mut().filter_map(|w| w.process.take());
         for mut process in self.members.iter_mut().filter_map(|m| m.process.take()).chain(workers) {
             let _ = process.kill();
             let _ = process.wait();

@@ -139,6 +139,57 @@ fn a_task_leaves_a_gpu_that_falls_off_the_bus_and_goes_on_with_another() {
 }
 
 #[test]
+fn an_agent_that_starts_again_beside_a_dead_gpu_gives_no_gpu_twice() {
+    let mut rig = Rig::new(0x1005, 3);
+    let dir = rig.cluster.dir.path().to_owned();
+    let job = |rig: &Rig, name: &str| {
+        let script = format!(
+            "echo $CUDA_VISIBLE_DEVICES > {0}/{name}; until test -e {0}/go-{name}; do sleep 0.05; done",
+            dir.display()
+        );
+        let text = format!("name: {name}\ntasks: {{t: {{run: '{script}', resources: {{gpus: 1}}}}}}\n");
+        rig.cluster.submit(&rig.cluster.file(&format!("{name}.yaml"), &text))
+    };
+    let seen = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default().trim().to_owned();
+    let place = |rig: &Rig, uuid: &str| rig.scenario.gpus.iter().position(|gpu| gpu.uuid == uuid).unwrap();
+    let ids = ["a", "b", "c"].map(|name| (name, job(&rig, name)));
+    let mut held: Vec<(usize, &str, u64)> = Vec::new();
+    for (name, id) in ids {
+        let attempt = rig.attempt(id, 1, "running");
+        held.push((place(&rig, attempt["devices"][0].as_str().unwrap()), name, id));
+    }
+    held.sort_unstable();
+    // The first GPU is free and then dead, the second is held, the third is free again.
+    let [(_, first, first_id), (_, second, second_id), (_, third, third_id)] = held[..] else {
+        panic!("{held:?}")
+    };
+    for (name, id) in [(first, first_id), (third, third_id)] {
+        std::fs::write(dir.join(format!("go-{name}")), "").unwrap();
+        assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+    }
+    rig.cluster.kill_agent("w1");
+    rig.change(|s| s.gpus[0].lost = true);
+    rig.cluster.start_worker("w1");
+
+    // The driver numbers what answers from 0: by its numbers, the next task would get what the second holds.
+    let next = job(&rig, "next");
+    let attempt = rig.attempt(next, 1, "running");
+    let uuids: Vec<&str> = rig.scenario.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+    assert_eq!(
+        (attempt["devices"][0].as_str(), seen("next").as_str()),
+        (Some(uuids[2]), uuids[2]),
+        "{attempt}"
+    );
+    assert_eq!(seen(second), uuids[1]);
+    let dead = rig.cluster.cli.json(&["gpus", "show", uuids[0]]).unwrap();
+    assert_eq!(dead["health"], "quarantined", "{dead}");
+    for (name, id) in [(second, second_id), ("next", next)] {
+        std::fs::write(dir.join(format!("go-{name}")), "").unwrap();
+        assert_eq!(rig.cluster.finished(id, SOON)["state"], "succeeded");
+    }
+}
+
+#[test]
 fn an_xid_of_an_application_is_the_tasks_own_and_touches_no_gpu() {
     let mut rig = Rig::new(0x1004, 1);
     let dir = rig.cluster.dir.path().to_owned();
