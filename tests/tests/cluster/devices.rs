@@ -3,32 +3,33 @@
 use crate::scaled;
 use muster_tests::Cluster;
 
-/// Two halves of each device are two locks: who has a whole one takes both, who has a half finds one of them free.
+/// Two halves of each device are two locks: who has a whole one takes both, who has a half finds one of them free. `take.sh whole|half COUNT`
 const TAKE: &str = r#"
-import fcntl, os, sys, time
-amount, count, locks = sys.argv[1], int(sys.argv[2]), os.environ["LOCKS"]
-held = []
-def take(path):
-    held.append(open(path, "w"))
-    try:
-        fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-uuids = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-if len(uuids) != count:
-    sys.exit(f"{len(uuids)} devices instead of {count}")
-for uuid in uuids:
-    halves = [f"{locks}/{uuid}.a", f"{locks}/{uuid}.b"]
-    if not (all(map(take, halves)) if amount == "whole" else any(map(take, halves))):
-        sys.exit(f"{uuid} is somebody else's")
-time.sleep(0.02)
+IFS=,
+set -- "$1" "$2" $CUDA_VISIBLE_DEVICES
+amount=$1 count=$2
+shift 2
+[ $# = "$count" ] || { echo "$# devices instead of $count" >&2; exit 1; }
+fd=3
+take() {
+    eval "exec $fd>\"$1\""
+    flock -n "$fd" || return 1
+    fd=$((fd + 1))
+}
+for uuid in "$@"; do
+    if [ "$amount" = whole ]; then
+        { take "$LOCKS/$uuid.a" && take "$LOCKS/$uuid.b"; } || { echo "$uuid is somebody else's" >&2; exit 1; }
+    else
+        take "$LOCKS/$uuid.a" || take "$LOCKS/$uuid.b" || { echo "$uuid is taken twice" >&2; exit 1; }
+    fi
+done
+sleep 0.02
 "#;
 
 #[test]
 fn whole_devices_halves_linked_ones_and_gangs_never_collide() {
     let cluster = Cluster::start(1, 2, &["--cpus", "64", "--gpus", "4xH100-80GB"]);
-    let script = cluster.file("take.py", TAKE);
+    let script = cluster.file("take.sh", TAKE);
     let locks = cluster.dir.path().join("locks");
     std::fs::create_dir(&locks).unwrap();
     let last = scaled(30, 5_000) - 1;
@@ -37,10 +38,10 @@ fn whole_devices_halves_linked_ones_and_gangs_never_collide() {
 env: {{LOCKS: \"{}\"}}
 defaults: {{resources: {{cpus: 0.1}}}}
 tasks:
-  one: {{array: 0-{last}, resources: {{gpus: 1}}, run: \"python3 {script} whole 1\"}}
-  half: {{array: 0-{last}, resources: {{gpus: {{fraction: 0.5}}}}, run: \"python3 {script} half 1\"}}
-  linked: {{array: 0-{last}, resources: {{gpus: {{count: 2, link: nvlink}}}}, run: \"python3 {script} whole 2\"}}
-  gang: {{array: 0-{last}, workers: 2, resources: {{gpus: {{count: 3, link: any}}}}, run: \"python3 {script} whole 3\"}}
+  one: {{array: 0-{last}, resources: {{gpus: 1}}, run: \"sh {script} whole 1\"}}
+  half: {{array: 0-{last}, resources: {{gpus: {{fraction: 0.5}}}}, run: \"sh {script} half 1\"}}
+  linked: {{array: 0-{last}, resources: {{gpus: {{count: 2, link: nvlink}}}}, run: \"sh {script} whole 2\"}}
+  gang: {{array: 0-{last}, workers: 2, resources: {{gpus: {{count: 3, link: any}}}}, run: \"sh {script} whole 3\"}}
 ",
         locks.display()
     );
