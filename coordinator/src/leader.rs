@@ -49,6 +49,8 @@ pub enum Up {
     Notice(Notice),
     /// What a worker measured. It goes past the leader thread: nothing is decided by it.
     Telemetry(WorkerId, Box<Telemetry>),
+    /// What of a measurement concerns the rules: the devices on which something computes. It is made of one by the leading member.
+    Computing(WorkerId, Vec<String>),
     Closed,
 }
 
@@ -149,12 +151,13 @@ pub struct Line {
 impl Line {
     /// What sessions said, in order, each under the number that the caller gave it.
     pub fn up(&self, mut ups: Vec<(u64, Up)>) {
-        ups.retain_mut(|(_, up)| match up {
-            Up::Telemetry(worker, telemetry) => {
-                self.leader.telemetries.record(*worker, std::mem::take(&mut **telemetry));
-                false
-            }
-            _ => true,
+        ups.retain_mut(|(_, up)| {
+            let Up::Telemetry(worker, telemetry) = up else { return true };
+            let worker = *worker;
+            let computing = self.leader.telemetries.record(worker, std::mem::take(&mut **telemetry));
+            let Some(devices) = computing else { return false };
+            *up = Up::Computing(worker, devices);
+            true
         });
         if !ups.is_empty() {
             self.leader.send(ToLeader::Up { line: self.line, ups });
@@ -365,6 +368,7 @@ impl Lines {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
             Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
+            Up::Computing(worker, computing) => Some(Input::Measured { worker, computing }),
             Up::Notice(notice) => Some(Input::Notice { session, notice }),
             Up::Closed => {
                 open.sessions.remove(&number);

@@ -16,9 +16,12 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 pub struct Telemetries(Arc<Mutex<BTreeMap<WorkerId, (Instant, Telemetry)>>>);
 
 impl Telemetries {
-    /// A worker measured.
-    pub fn record(&self, worker: WorkerId, telemetry: Telemetry) {
-        self.0.lock().insert(worker, (Instant::now(), telemetry));
+    /// A worker measured. Returns the devices on which something computes, while there are any and once when there are none any more.
+    pub fn record(&self, worker: WorkerId, telemetry: Telemetry) -> Option<Vec<String>> {
+        let now = computing(&telemetry);
+        let before = self.0.lock().insert(worker, (Instant::now(), telemetry));
+        let did = before.is_some_and(|(_, before)| !computing(&before).is_empty());
+        (did || !now.is_empty()).then_some(now)
     }
 
     /// All that is fresh at `now`; what is not is dropped.
@@ -30,15 +33,23 @@ impl Telemetries {
     }
 }
 
+fn computing(telemetry: &Telemetry) -> Vec<String> {
+    let busy = telemetry.devices.iter().filter(|device| !device.processes.is_empty());
+    busy.map(|device| device.uuid.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_core::model::telemetry::{DeviceProcess, DeviceSample};
 
     #[test]
     fn the_last_of_each_worker_is_kept_until_it_is_old() {
         let table = Telemetries::default();
         let measured = |at| Telemetry { at, ..Telemetry::default() };
-        let record = |worker, at| table.record(WorkerId(worker), measured(at));
+        let record = |worker, at| {
+            table.record(WorkerId(worker), measured(at));
+        };
         record(1, 1);
         record(2, 2);
         record(1, 3);
@@ -46,5 +57,18 @@ mod tests {
         assert_eq!(table.fresh(now), [(WorkerId(1), measured(3)), (WorkerId(2), measured(2))]);
         assert_eq!(table.fresh(now + GOOD_FOR), []);
         assert_eq!(table.fresh(now), []);
+    }
+
+    #[test]
+    fn what_computes_is_told_until_nothing_does() {
+        let table = Telemetries::default();
+        let measured = |pids: &[u32]| {
+            let processes = pids.iter().map(|pid| DeviceProcess { pid: *pid, memory: None }).collect();
+            let device = DeviceSample { uuid: "GPU-a".to_owned(), processes, ..DeviceSample::default() };
+            table.record(WorkerId(1), Telemetry { devices: vec![device], ..Telemetry::default() })
+        };
+        let there = Some(vec!["GPU-a".to_owned()]);
+        assert_eq!([measured(&[]), measured(&[7]), measured(&[7])], [None, there.clone(), there]);
+        assert_eq!([measured(&[]), measured(&[])], [Some(Vec::new()), None]);
     }
 }

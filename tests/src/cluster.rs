@@ -268,8 +268,9 @@ impl Cluster {
     #[must_use]
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        let names =
-            (1..=self.members.len()).map(|n| format!("c{n}")).chain(self.workers.iter().map(|w| w.name.clone()));
+        let names = (1..=self.members.len())
+            .map(|n| format!("c{n}"))
+            .chain(self.workers.iter().map(|w| w.name.clone()));
         for name in names {
             let log =
                 std::fs::read_to_string(self.dir.path().join(format!("{name}.log"))).unwrap_or_default();

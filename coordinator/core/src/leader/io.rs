@@ -53,6 +53,11 @@ pub enum Input {
         session: SessionId,
         notice: Notice,
     },
+    /// What a worker measured: the devices on which something computes. It never enters the log.
+    Measured {
+        worker: WorkerId,
+        computing: Vec<String>,
+    },
     /// A quorum confirmed (or not) the leadership after `Output::Confirm`.
     Confirmed {
         batch: u64,

@@ -5,6 +5,9 @@
 mod devices;
 #[cfg(test)]
 mod devices_test;
+mod foreign;
+#[cfg(test)]
+mod foreign_test;
 #[cfg(test)]
 mod gang_test;
 pub mod instruction;

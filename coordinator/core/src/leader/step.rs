@@ -68,6 +68,8 @@ pub struct Leader {
     pub(super) device_events: BTreeMap<WorkerId, Vec<Judged>>,
     /// What workers said of their machines and is not on its way into the log yet.
     pub(super) notices: BTreeMap<WorkerId, Notice>,
+    /// Devices that nothing of ours had when something was last seen to compute on them.
+    pub(super) computing: BTreeMap<WorkerId, BTreeSet<u16>>,
     /// When each worker was last asked to look at its devices again.
     pub(super) probed: BTreeMap<WorkerId, u64>,
     pub(super) expressions: Expressions,
@@ -107,6 +109,7 @@ impl Leader {
             Input::Reports { session, reports } => self.reported(session, reports),
             Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Notice { session, notice } => self.notice_came(session, notice),
+            Input::Measured { worker, computing } => self.measured(worker, computing),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),

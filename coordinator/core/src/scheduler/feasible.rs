@@ -44,8 +44,8 @@ pub(super) fn accepted(request: &GpuRequest, devices: &[Device]) -> Vec<Vec<u16>
 }
 
 /// What the request could get of these devices beside what is used, the fullest device first; nothing when there is not enough. Of the
-/// accepted ones the first list that has enough is taken. Whole devices come in the order of their numbers; for a fraction there is a
-/// choice between devices of which differently much is taken.
+/// accepted ones the first list that has enough is taken. Whole devices come in the order of their numbers, those with foreign processes
+/// only when there are not enough others; for a fraction there is a choice between devices of which differently much is taken.
 pub(super) fn options(
     request: &GpuRequest,
     accepted: &[Vec<u16>],
@@ -61,16 +61,20 @@ pub(super) fn options(
         });
         match request.amount {
             GpuAmount::Fraction(_) => {
-                let mut distinct: BTreeMap<Reverse<u16>, Share> = BTreeMap::new();
+                let mut distinct: BTreeMap<(bool, Reverse<u16>), Share> = BTreeMap::new();
                 free.for_each(|share| {
-                    distinct.entry(Reverse(used.device(share.device).milli)).or_insert(share);
+                    let taken = Reverse(used.device(share.device).milli);
+                    distinct.entry((used.foreign.contains(&share.device), taken)).or_insert(share);
                 });
                 (!distinct.is_empty()).then(|| distinct.into_values().map(|share| vec![share]).collect())
             }
             GpuAmount::Whole(count) | GpuAmount::Mig(_, count) => {
                 let free: Vec<Share> = free.collect();
                 let numbers: Vec<u16> = free.iter().map(|s| s.device).collect();
-                let picked = linked(request.link, devices, &numbers, count as usize)?;
+                let alone: Vec<u16> =
+                    numbers.iter().copied().filter(|number| !used.foreign.contains(number)).collect();
+                let picked = linked(request.link, devices, &alone, count as usize)
+                    .or_else(|| linked(request.link, devices, &numbers, count as usize))?;
                 Some(vec![free.into_iter().filter(|s| picked.contains(&s.device)).collect()])
             }
         }

@@ -14,7 +14,13 @@ pub(super) fn linked(link: GpuLink, devices: &[Device], free: &[u16], count: usi
     }
     match link {
         _ if count <= 1 => Some(free[..count].to_vec()),
-        GpuLink::Any => Some(free[..count].to_vec()),
+        // Whoever does not ask gets the best that there is all the same: it costs nobody anything.
+        GpuLink::Any => {
+            let has_links = devices.iter().any(|device| !device.links.is_empty());
+            let near = || linked(GpuLink::Nvlink, devices, free, count);
+            let near = has_links.then(near).flatten().or_else(|| same_numa(devices, free, count));
+            Some(near.unwrap_or_else(|| free[..count].to_vec()))
+        }
         GpuLink::SameNuma => same_numa(devices, free, count),
         GpuLink::Nvlink => {
             let mut steps = STEPS_MAX;

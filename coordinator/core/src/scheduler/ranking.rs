@@ -2,6 +2,7 @@
 
 use super::feasible::{accepted, has_room, options};
 use super::room::{Kind, Room};
+use super::score::with_foreign;
 use super::score::{Lens, Score, score};
 use crate::model::placement::Share;
 use crate::model::resources::Resources;
@@ -94,8 +95,10 @@ pub(super) fn offer(
         return None;
     }
     let lens = scale.lenses.get(&kind.model)?;
-    let score =
-        |shares: &[Share]| score(lens, room.worth, &room.free, &ask.resources, shares, scale.cpu_per_gpu);
+    let score = |shares: &[Share]| {
+        let score = score(lens, room.worth, &room.free, &ask.resources, shares, scale.cpu_per_gpu);
+        with_foreign(score, shares, &room.used)
+    };
     let Some(request) = &ask.resources.gpus else { return Some((score(&[]), Vec::new())) };
     let options = options(request, lists, &kind.spec.devices, &room.used);
     options.into_iter().map(|shares| (score(&shares), shares)).min()

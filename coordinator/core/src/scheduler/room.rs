@@ -29,12 +29,13 @@ pub(super) fn kind_key(spec: &WorkerSpec) -> String {
     format!("{:?}", (&spec.pool, &spec.labels, amounts, devices))
 }
 
-/// Kind, CPUs, memory, disk, devices of which something is taken: what tells rooms apart.
-pub(super) type RoomKey = (u32, u64, u64, u64, Vec<(u16, u16, u64)>);
+/// Kind, CPUs, memory, disk, devices of which something is taken, devices with foreign processes: what tells rooms apart.
+pub(super) type RoomKey = (u32, u64, u64, u64, Vec<(u16, u16, u64)>, Vec<u16>);
 
 pub(super) fn room_key(kind: u32, used: &Used) -> RoomKey {
     let devices = used.devices.iter().map(|(number, taken)| (*number, taken.milli, taken.memory)).collect();
-    (kind, used.cpu_milli, used.memory, used.disk, devices)
+    let foreign = used.foreign.iter().copied().collect();
+    (kind, used.cpu_milli, used.memory, used.disk, devices, foreign)
 }
 
 /// Workers of one kind of which the same is taken.

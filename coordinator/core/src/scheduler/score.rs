@@ -5,11 +5,12 @@
 //! whichever ends first. cost = worth before − worth after, + `PACK` for a task without GPUs, + `SCARCE` × how scarce the model is.
 //! Costs are thousandths of a GPU × `SHARES`.
 //!
-//! Left out: links, prices, where artifacts lie, foreign processes. See `feasible` for what fits at all.
+//! A device with foreign processes costs more. Left out: links, prices, where artifacts lie. See `feasible` for what fits at all.
 
 use super::mix::{SHARES, Shape};
 use crate::model::placement::{Share, WHOLE};
 use crate::model::resources::Resources;
+use crate::state::Used;
 
 /// Copies are counted in 1 / this.
 const COPY: u64 = 1 << COPY_BITS;
@@ -27,6 +28,9 @@ const PACK: u64 = 86;
 const FILL: u64 = 1;
 /// A whole GPU of a model of which twice as much is asked as there is costs so many GPUs more than one that there is enough of.
 pub(super) const SCARCE: u64 = 6;
+
+/// A whole GPU on which somebody else computes costs so many GPUs more.
+const FOREIGN: u64 = 4;
 
 /// What is left of a worker, of what the formula looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -170,6 +174,15 @@ pub struct Score {
     pub cost: i64,
     pub gpu_milli_left: u64,
     pub cpu_milli_left: u64,
+}
+
+/// The score with what foreign processes on the devices cost.
+#[must_use]
+pub fn with_foreign(score: Score, shares: &[Share], used: &Used) -> Score {
+    let foreign = shares.iter().filter(|share| used.foreign.contains(&share.device));
+    let milli: u64 = foreign.map(|share| u64::from(share.milli)).sum();
+    let extra = i64::try_from(FOREIGN * SHARES * milli).unwrap_or(i64::MAX);
+    Score { cost: score.cost.saturating_add(extra), ..score }
 }
 
 /// The score of `shares` on a worker that is worth `before`. `cpu_per_gpu`: CPUs of the cluster for each GPU of it, in thousandths.

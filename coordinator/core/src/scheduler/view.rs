@@ -330,6 +330,16 @@ impl View {
         }
     }
 
+    /// Devices of the worker on which somebody else computes.
+    pub(crate) fn set_foreign(&mut self, id: WorkerId, foreign: BTreeSet<u16>) {
+        if let Some(view) = self.workers.get_mut(&id)
+            && view.used.foreign != foreign
+        {
+            view.used.foreign = foreign;
+            self.touched.insert(id);
+        }
+    }
+
     /// The board says what this view says.
     pub(super) fn set_board(&mut self) {
         let altered = std::mem::take(&mut self.altered);

@@ -22,6 +22,8 @@ pub struct Used {
     pub disk: u64,
     /// Devices of which something is taken.
     pub devices: BTreeMap<u16, DeviceUse>,
+    /// Devices on which somebody else computes: known to a leader's view alone, from what workers measure.
+    pub foreign: BTreeSet<u16>,
 }
 
 impl Used {
