@@ -258,6 +258,7 @@ impl State {
         keys.extend((self.members != MembersRow::default()).then_some(Key::Members));
         keys.extend(self.devices.keys().map(|uuid| Key::Device(uuid.clone())));
         keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
+        keys.extend(self.checkpoints.keys().map(|at| Key::Checkpoints(*at)));
         keys
     }
 
