@@ -6,7 +6,7 @@
 //! checkpoint that did not change, but only of the newest one that was kept when it was made: so a file that no kept manifest names, and
 //! that is older than the newest kept checkpoint, is never named again and may be removed at any time. For this to hold, a rank makes no
 //! manifest while an earlier one of its attempt is unanswered, and never writes another manifest over one that is there: the log holds the
-//! digest of the first.
+//! digest of the first. And whoever cannot read a manifest that is kept as far as it knows removes nothing: its list is an old one.
 
 use super::ids::{IndexRef, Token};
 use super::time::Stamp;

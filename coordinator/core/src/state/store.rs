@@ -120,6 +120,12 @@ impl State {
         Token(self.meta.last_token)
     }
 
+    /// The last id that a job got; an id up to it that is not in memory has left it for good.
+    #[must_use]
+    pub fn last_job(&self) -> JobId {
+        JobId(self.meta.last_job)
+    }
+
     /// The last id that a member got; an id up to it that is not in the membership has left it for good.
     #[must_use]
     pub fn last_member(&self) -> MemberId {

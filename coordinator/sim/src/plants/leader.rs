@@ -27,6 +27,13 @@ impl World {
                 delta.devices.clear();
                 Input::Delta(delta)
             }
+            Input::Delta(delta) if self.planted.is(Plant::StepsGoBack) => {
+                Input::Delta(super::checkpoint::without_progress(delta))
+            }
+            Input::Reports { session, reports } if self.planted.is(Plant::CommitsForeign) => {
+                self.plant_foreign_save(m, &reports);
+                Input::Reports { session, reports }
+            }
             Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
                 if let Some(seq) = events.iter().map(|event| event.seq).max() {
                     self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);
@@ -83,6 +90,9 @@ impl World {
             let Instruction::Start(order) = instruction else { continue };
             if self.planted.is(Plant::SharesDevices) {
                 order.devices = (0..order.devices.len() as u16).map(Share::whole).collect();
+            }
+            if self.planted.is(Plant::ResumesOldest) {
+                self.plant_resumes_oldest(m, order);
             }
             if self.planted.is(Plant::StartsEarly)
                 && let Some(at) = self.waiting_beside(m, order.at)
