@@ -14,6 +14,7 @@ pub mod config;
 pub mod history;
 pub mod leader;
 pub mod leadership;
+mod leftovers;
 pub mod machine;
 pub mod peers;
 pub mod proposer;

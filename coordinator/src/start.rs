@@ -14,6 +14,7 @@ use crate::config::CoordinatorConfig;
 use crate::history::HistoryReader;
 use crate::leader::{self, Hands, LeaderHandle, ToLeader};
 use crate::leadership;
+use crate::leftovers;
 use crate::machine::CoreMachine;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
@@ -178,6 +179,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     tokio::spawn(room.clone().watch());
     tokio::spawn(scrub::run(node.disks().to_vec()));
     tokio::spawn(absence::run(node.clone()));
+    tokio::spawn(leftovers::run(node.clone(), store.clone()));
     if config.bootstrap && member == 1 {
         match node.bootstrap([(member, advertised.clone())]).await {
             Ok(()) => tracing::info!(cluster = secrets.cluster_id, "a new cluster"),

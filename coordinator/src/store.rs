@@ -1,6 +1,7 @@
 //! The store that all members and workers share: content-addressed blobs and the logs of ended attempts.
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use muster_core::model::blob::BlobId;
 use muster_failpoint::{Point, pass};
 use object_store::local::LocalFileSystem;
@@ -40,7 +41,7 @@ impl Store {
         let path = PathBuf::from(path);
         std::fs::create_dir_all(&path).map_err(|error| StoreError::Unusable { path: path.clone(), error })?;
         // Blobs are durable before the job that names them is.
-        let inner = LocalFileSystem::new_with_prefix(&path)?.with_fsync(true);
+        let inner = LocalFileSystem::new_with_prefix(&path)?.with_fsync(true).with_automatic_cleanup(true);
         Ok(Self { inner: Arc::new(inner), url: url.to_owned() })
     }
 
@@ -91,6 +92,29 @@ impl Store {
             return Ok(Some(Bytes::new()));
         }
         Ok(Some(self.inner.get_range(&path, offset..size).await?))
+    }
+
+    /// Names of what lies directly below `prefix` and has something below itself.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let found = self.inner.list_with_delimiter(Some(&Path::from(prefix))).await?;
+        let names = found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned));
+        Ok(names.collect())
+    }
+
+    /// Removes everything below `prefix`; how many objects that was.
+    ///
+    /// # Errors
+    /// The store's: some of it may be left.
+    pub async fn remove_below(&self, prefix: &str) -> Result<usize, StoreError> {
+        let all = self.inner.list(Some(&Path::from(prefix))).map_ok(|meta| meta.location);
+        let locations: Vec<Path> = all.try_collect().await?;
+        let count = locations.len();
+        let locations = futures::stream::iter(locations.into_iter().map(Ok)).boxed();
+        self.inner.delete_stream(locations).try_for_each(|_| async { Ok(()) }).await?;
+        Ok(count)
     }
 }
 

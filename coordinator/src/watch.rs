@@ -59,6 +59,7 @@ fn job_of(event: &Event) -> Option<JobId> {
         | Event::JobFinished { job } => Some(*job),
         Event::AttemptPlaced { at, .. }
         | Event::AttemptRunning { at, .. }
+        | Event::CheckpointCommitted { at, .. }
         | Event::AttemptEnded { at, .. } => Some(at.job),
         Event::WorkerChanged { .. } => None,
     }

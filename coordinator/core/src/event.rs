@@ -26,6 +26,12 @@ pub enum Event {
         number: u32,
         token: Token,
     },
+    CheckpointCommitted {
+        at: IndexRef,
+        number: u32,
+        token: Token,
+        step: u64,
+    },
     AttemptEnded {
         at: IndexRef,
         number: u32,

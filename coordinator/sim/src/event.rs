@@ -2,6 +2,7 @@
 
 use crate::faults::Fault;
 use crate::register::JobAnswer;
+use crate::saver::Upload;
 use muster_core::command::{Command, Report};
 use muster_core::leader::instruction::Instruction;
 use muster_core::model::device_event::DeviceEvent;
@@ -134,6 +135,21 @@ pub enum Event {
         boot: u32,
         token: Token,
     },
+    // Checkpoints.
+    SaveDue {
+        worker: usize,
+        boot: u32,
+        token: Token,
+    },
+    Stored {
+        worker: usize,
+        agent: u32,
+        upload: Upload,
+        whole: bool,
+    },
+    Decay {
+        number: u64,
+    },
     // Clients.
     Ask {
         op: usize,
@@ -244,6 +260,9 @@ impl Event {
             }
             Self::Gone { worker, token, .. } => ("gone", *worker as u64, token.0),
             Self::Fence { worker, token, .. } => ("fence", *worker as u64, token.0),
+            Self::SaveDue { worker, token, .. } => ("save", *worker as u64, token.0),
+            Self::Stored { worker, whole, .. } => ("stored", *worker as u64, u64::from(*whole)),
+            Self::Decay { number } => ("decay", *number, 0),
             Self::Ask { op } => ("ask", *op as u64, 0),
             Self::Call { op, via } => ("call", *op as u64, *via as u64),
             Self::Answer { op, .. } => ("answer", *op as u64, 0),

@@ -49,6 +49,7 @@ pub struct Oracle {
     /// Granted and not ended.
     pub live: BTreeMap<Token, (IndexRef, Vec<Seat>)>,
     pub health: invariants::i4_devices::Health,
+    pub saves: invariants::i7_resume::Saves,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -112,6 +113,7 @@ impl World {
                     let seats = attempt.seats.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
                     invariants::i4_devices::on_granted(self, m, *token, &seats);
+                    invariants::i7_resume::on_placed(self, m, *at, *token);
                     invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
@@ -120,6 +122,11 @@ impl World {
                     self.oracle.granted.insert(*token, (*at, workers));
                     self.oracle.last_token = *token;
                     self.oracle.live.insert(*token, (*at, seats));
+                }
+                Event::CheckpointCommitted { at, token, step, .. } => {
+                    self.oracle.saw(event);
+                    invariants::i8_whole::on_committed(self, m, *at, *token, *step);
+                    invariants::i7_resume::on_committed(self, m, *at, *token, *step);
                 }
                 Event::AttemptEnded { at, token, cause, retried, .. } => {
                     self.oracle.saw(cause);
@@ -130,6 +137,8 @@ impl World {
                     invariants::i10_final::on_ended(self, *at, cause);
                     invariants::i20_clock::on_ended(self, *at, *token, cause);
                     invariants::i11_liveness::on_ended(self, *at, cause);
+                    invariants::i7_resume::on_ended(self, m, *at, *token);
+                    invariants::i7_resume::on_exit(self, *at, *token, cause);
                     self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);

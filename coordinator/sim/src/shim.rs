@@ -4,6 +4,7 @@
 use crate::event::{Event, Notice};
 use crate::options::Options;
 use crate::rng::{Rng, mix};
+use crate::saver::{Saver, outcome_of};
 use crate::world::World;
 use crate::{invariants, oracle};
 use muster_agent::StartOrder;
@@ -30,6 +31,15 @@ pub struct Process {
     lingers_ms: u64,
     /// The first of it has ended, like this and after so long; some of its cgroup lives.
     ended: Option<(Outcome, u64)>,
+    /// What it does about checkpoints.
+    pub saver: Option<Saver>,
+}
+
+impl Process {
+    /// It has ended, though something of it may live.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
 }
 
 /// What an attempt does when nobody interferes: fixed by the seed and its place.
@@ -77,11 +87,14 @@ impl World {
     pub(crate) fn launch(&mut self, w: usize, local: u64, order: &StartOrder, deadline: u64) {
         let token = order.token;
         let fate = Fate::of(&self.options, order.at, order.number, order.rank);
+        invariants::i7_resume::on_order(self, w, order);
         let devices = self.machines[w].shares(&order.devices);
         let refused = if local + KILL_BEFORE_MS >= deadline {
             Some(Outcome::Launch("the lease deadline had passed".to_owned()))
         } else if devices.is_none() {
             Some(Outcome::Launch("this worker has no such device".to_owned()))
+        } else if let Some(bad) = self.unusable(order) {
+            Some(bad)
         } else {
             Some(fate.outcome.clone()).filter(|o| matches!(o, Outcome::Launch(_)))
         };
@@ -96,6 +109,7 @@ impl World {
         invariants::i3_one_process::on_start(self, w, token, order.at);
         invariants::i4_devices::on_start(self, w, token, &devices);
         invariants::i5_parents::on_start(self, w, token, order.at);
+        let saver = Saver::of(&self.options, order);
         let process = Process {
             at: order.at,
             rank: order.rank,
@@ -105,9 +119,10 @@ impl World {
             obeys: fate.obeys,
             fenced: false,
             stopping: false,
-            outcome: fate.outcome,
+            outcome: outcome_of(fate.outcome, saver.as_ref()),
             lingers_ms: fate.lingers_ms,
             ended: None,
+            saver,
         };
         self.oracle.started.insert(token, self.now);
         self.oracle.running.entry(order.at).or_default().insert((w, token));
@@ -117,6 +132,7 @@ impl World {
         let fence = self.machines[w].when(deadline - TERM_BEFORE_MS);
         self.at_time(fence, Event::Fence { worker: w, boot, token });
         self.notice(w, token, Notice::Started, 1);
+        self.saver_begins(w, token);
     }
 
     /// The deadline timer of one process: looks at the deadline as it is now.
@@ -156,6 +172,7 @@ impl World {
         }
         let delay = if process.obeys { mix(token.0) % (grace_ms / 2 + 1) } else { grace_ms + 2_000 };
         self.at(delay, Event::ProcessEnds { worker: w, boot, token, killed: true });
+        self.save_before_end(w, token);
     }
 
     /// A process ends by itself, or is killed.

@@ -195,7 +195,8 @@ impl World {
                     self.send_up(session, Up::DeviceEvents(events));
                 }
             }
-            Action::Notice(_) | Action::Verdict { .. } => {}
+            Action::Notice(_) => {}
+            Action::Verdict { token, step, verdict } => self.save_answered(w, token, step, &verdict),
             Action::Probe { uuids } => {
                 let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
                 self.see(w, well, &DeviceEventKind::Recovered);
@@ -329,6 +330,7 @@ impl World {
             let machine = &mut self.machines[w];
             if machine.processes.contains_key(&token) {
                 self.notice(w, token, Notice::Started, 1);
+                self.saver_asks_again(w, token);
             } else {
                 // The agent died between the journal and the launch.
                 let never = || (Outcome::Launch("its agent ended before the launch".to_owned()), 0);

@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::replicas::Origin;
 use crate::rng::Rng;
+use crate::saver::with_keeps;
 use crate::world::World;
 use muster_core::command::{Command, Request, Target};
 use muster_core::model::gang::Gang;
@@ -23,8 +24,9 @@ impl World {
         let span = self.options.safety_ms;
         let mut rng = Rng::new(self.options.seed, "workload");
         let mut gangs = Rng::new(self.options.seed, "gangs");
+        let mut keeps = Rng::new(self.options.seed, "keeps");
         for number in 0..self.options.jobs {
-            let job_spec = with_gangs(&mut gangs, job(&mut rng, number));
+            let job_spec = with_keeps(&mut keeps, with_gangs(&mut gangs, job(&mut rng, number)));
             let spec = SpecBytes::encode(&job_spec);
             let request = self.clients.request();
             self.oracle.reference.written(&request.id, &job_spec);
@@ -42,6 +44,10 @@ impl World {
                 let other = SpecBytes::encode(&job(&mut rng, number + 1000));
                 self.plan_reuse(delay, Command::Submit { request, spec: other, parts: 0 });
             }
+        }
+        let decays = keeps.pick(&[0, 0, 3, 12]);
+        for number in 0..decays {
+            self.at(keeps.below(span), Event::Decay { number });
         }
         if rng.chance(250) {
             self.at(rng.range(span / 2, span), Event::Retire);

@@ -11,6 +11,7 @@ use crate::oracle::Oracle;
 use crate::plants::Planted;
 use crate::reads::Reads;
 use crate::replicas::{Cluster, Member};
+use crate::store::Store;
 use crate::trace::Trace;
 use crate::workers::Machine;
 use muster_core::state::Changes;
@@ -52,6 +53,7 @@ pub struct World {
     pub(crate) clients: Clients,
     pub(crate) reads: Reads,
     pub(crate) faults: Faults,
+    pub(crate) store: Store,
     pub(crate) oracle: Oracle,
     pub(crate) planted: Planted,
     /// What a plant touched while an entry was applied.
@@ -78,6 +80,7 @@ impl World {
             clients: Clients::new(&options),
             reads: Reads::default(),
             faults: Faults::new(&options),
+            store: Store::default(),
             oracle: Oracle::default(),
             planted: Planted::new(options.plant),
             planted_changes: Changes::default(),
@@ -193,6 +196,7 @@ impl World {
             Event::Wake { worker, .. }
             | Event::Prepared { worker, .. }
             | Event::Noticed { worker, .. }
+            | Event::Stored { worker, .. }
             | Event::Connect { worker, .. } => agent(*worker),
             _ => Who::Nobody,
         }
@@ -230,6 +234,9 @@ impl World {
             }
             Event::Fence { worker, boot, token } => self.fence(worker, boot, token),
             Event::Gone { worker, boot, token } => self.gone(worker, boot, token),
+            Event::SaveDue { worker, boot, token } => self.save_due(worker, boot, token),
+            Event::Stored { worker, agent, upload, whole } => self.stored(worker, agent, &upload, whole),
+            Event::Decay { number } => self.decay(number),
             Event::Look { read } => self.look(read),
             Event::LookAt { read, via } => self.look_at(read, via),
             Event::IndexAsked { read, via, leader } => self.index_asked(read, via, leader),

@@ -27,7 +27,8 @@ fn forty_seeds_reach_every_command_and_every_cause() {
     ];
     let causes =
         ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled", "Device"];
-    for name in commands.into_iter().chain(causes) {
+    let of_checkpoints = ["CheckpointCommitted", "Resumed", "Saved", "BadCheckpoint"];
+    for name in commands.into_iter().chain(causes).chain(of_checkpoints) {
         assert!(seen.contains(name), "{name} never happens; seen: {seen:?}");
     }
 }

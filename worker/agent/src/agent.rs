@@ -7,9 +7,11 @@
 use crate::events::Events;
 use crate::input::{Action, Input, Instruction, Journaled, StartOrder};
 use crate::lease::Lease;
+use crate::saving::Saving;
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
+use muster_core::model::checkpoint::{Saved, Verdict};
 use muster_core::model::ids::{IndexRef, Token};
 use muster_core::model::lease::RENEW_MS;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +41,8 @@ struct Held {
     phase: Phase,
     /// Its end is nobody's business.
     killed: bool,
+    /// The checkpoint that was stored last, until its fate is known.
+    saving: Option<Saving>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,15 +65,13 @@ impl Agent {
     /// The agent of a worker whose journal holds `journaled`, has seen tokens up to `highest_token` and leaders up to `term`.
     #[must_use]
     pub fn new(journaled: Vec<Journaled>, highest_token: Token, term: u64) -> Self {
-        let held = journaled.into_iter().map(|entry| {
-            let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| Phase::Ended {
-                outcome,
-                artifacts,
-                ran_ms,
-                reported: None,
+        let held =
+            journaled.into_iter().map(|entry| {
+                let phase = entry.result.map_or(Phase::Starting, |(outcome, artifacts, ran_ms)| {
+                    Phase::Ended { outcome, artifacts, ran_ms, reported: None }
+                });
+                (entry.token, Held::new(entry.at, entry.number, entry.rank, phase))
             });
-            (entry.token, Held { at: entry.at, number: entry.number, rank: entry.rank, phase, killed: false })
-        });
         Self {
             held: held.collect(),
             forgotten: BTreeSet::new(),
@@ -93,7 +95,8 @@ impl Agent {
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
             }
-            Input::Notice(_) | Input::Saved { .. } => {}
+            Input::Notice(_) => {}
+            Input::Saved { token, saved } => self.saved(now, token, saved, &mut out),
             Input::DeviceEvents(seen) => {
                 let any = !seen.is_empty();
                 self.events.add(now, seen);
@@ -131,7 +134,8 @@ impl Agent {
                 let deadline = within_ms.map(|ms| now + ms);
                 self.stop(token, (signal, grace_ms, deadline), out);
             }
-            Instruction::Checkpoint { .. } | Instruction::NoticeHeard | Instruction::Notice(_) => {}
+            Instruction::Checkpoint { token, step, verdict } => self.answered(token, step, verdict, out),
+            Instruction::NoticeHeard | Instruction::Notice(_) => {}
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
             Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
@@ -175,7 +179,7 @@ impl Agent {
         if token <= self.floor {
             // It may have run before the journal was last read. Saying so lets the coordinator grant a new token; where the old
             // one has ended already, the report is fenced.
-            self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+            self.held.insert(token, Held::new(at, number, rank, Phase::Starting));
             let outcome = Outcome::Launch("the worker may have started it before its agent restarted".into());
             self.ended(now, token, (outcome, Vec::new(), 0), out);
             return;
@@ -185,7 +189,7 @@ impl Agent {
         else {
             return;
         };
-        self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+        self.held.insert(token, Held::new(at, number, rank, Phase::Starting));
         out.push(Action::Journal(Journaled { at, number, rank, token, result: None }));
         out.push(Action::Launch { order, deadline });
     }
@@ -236,7 +240,7 @@ impl Agent {
         if matches!(held.phase, Phase::Starting) {
             held.phase = Phase::Running { heard: false, reported: None };
             if session && !held.killed {
-                out.extend(held.report(token, now).map(|report| Action::Report(vec![report])));
+                out.push(Action::Report(held.reports(token, now)));
             }
         }
     }
@@ -265,8 +269,31 @@ impl Agent {
         let (outcome, artifacts, ran_ms) = result;
         held.phase = Phase::Ended { outcome, artifacts, ran_ms, reported: None };
         if session {
-            out.extend(held.report(token, now).map(|report| Action::Report(vec![report])));
+            out.push(Action::Report(held.reports(token, now)));
         }
+    }
+
+    /// A checkpoint is stored. Of an attempt that is over, nothing is committed any more.
+    fn saved(&mut self, now: u64, token: Token, saved: Saved, out: &mut Vec<Action>) {
+        let session = self.session;
+        let Some(held) = self.held.get_mut(&token).filter(|held| held.is_live()) else {
+            let verdict = Verdict::Refused("its attempt is over".to_owned());
+            out.push(Action::Verdict { token, step: saved.step, verdict });
+            return;
+        };
+        let saving = held.saving.insert(Saving::new(saved));
+        if session && !held.killed {
+            out.push(Action::Report(vec![saving.report(token, held.rank, held.at, now)]));
+        }
+    }
+
+    /// What became of a checkpoint, whoever asked: of a gang, it is told to all.
+    fn answered(&mut self, token: Token, step: u64, verdict: Verdict, out: &mut Vec<Action>) {
+        let Some(held) = self.held.get_mut(&token) else { return };
+        if verdict != Verdict::Waits {
+            held.saving.take_if(|saving| saving.step() == step);
+        }
+        out.push(Action::Verdict { token, step, verdict });
     }
 
     /// False when the term is an old leader's. A new leader is told everything: what its predecessor heard may be lost with it, and a
@@ -281,7 +308,7 @@ impl Agent {
 
     fn report_all(&mut self, now: u64, out: &mut Vec<Action>) {
         let held = self.held.iter_mut().filter(|(_, held)| !held.killed);
-        let reports: Vec<Report> = held.filter_map(|(token, held)| held.report(*token, now)).collect();
+        let reports: Vec<Report> = held.flat_map(|(token, held)| held.reports(*token, now)).collect();
         if !reports.is_empty() {
             out.push(Action::Report(reports));
         }
@@ -290,14 +317,8 @@ impl Agent {
     /// Repeats what was reported a heartbeat ago and is not answered yet: a report can be lost while its session lives, when the member
     /// that has the session finds another way to the leader.
     fn report_due(&mut self, now: u64, out: &mut Vec<Action>) {
-        let due = self.held.iter_mut().filter(|(_, held)| match held.phase {
-            Phase::Running { heard: false, reported } => {
-                !held.killed && reported.is_none_or(|at| at + RENEW_MS <= now)
-            }
-            Phase::Ended { reported, .. } => reported.is_none_or(|at| at + RENEW_MS <= now),
-            Phase::Starting | Phase::Running { heard: true, .. } => false,
-        });
-        let reports: Vec<Report> = due.filter_map(|(token, held)| held.report(*token, now)).collect();
+        let due = self.held.iter_mut().filter(|(_, held)| !held.killed);
+        let reports: Vec<Report> = due.flat_map(|(token, held)| held.due(*token, now)).collect();
         if !reports.is_empty() {
             out.push(Action::Report(reports));
         }
@@ -316,11 +337,44 @@ impl Agent {
 }
 
 impl Held {
+    fn new(at: IndexRef, number: u32, rank: u32, phase: Phase) -> Self {
+        Self { at, number, rank, phase, killed: false, saving: None }
+    }
+
     fn is_live(&self) -> bool {
         !matches!(self.phase, Phase::Ended { .. })
     }
 
-    /// What is to be said of it now: nothing before it runs.
+    /// All that is to be said of it now: nothing before it runs. A checkpoint comes before the end: after it, nothing is committed.
+    fn reports(&mut self, token: Token, now: u64) -> Vec<Report> {
+        let (rank, at) = (self.rank, self.at);
+        let saved = self.saving.as_mut().map(|saving| saving.report(token, rank, at, now));
+        match self.report(token, now) {
+            Some(report) if self.is_live() => [report].into_iter().chain(saved).collect(),
+            report => saved.into_iter().chain(report).collect(),
+        }
+    }
+
+    /// What of that was not said for a heartbeat and is not answered.
+    fn due(&mut self, token: Token, now: u64) -> Vec<Report> {
+        let old = |reported: Option<u64>| reported.is_none_or(|at| at + RENEW_MS <= now);
+        let saved = self.saving.as_ref().is_some_and(|saving| old(saving.reported()));
+        match self.phase {
+            Phase::Running { heard: false, reported } if old(reported) => self.reports(token, now),
+            Phase::Ended { reported, .. } if saved || old(reported) => self.reports(token, now),
+            Phase::Ended { .. } => Vec::new(),
+            Phase::Starting | Phase::Running { .. } => {
+                let (rank, at) = (self.rank, self.at);
+                self.saving
+                    .as_mut()
+                    .filter(|_| saved)
+                    .map(|s| s.report(token, rank, at, now))
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
     fn report(&mut self, token: Token, now: u64) -> Option<Report> {
         let kind = match &mut self.phase {
             Phase::Starting => return None,

@@ -4,6 +4,7 @@ use crate::Agent;
 use crate::input::{Action, Input, Instruction, Journaled, LaunchOrder, StartOrder};
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
+use muster_core::model::checkpoint::{Part, Saved, Sha256, Verdict};
 use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 use muster_core::model::lease::{KILL_BEFORE_MS, RENEW_MS, WORKER_LEASE_MS};
@@ -296,4 +297,77 @@ fn what_was_seen_of_a_device_is_said_until_it_is_settled() {
     assert!(agent.step(6 + RENEW_MS, Input::Tick).contains(&said));
     agent.step(7 + RENEW_MS, Input::Instruction(Instruction::EventsSettled { seq: 5 }));
     assert!(!agent.step(6 + 2 * RENEW_MS, Input::Tick).contains(&said));
+}
+
+fn stored(step: u64) -> Saved {
+    let part = Part { manifest: Sha256([1; 32]), size: 7, files: 1 };
+    Saved { step, part, single: false, took_ms: 3 }
+}
+
+fn says_saved(token: u64, step: u64) -> Report {
+    Report { token: Token(token), rank: 0, at: index(), kind: ReportKind::Saved(stored(step)) }
+}
+
+fn saved(token: u64, step: u64) -> Input {
+    Input::Saved { token: Token(token), saved: stored(step) }
+}
+
+#[test]
+fn a_checkpoint_is_said_with_each_heartbeat_until_its_fate_is_known() {
+    let mut rig = Rig::new().running(5);
+    rig.told(1003, Instruction::Heard { tokens: vec![Token(5)] });
+    let said = |step| Action::Report(vec![says_saved(5, step)]);
+    let told = |step, verdict| Instruction::Checkpoint { token: Token(5), step, verdict };
+    let passed = |step, verdict| vec![Action::Verdict { token: Token(5), step, verdict }];
+    assert_eq!(rig.at(1500, saved(5, 10)), vec![said(10)]);
+    assert_eq!(rig.at(3000, Input::Tick), vec![beat(2, &[5])], "just said");
+    assert_eq!(rig.at(5000, Input::Tick), vec![beat(3, &[5]), said(10)]);
+    // The other ranks have yet to give it: it is not settled by that.
+    assert_eq!(rig.told(5001, told(10, Verdict::Waits)), passed(10, Verdict::Waits));
+    assert_eq!(rig.at(7000, Input::Tick), vec![beat(4, &[5]), said(10)]);
+    // A newer one takes its place; what is said of the older one does not settle the newer.
+    assert_eq!(rig.at(7001, saved(5, 20)), vec![said(20)]);
+    let refused = Verdict::Refused("no".to_owned());
+    assert_eq!(rig.told(7002, told(10, refused.clone())), passed(10, refused));
+    rig.at(8000, Input::SessionClosed);
+    assert_eq!(
+        rig.at(9500, Input::SessionOpened),
+        vec![beat(5, &[5]), Action::Report(vec![says_running(5), says_saved(5, 20)])]
+    );
+    let committed = Verdict::Committed { kept: Vec::new() };
+    assert_eq!(rig.told(9501, told(20, committed.clone())), passed(20, committed.clone()));
+    assert_eq!(rig.at(9500 + RENEW_MS, Input::Tick), vec![beat(6, &[5])]);
+    assert_eq!(
+        rig.told(9600, Instruction::Checkpoint { token: Token(9), step: 1, verdict: committed }),
+        vec![]
+    );
+}
+
+#[test]
+fn a_checkpoint_is_said_before_the_end_and_with_it_until_that_is_settled() {
+    let mut rig = Rig::new().running(5);
+    rig.at(1100, Input::SessionClosed);
+    assert_eq!(rig.at(1200, saved(5, 10)), vec![]);
+    rig.at(1300, exit(5, 85));
+    let both = Action::Report(vec![says_saved(5, 10), says_ended(5, Outcome::Exit(85), 5)]);
+    assert_eq!(rig.at(2000, Input::SessionOpened), vec![beat(2, &[5]), both.clone()]);
+    assert_eq!(rig.at(2000 + RENEW_MS, Input::Tick), vec![beat(3, &[5]), both]);
+    rig.told(4500, settled(5));
+    assert_eq!(rig.at(2000 + 2 * RENEW_MS, Input::Tick), vec![beat(4, &[])]);
+}
+
+#[test]
+fn nothing_is_committed_of_what_is_over() {
+    let mut rig = Rig::new().ended(5);
+    for token in [5, 9] {
+        let actions = rig.at(1600, saved(token, 10));
+        let [Action::Verdict { step: 10, verdict: Verdict::Refused(_), .. }] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+    }
+    // One that is being killed says nothing more.
+    let mut rig = Rig::new().running(6);
+    rig.told(1100, Instruction::Kill { token: Token(6) });
+    assert_eq!(rig.at(1200, saved(6, 10)), vec![]);
+    assert_eq!(rig.at(1000 + RENEW_MS, Input::Tick), vec![beat(2, &[6])]);
 }

@@ -7,6 +7,7 @@ mod agent;
 mod events;
 pub mod input;
 mod lease;
+mod saving;
 
 #[cfg(test)]
 mod agent_test;

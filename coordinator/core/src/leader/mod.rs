@@ -2,6 +2,9 @@
 //!
 //! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
 
+#[cfg(test)]
+mod checkpoint_test;
+mod checkpoints;
 mod devices;
 #[cfg(test)]
 mod devices_test;

@@ -1,5 +1,6 @@
 //! The start order of an attempt: templates rendered, names and inputs in place. The only place where a template is rendered.
 
+use super::checkpoints::resume;
 use super::instruction::{DeviceOrder, GangHost, GangOrder, LaunchOrder, StartOrder};
 use super::step::Leader;
 use crate::model::attempt::Attempt;
@@ -51,7 +52,7 @@ impl Leader {
                 .map(|o| (o.name.to_string(), o.path.to_string()))
                 .collect(),
             restart_count: attempt.number - 1,
-            resume: None,
+            resume: resume(live, rank)?,
             checkpoint: common.checkpoint.as_deref().cloned().unwrap_or_default(),
             signal: common.stop.signal,
             grace_ms: common.stop.grace_ms,

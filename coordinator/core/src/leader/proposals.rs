@@ -21,13 +21,13 @@ pub(super) const RETIRE_AFTER_MS: u64 = 7 * 24 * 3600 * 1000;
 /// A proposal whose fate is not known yet.
 pub(super) enum InFlight {
     Plan(Vec<Placement>),
-    Rest { ends: Vec<(Token, u32)>, starts: Vec<(WorkerId, Report)> },
+    Rest { ends: Vec<(Token, u32)>, starts: Vec<(WorkerId, Report)>, saves: Vec<(WorkerId, Report)> },
 }
 
 impl Leader {
     pub(super) fn propose_all(&mut self, tick: Tick, mut commands: Vec<Command>, outputs: &mut Vec<Output>) {
         let rest = self.in_flight.values().filter(|p| matches!(p, InFlight::Rest { .. })).count();
-        let (mut ends, mut starts) = (Vec::new(), Vec::new());
+        let (mut ends, mut starts, mut saves) = (Vec::new(), Vec::new(), Vec::new());
         // Before the reports: an attempt that its device took with it ends for that, not for how it then ended.
         commands.extend(self.take_device_events());
         if rest < REPORTS_IN_FLIGHT {
@@ -43,6 +43,7 @@ impl Leader {
                     for report in &reports {
                         self.started.remove(&(report.token, report.rank));
                         self.ending.remove(&(report.token, report.rank));
+                        self.saving.remove(&(report.token, report.rank));
                     }
                     continue;
                 };
@@ -50,8 +51,7 @@ impl Leader {
                     match report.kind {
                         ReportKind::Running => starts.push((worker, report.clone())),
                         ReportKind::Ended { .. } => ends.push((report.token, report.rank)),
-                        // Its worker says it again until it is answered.
-                        ReportKind::Saved(_) => {}
+                        ReportKind::Saved(_) => saves.push((worker, report.clone())),
                     }
                 }
                 commands.push(Command::Reports {
@@ -67,7 +67,7 @@ impl Leader {
                 _ => None,
             });
             let losses: Vec<(WorkerId, Incarnation)> = losses.collect();
-            self.propose(InFlight::Rest { ends, starts }, commands, outputs);
+            self.propose(InFlight::Rest { ends, starts, saves }, commands, outputs);
             for lost in losses {
                 // Nothing is placed on what is about to be lost; its next acknowledged heartbeat connects it again.
                 self.view.set_connected(lost.0, false);
@@ -111,14 +111,18 @@ impl Leader {
                 proposals.retain(|other| self.in_flight.contains_key(other));
                 !proposals.is_empty()
             });
+            if let InFlight::Rest { saves, .. } = what {
+                saves.iter().for_each(|(worker, report)| self.saved_settled(*worker, report, true));
+            }
             return;
         }
         match what {
             InFlight::Plan(placements) => self.view.give_back(&placements),
-            // Workers repeat ends with the next heartbeat. That something runs they repeat too, but its timeout counts from when the log
+            // Workers repeat ends and checkpoints with the next heartbeat. That something runs they repeat too, but its timeout counts from when the log
             // has it, so it is offered again from here at once. A loss whose fate is unknown may still come: it stays on its way until it
             // is proposed again and answered.
-            InFlight::Rest { ends, starts } => {
+            InFlight::Rest { ends, starts, saves } => {
+                saves.iter().for_each(|(worker, report)| self.saved_settled(*worker, report, false));
                 ends.iter().for_each(|t| {
                     self.ending.remove(t);
                 });

@@ -155,10 +155,11 @@ impl Leader {
             let attempt = self.view.live.get(&report.token).map(|l| &l.attempt);
             let runs = live && attempt.is_some_and(|attempt| attempt.has_started(report.rank));
             match report.kind {
+                ReportKind::Saved(saved) => self.saved_came(session, worker, report, &saved),
                 ReportKind::Running if runs => heard.push(report.token),
                 _ if live => self.report(worker, report),
                 ReportKind::Ended { .. } => settled.push(report.token),
-                ReportKind::Running | ReportKind::Saved(_) => {
+                ReportKind::Running => {
                     self.outbox.entry(session).or_default().push(Instruction::Kill { token: report.token });
                 }
             }
@@ -182,7 +183,7 @@ impl Leader {
         let on_its_way = match report.kind {
             ReportKind::Ended { .. } => !self.ending.insert(key),
             ReportKind::Running => !self.started.insert(key),
-            ReportKind::Saved(_) => false,
+            ReportKind::Saved(saved) => self.saving.insert(key, saved) == Some(saved),
         };
         if !on_its_way {
             self.reports.entry(worker).or_default().push(report);
@@ -193,6 +194,7 @@ impl Leader {
     pub(super) fn ended(&mut self, token: Token, rank: u32, worker: WorkerId) {
         self.missing.remove(&(token, worker));
         self.started.remove(&(token, rank));
+        self.saving.remove(&(token, rank));
         let reported = self.ending.remove(&(token, rank));
         let Some(session) = self.by_worker.get(&worker).copied() else { return };
         let outbox = self.outbox.entry(session).or_default();

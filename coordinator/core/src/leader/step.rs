@@ -6,6 +6,7 @@ use super::liveness::Session;
 use super::proposals::InFlight;
 use crate::command::{Command, Report};
 use crate::health::XidPolicy;
+use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::notice::Notice;
@@ -48,6 +49,8 @@ pub struct Leader {
     /// Ends of ranks that are on their way into the log.
     pub(super) ending: BTreeSet<(Token, u32)>,
     pub(super) started: BTreeSet<(Token, u32)>,
+    /// Checkpoints of ranks that are on their way into the log.
+    pub(super) saving: BTreeMap<(Token, u32), Saved>,
     pub(super) whens: BTreeMap<(JobId, TaskNo), WhenFacts>,
     /// Attempts with a timeout, by when it is up.
     pub(super) deadlines: BTreeSet<(Tick, Token)>,
@@ -154,14 +157,20 @@ impl Leader {
             self.whens.insert((when.job, when.task), when.facts);
         }
         let mut ended: Vec<(Token, u32, WorkerId)> = Vec::new();
-        // Attempts of which only a rank has moved: the workers have been told what there is to tell.
+        // Attempts of which only a rank has moved, or which got on: the workers have been told what there is to tell.
         let mut same: BTreeSet<Token> = BTreeSet::new();
+        let mut committed: Vec<Token> = Vec::new();
         for (token, live) in &delta.live {
             let Some(old) = self.view.live.get(token).map(|l| &l.attempt) else { continue };
             let new = live.as_ref().map(|l| &l.attempt);
-            if new.is_some_and(|new| !new.ranks.is_empty() && (new.state, new.stop) == (old.state, old.stop))
-            {
-                same.insert(*token);
+            if let Some(new) = new {
+                let is_smaller = !new.ranks.is_empty() || new.progress != old.progress;
+                if is_smaller && (new.state, new.stop) == (old.state, old.stop) {
+                    same.insert(*token);
+                }
+                if new.progress.committed != old.progress.committed {
+                    committed.push(*token);
+                }
             }
             let now_ended = |rank| live.as_ref().is_none_or(|l| l.attempt.has_ended(rank));
             let ranks = (0..).zip(&old.seats).filter(|(rank, _)| !old.has_ended(*rank) && now_ended(*rank));
@@ -197,6 +206,7 @@ impl Leader {
         for (token, rank, worker) in ended {
             self.ended(token, rank, worker);
         }
+        committed.into_iter().for_each(|token| self.tell_committed(token));
         for token in touched {
             self.watch_deadline(token);
             if !same.contains(&token) {

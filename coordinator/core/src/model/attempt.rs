@@ -121,7 +121,15 @@ pub enum Outcome {
     Fenced,
     /// The worker stopped it because its machine goes.
     Evicted,
+    /// What it was to begin from is gone, torn or another's.
+    BadCheckpoint {
+        step: u64,
+        reason: String,
+    },
 }
+
+/// The exit code with which a task says: I have saved, run me again.
+pub const EXIT_SAVED: i32 = 85;
 
 /// Why an attempt ended (SPEC section 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +146,13 @@ pub enum Cause {
     Cancelled,
     /// A device that it held went out of service.
     Device(Fault),
+    /// It exited with [`EXIT_SAVED`] and has committed a checkpoint.
+    Saved,
+    /// What it was to begin from could not be used, and is not kept any more.
+    BadCheckpoint {
+        step: u64,
+        reason: String,
+    },
 }
 
 impl Cause {
@@ -147,7 +162,13 @@ impl Cause {
         match self {
             Self::Exit(code) => *code != 0,
             Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
-            Self::Evicted(_) | Self::Lost | Self::Launch(_) | Self::Cancelled | Self::Device(_) => false,
+            Self::Evicted(_)
+            | Self::Lost
+            | Self::Launch(_)
+            | Self::Cancelled
+            | Self::Device(_)
+            | Self::Saved
+            | Self::BadCheckpoint { .. } => false,
         }
     }
 
@@ -156,7 +177,7 @@ impl Cause {
     pub fn end_state(&self) -> &'static str {
         match self {
             Self::Exit(0) => "succeeded",
-            Self::Evicted(_) | Self::Device(_) => "evicted",
+            Self::Evicted(_) | Self::Device(_) | Self::Saved => "evicted",
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             _ => "failed",
@@ -190,6 +211,8 @@ impl fmt::Display for Cause {
             Self::Contract(what) => write!(f, "contract(output: {what})"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Device(fault) => write!(f, "device({fault})"),
+            Self::Saved => write!(f, "exit({EXIT_SAVED})"),
+            Self::BadCheckpoint { step, reason } => write!(f, "launch(checkpoint of step {step}: {reason})"),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! one entry of the log, checked against the fencing token, makes it a [`Checkpoint`]. Keys in the store, all below the index' prefix:
 //! `checkpoints/JOB/TASK/INDEX/TOKEN/STEP/rank-R.json` is a manifest, files lie beside it. A manifest may name files of an older
 //! checkpoint that did not change, but only of the newest one that was kept when it was made: so a file that no kept manifest names, and
-//! that is older than the newest kept checkpoint, is never named again and may be removed at any time.
+//! that is older than the newest kept checkpoint, is never named again and may be removed at any time. For this to hold, a rank makes no
+//! manifest while an earlier one of its attempt is unanswered, and never writes another manifest over one that is there: the log holds the
+//! digest of the first. And whoever cannot read a manifest that is kept as far as it knows removes nothing: its list is an old one.
 
 use super::ids::{IndexRef, Token};
 use super::time::Stamp;

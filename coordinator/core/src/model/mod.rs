@@ -19,6 +19,7 @@ pub mod placement;
 pub mod ranges;
 pub mod resources;
 pub mod retry;
+pub mod saving;
 pub mod size;
 pub mod telemetry;
 pub mod time;

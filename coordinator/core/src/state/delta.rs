@@ -6,6 +6,7 @@ use super::store::State;
 use crate::leader::instruction::InputOrder;
 use crate::model::attempt::Attempt;
 use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
@@ -60,6 +61,8 @@ pub struct TaskDelta {
 pub struct LiveDelta {
     pub attempt: Attempt,
     pub inputs: Vec<InputOrder>,
+    /// Committed checkpoints of its index that are kept, the oldest first.
+    pub kept: Vec<Checkpoint>,
 }
 
 /// A task whose `when:` has to be evaluated.
@@ -178,7 +181,7 @@ impl State {
                 });
             }
         }
-        LiveDelta { attempt: attempt.clone(), inputs }
+        LiveDelta { attempt: attempt.clone(), inputs, kept: self.checkpoints(attempt.at).to_vec() }
     }
 
     /// What a `when:` of this job may ask about.

@@ -1,6 +1,8 @@
 //! The replicated state: what is true after each entry of the log. `apply` is a match; families are files of `apply/`.
 
 mod apply;
+#[cfg(test)]
+mod checkpoint_test;
 mod delta;
 #[cfg(test)]
 mod device_test;

@@ -5,9 +5,10 @@ use super::job::{Job, Phase, TaskRun};
 use super::rows::{JobRow, Key, Row, TaskRow};
 use super::store::State;
 use crate::model::attempt::{Attempt, AttemptState, RankState};
-use crate::model::ids::{JobId, TaskNo, WorkerId};
+use crate::model::checkpoint::Checkpoint;
+use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job::IndexState;
-use crate::model::job_spec::JobSpec;
+use crate::model::job_spec::{CheckpointSpec, JobSpec};
 use crate::model::placement::WHOLE;
 use crate::spec::SpecBytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -188,7 +189,35 @@ impl State {
                 }
             }
         }
-        self.live.values().try_for_each(|attempt| self.check_gang(attempt))
+        self.live.values().try_for_each(|attempt| self.check_gang(attempt))?;
+        self.live.values().try_for_each(|attempt| self.check_progress(attempt))?;
+        self.checkpoints.iter().try_for_each(|(at, kept)| self.check_kept(*at, kept))
+    }
+
+    /// Whether what is kept of an index only goes forwards, and is no more than asked for.
+    fn check_kept(&self, at: IndexRef, kept: &[Checkpoint]) -> Result<(), String> {
+        let job = self.jobs.get(&at.job).ok_or_else(|| format!("{at:?} has checkpoints and no job"))?;
+        let keep =
+            job.common(at.task).checkpoint.as_deref().map_or(CheckpointSpec::default().keep, |c| c.keep);
+        let forwards =
+            kept.windows(2).all(|pair| pair[0].step < pair[1].step && pair[0].token <= pair[1].token);
+        let granted = kept.iter().all(|c| c.token <= self.last_token() && !c.parts.is_empty());
+        if kept.is_empty() || kept.len() > keep as usize || !forwards || !granted {
+            return Err(format!("checkpoints of {at:?}, of which {keep} are kept: {kept:?}"));
+        }
+        Ok(())
+    }
+
+    /// Whether what an attempt has committed is kept.
+    fn check_progress(&self, attempt: &Attempt) -> Result<(), String> {
+        let (token, progress) = (attempt.token, &attempt.progress);
+        let newest = self.checkpoints(attempt.at).last();
+        let has = |step: u64| newest.is_some_and(|c| (c.step, c.token) == (step, token));
+        let forwards = progress.committed.is_none() || progress.committed > progress.resumed;
+        if !forwards || progress.committed.is_some_and(|step| !has(step)) {
+            return Err(format!("token {token} has come to {progress:?} and the newest kept is {newest:?}"));
+        }
+        Ok(())
     }
 
     /// Whether the ranks of an attempt and what is said of them fit together.

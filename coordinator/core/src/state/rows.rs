@@ -153,6 +153,10 @@ pub struct History {
     pub ended: Stamp,
     /// Another attempt follows by itself.
     pub retried: bool,
+    /// The step that it began from; none: from nothing.
+    pub resumed: Option<u64>,
+    /// The newest step that it committed.
+    pub committed: Option<u64>,
 }
 
 /// What one command touched.

@@ -122,6 +122,12 @@ impl State {
         Token(self.meta.last_token)
     }
 
+    /// The last id that a job got; an id up to it that is not in memory has left it for good.
+    #[must_use]
+    pub fn last_job(&self) -> JobId {
+        JobId(self.meta.last_job)
+    }
+
     /// The last id that a member got; an id up to it that is not in the membership has left it for good.
     #[must_use]
     pub fn last_member(&self) -> MemberId {
@@ -260,6 +266,7 @@ impl State {
         keys.extend((self.members != MembersRow::default()).then_some(Key::Members));
         keys.extend(self.devices.keys().map(|uuid| Key::Device(uuid.clone())));
         keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
+        keys.extend(self.checkpoints.keys().map(|at| Key::Checkpoints(*at)));
         keys
     }
 

@@ -4,12 +4,13 @@ use super::{Applied, Entry, State};
 use crate::command::{Command, Placement, Report, ReportKind, Request, Target};
 use crate::event::Event;
 use crate::model::attempt::{Cause, Outcome};
+use crate::model::checkpoint::{Part, Saved, Sha256};
 use crate::model::gang::Gang;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::{
-    ArraySpec, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra, TaskSpec,
-    TriggerRule,
+    ArraySpec, CheckpointSpec, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra,
+    TaskSpec, TriggerRule,
 };
 use crate::model::placement::Seat;
 use crate::model::resources::{GpuAmount, GpuLink, GpuRequest};
@@ -119,6 +120,12 @@ impl TestJob {
         self
     }
 
+    /// So many checkpoints are kept.
+    pub(crate) fn keep(mut self, keep: u32) -> Self {
+        self.last().checkpoint = Some(Box::new(CheckpointSpec { keep, ..CheckpointSpec::default() }));
+        self
+    }
+
     pub(crate) fn timeout(mut self, ms: u64) -> Self {
         self.last().timeout_ms = Some(ms);
         self
@@ -150,6 +157,12 @@ pub(crate) fn whole(job: u64) -> Target {
 
 pub(crate) fn at(job: u64, task: u32, index: u32) -> IndexRef {
     IndexRef::new(JobId(job), TaskNo(task), index)
+}
+
+/// A step, stored in a manifest that has this number.
+pub(crate) fn stored(step: u64, manifest: u8) -> Saved {
+    let part = Part { manifest: Sha256([manifest; 32]), size: 7, files: 1 };
+    Saved { step, part, single: false, took_ms: step }
 }
 
 pub(crate) fn worker_spec(name: &str, cpus: u64, gpus: usize) -> WorkerSpec {
@@ -264,6 +277,18 @@ impl TestState {
             Event::AttemptEnded { cause, .. } => Some(cause),
             _ => None,
         })
+    }
+
+    /// A rank has stored `step`, in a manifest that has this number; whether that committed a checkpoint.
+    pub(crate) fn save(&mut self, worker: u64, token: u64, rank: u32, at: IndexRef, saved: Saved) -> bool {
+        let report = Report { token: Token(token), rank, at, kind: ReportKind::Saved(saved) };
+        let events = self.report(worker, report).events;
+        events.iter().any(|e| matches!(e, Event::CheckpointCommitted { .. }))
+    }
+
+    /// Steps of an index that are kept, the oldest first.
+    pub(crate) fn kept(&self, at: IndexRef) -> Vec<u64> {
+        self.state.checkpoints(at).iter().map(|c| c.step).collect()
     }
 
     /// What came of a report of a worker.

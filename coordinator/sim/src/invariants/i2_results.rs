@@ -25,6 +25,10 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, token: Token, cause: &Ca
     let truth = world.oracle.outcomes.get(&token);
     let told = match cause {
         Cause::Exit(code) => Some(Outcome::Exit(*code)),
+        Cause::Saved => Some(Outcome::Exit(85)),
+        Cause::BadCheckpoint { step, reason } => {
+            Some(Outcome::BadCheckpoint { step: *step, reason: reason.clone() })
+        }
         Cause::Signal(n) => Some(Outcome::Signal(*n)),
         Cause::Oom => Some(Outcome::Oom),
         Cause::Contract(name) => Some(Outcome::ContractOutput(name.clone())),

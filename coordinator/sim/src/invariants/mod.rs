@@ -11,6 +11,8 @@ pub mod i2_results;
 pub mod i3_one_process;
 pub mod i4_devices;
 pub mod i5_parents;
+pub mod i7_resume;
+pub mod i8_whole;
 pub mod i9_gangs;
 
 use crate::world::World;
@@ -22,6 +24,7 @@ pub(crate) fn at_the_end(world: &mut World) {
         i14_linearizable::check_all(world);
         i5_parents::check(world);
         i3_one_process::at_the_end(world);
+        i7_resume::at_the_end(world);
         i15_replicas::check(world);
     }
 }

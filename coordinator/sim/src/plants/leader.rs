@@ -26,6 +26,13 @@ impl World {
                 delta.devices.clear();
                 Input::Delta(delta)
             }
+            Input::Delta(delta) if self.planted.is(Plant::StepsGoBack) => {
+                Input::Delta(super::checkpoint::without_progress(delta))
+            }
+            Input::Reports { session, reports } if self.planted.is(Plant::CommitsForeign) => {
+                self.plant_foreign_save(m, &reports);
+                Input::Reports { session, reports }
+            }
             Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
                 if let Some(seq) = events.iter().map(|event| event.seq).max() {
                     self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);
@@ -91,6 +98,9 @@ impl World {
                     device.uuid.clone_from(&first.uuid);
                     device.milli = 1_000;
                 }
+            }
+            if self.planted.is(Plant::ResumesOldest) {
+                self.plant_resumes_oldest(m, order);
             }
             if self.planted.is(Plant::StartsEarly)
                 && let Some(at) = self.waiting_beside(m, order.at)

@@ -2,8 +2,9 @@
 //!
 //! The code under test stays as it is; every mistake sits at a seam of the simulator, between the core and what the core is told, asks
 //! for, or remembers. `state.rs` perverts what the log and the rows say, `leader.rs` what the leader hears and says, `worker.rs` the
-//! agent, its journal and the shim.
+//! agent, its journal and the shim, `checkpoint.rs` what any of them does about checkpoints.
 
+mod checkpoint;
 mod hunt;
 mod leader;
 mod state;
@@ -58,6 +59,13 @@ pub enum Plant {
     ShrinksGangs,
     LosesGangs,
     TakesOneForAll,
+    CommitsForeign,
+    StepsGoBack,
+    DropsNewest,
+    ResumesOldest,
+    SavesTorn,
+    CommitsHalf,
+    CollectsEarly,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -153,6 +161,33 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::ShrinksGangs, "shrinks-gangs", "I9", "the log holds a job whose gangs may run on one worker"),
     (Plant::LosesGangs, "loses-gangs", "I9", "the failure of one rank ends the whole gang at once"),
     (Plant::TakesOneForAll, "takes-one-for-all", "I9", "the success of one rank is taken for that of all"),
+    (
+        Plant::CommitsForeign,
+        "commits-foreign",
+        "I8",
+        "a checkpoint that an old token has stored is committed for the current one",
+    ),
+    (
+        Plant::StepsGoBack,
+        "steps-go-back",
+        "I7",
+        "neither the leader nor the state remembers which step an attempt has come to",
+    ),
+    (Plant::DropsNewest, "drops-newest", "I7", "of too many checkpoints the newest is not kept"),
+    (
+        Plant::ResumesOldest,
+        "resumes-oldest",
+        "I7",
+        "an attempt is ordered to begin from the oldest checkpoint",
+    ),
+    (Plant::SavesTorn, "saves-torn", "I8", "a worker says that a checkpoint is stored before it is"),
+    (Plant::CommitsHalf, "commits-half", "I8", "the checkpoint of one rank is taken for that of all"),
+    (
+        Plant::CollectsEarly,
+        "collects-early",
+        "I7",
+        "a worker removes the older checkpoints once a newer one is stored, committed or not",
+    ),
 ];
 
 impl Plant {

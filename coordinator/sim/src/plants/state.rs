@@ -36,6 +36,10 @@ impl World {
                 {
                     changed.push(Command::Submit { request, spec: with_lone_gangs(&spec), parts });
                 }
+                Command::Reports { worker, incarnation, reports } if self.planted.is(Plant::CommitsHalf) => {
+                    let reports = super::checkpoint::one_for_all(reports);
+                    changed.push(Command::Reports { worker, incarnation, reports });
+                }
                 Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
                     changed.extend([command.clone(), command]);
                 }
@@ -89,6 +93,9 @@ impl World {
                         self.members[m].state = rebuilt(state, Some((Key::Live(report.token), row)), |_| {});
                     }
                 }
+            }
+            Command::Reports { reports, .. } if self.planted.is(Plant::StepsGoBack) => {
+                self.plant_forgets_progress(m, reports);
             }
             Command::ApplyPlan { .. } if self.planted.is(Plant::ForgetsQuarantine) => {
                 let state = &self.members[m].state;
@@ -181,6 +188,9 @@ impl World {
                 self.planted.attempts.insert(*token, attempt.clone());
             }
         }
+        if self.planted.is(Plant::DropsNewest) {
+            self.plant_drops_newest(m, applied);
+        }
         let placed = applied.events.iter().any(|e| matches!(e, Event::AttemptPlaced { .. }));
         let state = &self.members[m].state;
         if placed && self.planted.is(Plant::ForgetsDevices) {
@@ -268,12 +278,13 @@ fn job_of(key: &Key) -> Option<JobId> {
         | Key::Task(job, _)
         | Key::Block(job, ..)
         | Key::Artifacts(job, ..) => Some(*job),
+        Key::Checkpoints(at) => Some(at.job),
         _ => None,
     }
 }
 
 /// The state whose rows are these, changed.
-fn rebuilt(state: &State, more: Option<(Key, Row)>, change: impl Fn(&mut Row)) -> State {
+pub(super) fn rebuilt(state: &State, more: Option<(Key, Row)>, change: impl Fn(&mut Row)) -> State {
     let mut rows = rows_of(state);
     rows.values_mut().for_each(change);
     rows.extend(more);

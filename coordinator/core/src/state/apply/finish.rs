@@ -3,7 +3,7 @@
 use super::Apply;
 use crate::event::Event;
 use crate::model::artifact::Artifact;
-use crate::model::attempt::{Attempt, Cause, Outcome, StopReason};
+use crate::model::attempt::{Attempt, Cause, EXIT_SAVED, Outcome, StopReason};
 use crate::model::ids::{IndexRef, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::retry::ChargedEnd;
@@ -15,7 +15,7 @@ use crate::state::rows::{History, Key};
 
 /// Attempts in a row that could not be launched, after which the index fails: the reason is likely the user's.
 pub const LAUNCHES_MAX: u8 = 3;
-/// Attempts in a row that ended `lost`, after which the index is held: it may be what kills its workers.
+/// Attempts in a row that ended `lost` and committed nothing, after which the index is held: it may be what kills its workers.
 pub const LOST_MAX: u8 = 3;
 /// Attempts in a row that ended `device`, after which the index is held: it may be what breaks its devices.
 pub const DEVICE_FAULTS_MAX: u8 = 3;
@@ -35,8 +35,11 @@ impl Apply<'_> {
         let Some(attempt) = self.state.unlink(token) else { return };
         self.touch(Key::Live(token));
         let at = attempt.at;
+        let has_saved = attempt.progress.committed.is_some();
+        let cause = if cause == Cause::Exit(EXIT_SAVED) && has_saved { Cause::Saved } else { cause };
+        let newest = self.state.checkpoints(at).last().map(|c| c.step);
         let Some(job) = self.state.jobs.get_mut(&at.job) else { return };
-        let next = next_of(job, &attempt, &cause);
+        let next = next_of(job, &attempt, &cause, newest);
         let retried = next.state == IndexState::Pending;
         job.lost += u64::from(cause == Cause::Lost);
         job.retried += u64::from(retried);
@@ -102,6 +105,8 @@ impl Apply<'_> {
             started: attempt.started,
             ended: self.stamp,
             retried,
+            resumed: attempt.progress.resumed,
+            committed: attempt.progress.committed,
         });
     }
 
@@ -127,8 +132,8 @@ fn index_key(at: IndexRef, indices: &Indices) -> Key {
     }
 }
 
-/// What becomes of the index whose attempt ended.
-fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
+/// What becomes of the index whose attempt ended. `newest`: the step of its newest checkpoint that is kept.
+fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause, newest: Option<u64>) -> Next {
     let plain = |state| Next { state, wait_ms: 0, reason: None };
     match cause {
         Cause::Exit(0) => return plain(IndexState::Succeeded),
@@ -140,7 +145,8 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
     let memory = job.tasks[task].indices.remember(at.index);
     memory.attempts = attempt.number;
     memory.charged += u32::from(cause.is_charged());
-    memory.lost = if *cause == Cause::Lost { memory.lost + 1 } else { 0 };
+    let got_on = attempt.progress.committed.is_some();
+    memory.lost = if *cause == Cause::Lost && !got_on { memory.lost + 1 } else { 0 };
     memory.launch = if matches!(cause, Cause::Launch(_)) { memory.launch + 1 } else { 0 };
     memory.device = if matches!(cause, Cause::Device(_)) { memory.device + 1 } else { 0 };
     memory.cause = Some(cause.clone());
@@ -164,7 +170,9 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
             };
         }
         Cause::Lost if lost >= LOST_MAX => {
-            let reason = format!("{LOST_MAX} attempts in a row ended lost: release it when that is mended");
+            let reason = format!(
+                "{LOST_MAX} attempts in a row ended lost without progress: release it when that is mended"
+            );
             return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
         }
         Cause::Device(_) if device >= DEVICE_FAULTS_MAX => {
@@ -173,7 +181,19 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause) -> Next {
             );
             return Next { state: IndexState::Held, wait_ms: 0, reason: Some(reason) };
         }
-        Cause::Lost | Cause::Evicted(_) | Cause::Device(_) => return plain(IndexState::Pending),
+        Cause::BadCheckpoint { step, reason } => {
+            let index = job.spec.tasks[task].array().and_then(|array| array.index(at.index));
+            let of = index.map_or_else(String::new, |index| format!("index {index}: "));
+            let then = newest.map_or_else(
+                || "none is left, so it begins anew".to_owned(),
+                |older| format!("it goes on from step {older}"),
+            );
+            let reason = format!("{of}the checkpoint of step {step} cannot be used ({reason}): {then}");
+            return Next { state: IndexState::Pending, wait_ms: 0, reason: Some(reason) };
+        }
+        Cause::Lost | Cause::Evicted(_) | Cause::Device(_) | Cause::Saved => {
+            return plain(IndexState::Pending);
+        }
         Cause::Cancelled => false,
     };
     if again {
@@ -205,5 +225,8 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (None, Outcome::ContractOutput(name)) => Cause::Contract(name.clone()),
         (None, Outcome::Fenced) => Cause::Lost,
         (None, Outcome::Evicted) => Cause::Evicted(StopReason::Notice),
+        (None, Outcome::BadCheckpoint { step, reason }) => {
+            Cause::Launch(format!("checkpoint of step {step}: {reason}"))
+        }
     }
 }

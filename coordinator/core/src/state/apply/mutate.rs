@@ -129,7 +129,8 @@ impl Apply<'_> {
         Ok(Reply::Changed { indices })
     }
 
-    /// Indices that failed, were skipped or cancelled wait again; what succeeded stays. Parents are counted anew.
+    /// Indices that failed, were skipped or cancelled wait again; what succeeded stays. Parents are counted anew. An index that runs again
+    /// begins from its newest checkpoint that is kept, as after any other end.
     pub(super) fn rerun(&mut self, target: &Target) -> Answer {
         let tasks = self.tasks_of(target)?;
         let job = self.job_mut(target.job);

@@ -102,6 +102,7 @@ impl Apply<'_> {
             }
         }
         let worker = first_worker(&seats);
+        let resumed = self.state.checkpoints(at).last().map(|newest| newest.step);
         self.state.link(Attempt {
             at,
             number,
@@ -115,7 +116,7 @@ impl Apply<'_> {
             stop: None,
             placed: stamp,
             started: None,
-            progress: Progress::default(),
+            progress: Progress { resumed, ..Progress::default() },
         });
         self.touch(Key::Live(token));
         self.events.push(Event::AttemptPlaced { at, number, token, worker });

@@ -31,12 +31,13 @@ impl Apply<'_> {
                     // Accepted or fenced, this end is settled: the worker may forget it.
                     settled.push(report.token);
                     if let Some(stop) = attempt.map(|a| a.stop) {
-                        self.rank_ends(report.token, report.rank, cause_of(outcome, stop), artifacts);
+                        let cause = self.unusable(report.token, outcome).unwrap_or(cause_of(outcome, stop));
+                        self.rank_ends(report.token, report.rank, cause, artifacts);
                     }
                 }
                 ReportKind::Running if attempt.is_some() => self.running(report),
-                ReportKind::Running => {}
-                ReportKind::Saved(saved) => self.saved(report, saved),
+                ReportKind::Saved(saved) if attempt.is_some() => self.saved(report, saved),
+                ReportKind::Running | ReportKind::Saved(_) => {}
             }
         }
         Ok(Reply::Reported { settled, fenced })

@@ -1,7 +1,8 @@
-//! What is too old leaves memory: finished jobs, their requests, staged parts nobody completed. History rows stay on disk.
+//! What is too old leaves memory: finished jobs, their checkpoints, their requests, staged parts nobody completed. History rows stay on
+//! disk; the bytes of checkpoints are the shell's to remove: it looks which jobs the store holds something of and the state does not.
 
 use super::{Answer, Apply};
-use crate::model::ids::JobId;
+use crate::model::ids::{IndexRef, JobId, TaskNo};
 use crate::model::time::Tick;
 use crate::reply::Reply;
 use crate::state::rows::Key;
@@ -58,11 +59,17 @@ impl Apply<'_> {
 
     fn retire_job(&mut self, id: JobId) {
         let tasks = self.state.jobs.get(&id).map_or(0, |j| j.tasks.len() as u32);
-        for no in (0..tasks).map(crate::model::ids::TaskNo) {
+        for no in (0..tasks).map(TaskNo) {
             let indices = &self.state.jobs[&id].task(no).indices;
             let artifacts: Vec<u32> = indices.with_artifacts().collect();
             self.touch_all(id, no);
             artifacts.into_iter().for_each(|i| self.touch(Key::Artifacts(id, no, i)));
+        }
+        let of_job = IndexRef::new(id, TaskNo(0), 0)..=IndexRef::new(id, TaskNo(u32::MAX), u32::MAX);
+        let saved: Vec<IndexRef> = self.state.checkpoints.range(of_job).map(|(at, _)| *at).collect();
+        for at in saved {
+            self.state.checkpoints.remove(&at);
+            self.touch(Key::Checkpoints(at));
         }
         self.touch(Key::Spec(id));
         self.touch(Key::Job(id));
