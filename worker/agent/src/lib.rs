@@ -5,11 +5,14 @@
 
 mod agent;
 mod events;
+mod evict;
 pub mod input;
 mod lease;
 
 #[cfg(test)]
 mod agent_test;
+#[cfg(test)]
+mod evict_test;
 
 pub use agent::Agent;
 pub use input::{Action, Input, Instruction, Journaled, StartOrder};
