@@ -47,6 +47,7 @@ pub struct Oracle {
     /// Granted and not ended.
     pub live: BTreeMap<Token, (IndexRef, Vec<Seat>)>,
     pub health: invariants::i4_devices::Health,
+    pub going: invariants::i11_preemptions::Going,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -110,6 +111,7 @@ impl World {
                     let seats = attempt.seats.clone();
                     invariants::i2_results::on_placed(self, *at, *token, index);
                     invariants::i4_devices::on_granted(self, m, *token, &seats);
+                    invariants::i11_preemptions::on_granted(self, *token, &seats);
                     invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
@@ -128,6 +130,7 @@ impl World {
                     invariants::i10_final::on_ended(self, *at, cause);
                     invariants::i20_clock::on_ended(self, *at, *token, cause);
                     invariants::i11_liveness::on_ended(self, *at, cause);
+                    invariants::i11_preemptions::on_ended(self, *at, *token, cause);
                     self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);
@@ -148,6 +151,7 @@ impl World {
             return;
         }
         invariants::i4_devices::on_applied(self, command, &applied.reply);
+        invariants::i11_preemptions::on_applied(self, command, applied);
         self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })

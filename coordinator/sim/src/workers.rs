@@ -12,6 +12,7 @@ use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
 use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
+use muster_core::model::notice::Notice as Preemption;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub struct Machine {
     pub said: BTreeSet<Token>,
     /// UUIDs of devices that are sick in truth.
     pub sick: BTreeSet<String>,
+    /// What its metadata says of a preemption, if it ever said something, and when it goes by its own clock, ms.
+    pub says: Option<(Preemption, Option<u64>)>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -94,6 +97,7 @@ impl Machine {
             beat: 0,
             said: BTreeSet::new(),
             sick: BTreeSet::new(),
+            says: None,
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
@@ -173,7 +177,12 @@ impl World {
                     self.send_up(session, Up::DeviceEvents(events));
                 }
             }
-            Action::Notice(_) | Action::Verdict { .. } => {}
+            Action::Notice(notice) => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::Preemption(notice));
+                }
+            }
+            Action::Verdict { .. } => {}
             Action::Probe { uuids } => {
                 let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
                 self.see(w, well, &DeviceEventKind::Recovered);
@@ -313,6 +322,7 @@ impl World {
                 self.notice(w, token, Notice::Ended, 1);
             }
         }
+        self.say(w);
         let wait = self.network.rng.range(10, 500);
         self.at(wait, Event::Connect { worker: w, agent });
     }
@@ -326,6 +336,7 @@ impl World {
         tokens.into_iter().for_each(|token| self.remove_process(w, token));
         let machine = &mut self.machines[w];
         machine.is_on = false;
+        machine.says = None;
         machine.exits.clear();
         machine.journal.clear();
         machine.highest = Token(0);

@@ -167,7 +167,8 @@ impl Evictions {
         actions
     }
 
-    /// Somebody else says so: an operator, through the coordinator. It is not said back to it. What it takes back is forgotten here too.
+    /// Somebody else says so: an operator, through the coordinator. It is not said back to it. What the coordinator knew and has no more is
+    /// forgotten here too; what it has not answered may be newer than that.
     pub(crate) fn told(&mut self, now: u64, notice: &Notice) -> Vec<Action> {
         match notice.kind {
             NoticeKind::Preemption => {
@@ -176,7 +177,7 @@ impl Evictions {
             }
             NoticeKind::Advice => Vec::new(),
             NoticeKind::Withdrawn => {
-                self.said = None;
+                self.said.take_if(|said| said.heard);
                 Vec::new()
             }
         }
@@ -233,8 +234,7 @@ impl Evictions {
             let fits = task.save_ms.is_none_or(|ms| promised.saturating_add(ms) <= room);
             promised += task.save_ms.filter(|_| fits).unwrap_or(0);
             task.evicted |= own;
-            let stop =
-                stop_of(token, (task.signal, task.grace_ms), (task.save_ms, task.watched), room, fits);
+            let stop = stop_of(token, (task.signal, task.grace_ms), (task.save_ms, task.watched), room, fits);
             actions.extend(self.ask(now, stop, deadline));
         }
         actions
@@ -270,7 +270,8 @@ fn is_sooner(time: Option<u64>, than: Option<u64>) -> bool {
 fn merged(now: u64, old: Said, notice: Notice, deadline: Option<u64>) -> Said {
     let new = Said { notice, deadline, since: now, heard: false };
     match (old.notice.kind, new.notice.kind) {
-        (_, NoticeKind::Withdrawn) | (NoticeKind::Advice, NoticeKind::Preemption) => new,
+        (_, NoticeKind::Withdrawn) if new.notice.source == old.notice.source => new,
+        (NoticeKind::Advice, NoticeKind::Preemption) => new,
         (NoticeKind::Preemption, NoticeKind::Preemption) if is_sooner(deadline, old.deadline) => {
             // What was no exercise does not become one.
             let drill = old.notice.drill && new.notice.drill;

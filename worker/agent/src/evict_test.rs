@@ -33,7 +33,13 @@ fn start(token: u64, gpus: u16, watched: bool) -> Input {
         term: 1,
         heartbeat: 1,
         devices: (0..gpus).map(Share::whole).collect(),
-        launch: LaunchOrder { signal: SAVE, grace_ms: 60_000, cpu_milli: 1_000, checkpoint, ..LaunchOrder::default() },
+        launch: LaunchOrder {
+            signal: SAVE,
+            grace_ms: 60_000,
+            cpu_milli: 1_000,
+            checkpoint,
+            ..LaunchOrder::default()
+        },
     })))
 }
 
@@ -106,11 +112,11 @@ fn who_has_most_to_lose_saves_first_and_what_does_not_fit_any_more_is_not_asked(
     for (token, took) in [(1, 1_000), (2, 4_000), (3, 4_000), (4, 20_000)] {
         agent.step(2_000, saved(token, took));
     }
-    agent.step(3_000, saved(2, 4_000));
+    agent.step(3_500, saved(2, 4_000));
     let actions = agent.step(4_000, going(12_500));
     // 10 s are left for saving: 8 GPUs can't be saved even alone; of the others, the GPU-time since the last save decides.
     let by_token: Vec<(u64, i32)> = stops(&actions).iter().map(|s| (s.0, s.1)).collect();
-    assert_eq!(by_token, [(4, 15), (2, SAVE), (3, SAVE), (1, SAVE)]);
+    assert_eq!(by_token, [(4, 15), (3, SAVE), (2, SAVE), (1, SAVE)]);
     let ended: Vec<u64> = stops(&actions).iter().filter(|s| s.1 == 15).map(|s| s.2).collect();
     assert_eq!(ended, [0], "ended at once");
 
@@ -176,7 +182,8 @@ fn nothing_starts_on_a_machine_that_goes_and_what_it_evicted_did_not_fail() {
     let actions = agent.step(2_100, start(7, 1, false));
     assert_eq!(outcomes(&actions), [Outcome::Evicted]);
     assert!(!actions.iter().any(|a| matches!(a, Action::Launch { .. })), "{actions:?}");
-    let ended = |code| Input::Ended { token: Token(1), outcome: Outcome::Exit(code), artifacts: vec![], ran_ms: 1 };
+    let ended =
+        |code| Input::Ended { token: Token(1), outcome: Outcome::Exit(code), artifacts: vec![], ran_ms: 1 };
     assert_eq!(outcomes(&agent.clone().step(2_200, ended(0))), [Outcome::Exit(0)]);
     assert_eq!(outcomes(&agent.step(2_200, ended(1))), [Outcome::Evicted]);
 }
@@ -189,11 +196,15 @@ fn withdrawn_it_takes_work_again_and_says_so() {
     assert_eq!(said(&actions), [(NoticeKind::Withdrawn, None)]);
     let actions = agent.step(2_600, start(7, 1, false));
     assert!(actions.iter().any(|a| matches!(a, Action::Launch { .. })), "{actions:?}");
-    // An operator may take it back too.
+    // An operator may take it back too, once the coordinator has it.
     let mut agent = running(&[]);
-    agent.step(2_000, going(30_000));
-    agent.step(2_500, Input::Instruction(Instruction::Notice(notice(NoticeKind::Withdrawn, None))));
-    let actions = agent.step(2_600, start(7, 1, false));
+    agent.step(1_000, going(30_000));
+    let withdrawn = || Input::Instruction(Instruction::Notice(notice(NoticeKind::Withdrawn, None)));
+    agent.step(2_000, withdrawn());
+    assert_eq!(said(&agent.step(3_000, Input::Tick)), [(NoticeKind::Preemption, Some(28_000))]);
+    agent.step(3_100, Input::Instruction(Instruction::NoticeHeard));
+    agent.step(3_200, withdrawn());
+    let actions = agent.step(3_300, start(7, 1, false));
     assert!(actions.iter().any(|a| matches!(a, Action::Launch { .. })), "{actions:?}");
 }
 
@@ -220,7 +231,11 @@ fn an_operators_notice_evicts_by_the_same_rules_and_is_not_said_back() {
     assert_eq!(order(&mut agent, 2_050, Some(12_450)), []);
     assert_eq!(order(&mut agent, 4_050, Some(10_450)), []);
     assert_eq!(order(&mut agent, 4_100, Some(5_000)), [(1, SAVE, 2_500, Some(9_100))], "sooner does");
-    assert_eq!(order(&mut agent, 20_000, Some(0)), [(1, 15, 0, Some(20_000))], "and so does one that should be over");
+    assert_eq!(
+        order(&mut agent, 20_000, Some(0)),
+        [(1, 15, 0, Some(20_000))],
+        "and so does one that should be over"
+    );
 }
 
 #[test]
@@ -228,7 +243,12 @@ fn a_stop_within_a_time_is_cut_to_it() {
     let mut agent = running(&[1, 1]);
     let stop = |token| {
         let token = Token(token);
-        Input::Instruction(Instruction::Stop { token, signal: SAVE, grace_ms: 60_000, within_ms: Some(30_000) })
+        Input::Instruction(Instruction::Stop {
+            token,
+            signal: SAVE,
+            grace_ms: 60_000,
+            within_ms: Some(30_000),
+        })
     };
     assert_eq!(stops(&agent.step(2_000, stop(1))), [(1, SAVE, 27_500, Some(32_000))]);
     agent.step(2_000, saved(2, 40_000));

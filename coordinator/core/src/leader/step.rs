@@ -25,6 +25,8 @@ pub(super) type Heard = (SessionId, u64, u64, Vec<Token>);
 pub struct Leader {
     pub(super) term: Option<u64>,
     pub(super) view: View,
+    /// Now, as the last input said (boot-time, ms).
+    pub(super) clock: u64,
     /// When (boot-time, ms) `view.tick` was learnt.
     pub(super) tick_at: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -95,6 +97,7 @@ impl Leader {
 
     /// One input; `now` is the boot-time clock in milliseconds.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        self.clock = now;
         match input {
             Input::Elected { term, state } => self.elected(now, term, *state),
             Input::Deposed => *self = self.afresh(),
@@ -118,6 +121,7 @@ impl Leader {
     /// Nothing is left of a term but its numbers, for an answer that comes late must not fit a question of another term, and the policy.
     fn afresh(&self) -> Self {
         Self {
+            clock: self.clock,
             confirms: self.confirms,
             proposals: self.proposals,
             health: self.health.clone(),
@@ -169,8 +173,12 @@ impl Leader {
         }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
+        let mut noticed: Vec<WorkerId> = Vec::new();
         for (id, worker) in &delta.workers {
             let Some(old) = self.view.workers.get(id).map(|w| &w.worker) else { continue };
+            if worker.as_ref().is_some_and(|w| w.notice != old.notice && w.incarnation == old.incarnation) {
+                noticed.push(*id);
+            }
             let other = Some(&old.incarnation) != worker.as_ref().map(|w| &w.incarnation);
             let returned = old.state == WorkerState::Lost
                 && worker.as_ref().is_some_and(|w| w.state != WorkerState::Lost);
@@ -194,6 +202,8 @@ impl Leader {
         for (token, rank, worker) in ended {
             self.ended(token, rank, worker);
         }
+        // Before the orders to stop: its worker weighs all of them together.
+        noticed.into_iter().for_each(|worker| self.notice_changed(worker));
         for token in touched {
             self.watch_deadline(token);
             if !same.contains(&token) {

@@ -57,6 +57,8 @@ pub enum Plant {
     ShrinksGangs,
     LosesGangs,
     TakesOneForAll,
+    ForgetsNotices,
+    ChargesEvictions,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -146,6 +148,18 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
     (Plant::ShrinksGangs, "shrinks-gangs", "I9", "the log holds a job whose gangs may run on one worker"),
     (Plant::LosesGangs, "loses-gangs", "I9", "the failure of one rank ends the whole gang at once"),
     (Plant::TakesOneForAll, "takes-one-for-all", "I9", "the success of one rank is taken for that of all"),
+    (
+        Plant::ForgetsNotices,
+        "forgets-notices",
+        "I11",
+        "neither the leader nor the state remembers which machines go",
+    ),
+    (
+        Plant::ChargesEvictions,
+        "charges-evictions",
+        "I11",
+        "how an attempt ends that a notice evicts is taken for its own failure",
+    ),
 ];
 
 impl Plant {

@@ -8,10 +8,9 @@ use muster_core::model::attempt::{Attempt, RankState};
 use muster_core::model::ids::{JobId, TaskNo};
 use muster_core::model::job_spec::{JobSpec, NeedWhen, Run};
 use muster_core::model::placement::Seat;
+use muster_core::scheduler::advice;
 use muster_core::state::{History, Job, State};
-use muster_core::view_doc::{
-    AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc,
-};
+use muster_core::view_doc::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc};
 use std::collections::BTreeMap;
 
 /// Attempts listed of one task, and entries of a timeline.
@@ -120,6 +119,7 @@ fn task_doc(state: &State, job: &Job, no: TaskNo) -> TaskDoc {
         ),
         attempts: Vec::new(),
         attempts_omitted: 0,
+        notes: advice(state, job, no, state.tick()),
     }
 }
 
@@ -134,6 +134,9 @@ fn ended_doc(state: &State, spec: &JobSpec, ended: &History) -> AttemptDoc {
         started: ended.started.map(time),
         ended: Some(time(ended.ended)),
         token: ended.token.0,
+        resumed_step: ended.resumed,
+        checkpoint_step: ended.committed,
+        asked_to_stop: ended.asked.map(time),
         ..AttemptDoc::default()
     };
     with_ranks(doc, ranks, is_gang)
@@ -150,6 +153,9 @@ fn live_doc(state: &State, spec: &JobSpec, attempt: &Attempt) -> AttemptDoc {
         started: attempt.started.map(time),
         ended: None,
         token: attempt.token.0,
+        resumed_step: attempt.progress.resumed,
+        checkpoint_step: attempt.progress.committed,
+        asked_to_stop: attempt.asked.map(time),
         ..AttemptDoc::default()
     };
     with_ranks(doc, ranks, !attempt.ranks.is_empty())
@@ -238,7 +244,7 @@ impl Service {
                 priority: head.priority,
                 labels: head.labels,
                 counts: head.tasks,
-                timeline: timeline(job, &tasks),
+                timeline: timeline(state, job, &tasks),
                 tasks,
                 exit_code: job.exit_code(),
             })

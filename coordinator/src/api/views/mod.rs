@@ -1,5 +1,6 @@
 //! The documents that people and programs read, built from the state and the history.
 
+mod checkpoints;
 mod jobs;
 mod queues;
 mod timeline;

@@ -69,7 +69,13 @@ pub(super) fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<
 }
 
 /// `42.train[7]#2`.
-pub(in crate::api) fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
+pub(in crate::api) fn attempt_name(
+    spec: &JobSpec,
+    job: JobId,
+    task: TaskNo,
+    position: u32,
+    number: u32,
+) -> String {
     let name = spec.task(task).map_or("", |task| &task.name);
     match user_index(spec, task, position) {
         Some(index) => format!("{job}.{name}[{index}]#{number}"),

@@ -4,10 +4,12 @@ use super::super::devices::breaker_doc;
 use super::super::error::ApiError;
 use super::super::service::Service;
 use super::words::{attempt_name, attempt_state, devices, time};
+use muster_core::model::notice::Noticed;
 use muster_core::model::placement::Share;
+use muster_core::model::time::{Stamp, Tick, Wall};
 use muster_core::model::worker::Worker;
 use muster_core::state::State;
-use muster_core::view_doc::{GpuDoc, LeaseDoc, LinkDoc, WorkerDoc, WorkersDoc};
+use muster_core::view_doc::{GpuDoc, LeaseDoc, LinkDoc, NoticeDoc, WorkerDoc, WorkersDoc};
 use std::collections::BTreeMap;
 
 fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
@@ -87,10 +89,29 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         version: spec.version.clone(),
         host: spec.host.clone(),
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
+        notice: worker.notice.as_ref().map(notice_doc),
+        notice_sources: spec.notices.iter().map(|source| source.as_str().to_owned()).collect(),
+        notice_seconds: spec.notice_ms.map(|ms| ms as f64 / 1_000.0),
         breaker: breaker_doc(state, worker.id),
         joined: time(worker.joined),
         changed: time(worker.changed),
         machine: None,
+    }
+}
+
+fn notice_doc(noticed: &Noticed) -> NoticeDoc {
+    let Noticed { notice, since, deadline } = noticed;
+    let at = |tick: Tick| {
+        let ms = i64::try_from(tick.since(since.tick)).unwrap_or(i64::MAX);
+        Stamp { wall: Wall(since.wall.0.saturating_add(ms)), tick }
+    };
+    NoticeDoc {
+        kind: notice.kind.as_str().to_owned(),
+        source: notice.source.as_str().to_owned(),
+        detail: notice.detail.clone(),
+        drill: notice.drill,
+        since: time(*since),
+        deadline: deadline.map(|tick| time(at(tick))),
     }
 }
 

@@ -102,6 +102,9 @@ impl Apply<'_> {
             started: attempt.started,
             ended: self.stamp,
             retried,
+            resumed: attempt.progress.resumed,
+            committed: attempt.progress.committed,
+            asked: attempt.asked,
         });
     }
 

@@ -113,6 +113,7 @@ impl Apply<'_> {
             artifacts: Vec::new(),
             state: AttemptState::Starting,
             stop: None,
+            asked: None,
             placed: stamp,
             started: None,
             progress: Progress::default(),
@@ -137,6 +138,7 @@ impl Apply<'_> {
             attempt.stop.is_none() || (reason == StopReason::Cancel && attempt.stop != Some(reason));
         if replaces {
             attempt.stop = Some(reason);
+            attempt.asked = attempt.asked.or(Some(self.stamp));
             attempt.state = AttemptState::Stopping;
             self.touch(Key::Live(token));
         }
