@@ -70,7 +70,8 @@ fn a_notice_moves_a_task_to_another_machine_and_can_be_taken_back() {
     let table = cli.run(&["workers"]).ok();
     assert!(table.contains("operator: goes in"), "{table}");
     // It stays after all.
-    cli.run(&["worker", "notice", &worker, "--withdraw"]).ok();
+    let said = cli.run(&["worker", "notice", &worker, "--withdraw"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
     let shown = cli.json(&["worker", "show", &worker]).unwrap();
     assert_eq!((&shown["state"], &shown["notice"]), (&json!("ready"), &Value::Null), "{shown}");
     // What makes no sense is refused.

@@ -30,9 +30,9 @@ pub(crate) fn on_applied(world: &mut World, command: &Command, applied: &Applied
     let going = &mut oracle.going;
     match (command, &applied.reply) {
         (Command::Register { incarnation, .. }, Reply::Registered { worker }) => {
-            if going.registered.insert(*worker, incarnation.clone()).is_some_and(|old| old != *incarnation) {
-                going.workers.remove(worker);
-            }
+            let old = going.registered.insert(*worker, incarnation.clone());
+            // Another incarnation is another machine.
+            going.workers.retain(|id, _| id != worker || old.as_ref() == Some(incarnation));
         }
         (Command::Stop { tokens, reason: StopReason::Timeout }, _) => going.timed_out.extend(tokens),
         // What changes nothing, a call made twice among it, has no event.
