@@ -8,6 +8,8 @@ use crate::world::World;
 use muster_core::command::{Command, Request, Target};
 use muster_core::model::ids::{JobId, WorkerId};
 use muster_core::model::job::JobState;
+use muster_core::model::notice::NoticeSource;
+use muster_core::model::worker::Worker;
 use muster_core::reply::{Rejection, Reply};
 
 /// A client calls again when it has heard nothing for this long, ms.
@@ -164,6 +166,11 @@ impl World {
             .map(|j| j.id)
             .collect();
         let drained: Vec<WorkerId> = state.workers().filter(|w| w.drain.is_some()).map(|w| w.id).collect();
+        // What their own machines said they take back themselves.
+        let by_operators = |w: &&Worker| {
+            w.notice.as_ref().is_some_and(|noticed| noticed.notice.source == NoticeSource::Operator)
+        };
+        let noticed: Vec<WorkerId> = state.workers().filter(by_operators).map(|w| w.id).collect();
         // An event may come so late that the device was mended, and returned, before it.
         let out: Vec<String> = state.devices().keys().filter(|d| state.is_quarantined(d)).cloned().collect();
         for uuid in out {
@@ -175,6 +182,9 @@ impl World {
             let target = Target { job, task: None, index: None };
             let request = self.clients.request();
             self.plan_op(1, Command::Release { request, target }, false);
+        }
+        for worker in noticed {
+            self.plan_stays(1, worker);
         }
         for worker in drained {
             let request = self.clients.request();

@@ -7,14 +7,20 @@ use muster_core::command::{Command, Report};
 use muster_core::leader::instruction::Instruction;
 use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::Token;
+use muster_core::model::notice::Notice as Preemption;
 use muster_core::reply::{Replies, Reply};
 
 /// What a worker says over its session.
 #[derive(Debug, Clone)]
 pub enum Up {
-    Heartbeat { seq: u64, held: Vec<Token> },
+    Heartbeat {
+        seq: u64,
+        held: Vec<Token>,
+    },
     Reports(Vec<Report>),
     DeviceEvents(Vec<DeviceEvent>),
+    /// Its machine goes, or stays.
+    Preemption(Preemption),
 }
 
 /// What an agent's shell learns from the shim.
@@ -246,6 +252,9 @@ impl Event {
             }
             Self::Up { session, up: Up::DeviceEvents(events) } => {
                 ("device-events", *session, events.iter().map(|e| e.seq).sum())
+            }
+            Self::Up { session, up: Up::Preemption(notice) } => {
+                ("preemption", *session, notice.in_ms.unwrap_or(u64::MAX))
             }
             Self::Down { session, instructions } => ("down", *session, instructions.len() as u64),
             Self::ClosedAtLeader { session } => ("closed-l", *session, 0),

@@ -25,6 +25,8 @@ pub enum Fault {
     CutTogether(usize, usize),
     /// A device of a worker: an even one falls off the bus until an operator returns it, an odd one gets hot.
     SickenDevice(usize, usize),
+    /// A machine is reclaimed, or threatened with it.
+    Reclaim(usize),
 }
 
 impl Fault {
@@ -44,6 +46,7 @@ impl Fault {
             Self::CutWorkerFrom(w, m) => (10, w, m),
             Self::CutTogether(m, w) => (11, m, w),
             Self::SickenDevice(w, d) => (12, w, d),
+            Self::Reclaim(w) => (13, w, 0),
         };
         kind * 10_000 + a as u64 * 100 + b as u64
     }
@@ -79,7 +82,8 @@ impl World {
         let m = self.cluster.leader.filter(|_| self.faults.rng.chance(400)).unwrap_or(m);
         let gpus = self.machines[w].spec.devices.len();
         let d = if gpus == 0 { 0 } else { self.faults.rng.index(gpus) };
-        let fault = match self.faults.rng.below(20) {
+        let fault = match self.faults.rng.below(22) {
+            20.. => Fault::Reclaim(w),
             17.. if gpus > 0 => Fault::SickenDevice(w, d),
             0 | 1 => Fault::KillMember(m),
             2 => Fault::PauseMember(m),
@@ -114,7 +118,7 @@ impl World {
     }
 
     /// False if it is broken already.
-    fn break_now(&mut self, fault: Fault) -> bool {
+    pub(crate) fn break_now(&mut self, fault: Fault) -> bool {
         if self.healed || self.faults.active.contains(&fault) {
             return false;
         }
@@ -142,6 +146,8 @@ impl World {
             Fault::CutWorkerFrom(w, m) => {
                 self.network.worker_cuts.insert((w, m));
             }
+            Fault::Reclaim(w) if !self.reclaim(w) => return false,
+            Fault::Reclaim(_) => {}
             Fault::SickenDevice(w, _) if self.machines[w].agent.is_none() => return false,
             Fault::SickenDevice(w, d) => {
                 let uuid = self.machines[w].spec.devices[d].uuid.clone();
@@ -172,6 +178,9 @@ impl World {
 
     /// How long it lasts, ms.
     fn duration(&mut self, fault: Fault) -> u64 {
+        if let Fault::Reclaim(w) = fault {
+            return self.lasts(w);
+        }
         let often = if self.options.hostile { 40_000 } else { 4_000 };
         let longest = self.faults.rng.pick(&[1_000, often, 15_000, 40_000]);
         // What is soon back has leases that still count.
@@ -227,7 +236,9 @@ impl World {
                 self.machines[w].paused = false;
                 let stalled = std::mem::take(&mut self.machines[w].stalled);
                 stalled.into_iter().for_each(|event| self.at(0, event));
+                self.say(w);
             }
+            Fault::Reclaim(w) => self.reclaimed(w),
             Fault::CrashMachine(w) => self.boot_machine(w),
             Fault::SickenDevice(w, d) => {
                 self.start_agent(w);

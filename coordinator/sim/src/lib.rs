@@ -17,6 +17,7 @@ mod network;
 mod options;
 mod oracle;
 mod plants;
+mod preemptions;
 mod reads;
 mod reference;
 pub mod register;

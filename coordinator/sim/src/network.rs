@@ -37,6 +37,8 @@ pub struct Session {
     pub renewed: u64,
     /// The last report got lost between two lines. The next one does not.
     missed: bool,
+    /// And so was the last notice.
+    missed_notice: bool,
 }
 
 /// Reports in 1,000 that reach a member while it has no line, where messages are lost at all.
@@ -149,6 +151,7 @@ impl World {
             last_down: self.now,
             renewed: self.now,
             missed: false,
+            missed_notice: false,
         };
         self.network.sessions.insert(number, session);
         let delay = self.network.delay() + late;
@@ -261,6 +264,14 @@ impl World {
                 return;
             }
         }
+        if matches!(up, Up::Preemption(_)) && self.network.loss_permille > 0 {
+            let missed = self.network.rng.chance(REPORTS_MISSED_PERMILLE);
+            let Some(session) = self.network.sessions.get_mut(&number) else { return };
+            session.missed_notice = missed && !session.missed_notice;
+            if session.missed_notice {
+                return;
+            }
+        }
         let session = SessionId(number);
         self.lead(
             m,
@@ -268,6 +279,7 @@ impl World {
                 Up::Heartbeat { seq, held } => Input::Heartbeat { session, seq, held },
                 Up::Reports(reports) => Input::Reports { session, reports },
                 Up::DeviceEvents(events) => Input::DeviceEvents { session, events },
+                Up::Preemption(notice) => Input::Notice { session, notice },
             },
         );
     }

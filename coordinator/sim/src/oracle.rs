@@ -50,6 +50,7 @@ pub struct Oracle {
     pub live: BTreeMap<Token, (IndexRef, Vec<Seat>)>,
     pub health: invariants::i4_devices::Health,
     pub saves: invariants::i7_resume::Saves,
+    pub going: invariants::i11_preemptions::Going,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -114,6 +115,7 @@ impl World {
                     invariants::i2_results::on_placed(self, *at, *token, index);
                     invariants::i4_devices::on_granted(self, m, *token, &seats);
                     invariants::i7_resume::on_placed(self, m, *at, *token);
+                    invariants::i11_preemptions::on_granted(self, *token, &seats);
                     invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
@@ -139,6 +141,7 @@ impl World {
                     invariants::i11_liveness::on_ended(self, *at, cause);
                     invariants::i7_resume::on_ended(self, m, *at, *token);
                     invariants::i7_resume::on_exit(self, *at, *token, cause);
+                    invariants::i11_preemptions::on_ended(self, *at, *token, cause);
                     self.oracle.reference.ended(*at, cause, *retried);
                     self.oracle.live.remove(token);
                     self.oracle.ended.insert(*token);
@@ -162,6 +165,7 @@ impl World {
             self.oracle.workers.insert(spec.name.clone(), *worker);
         }
         invariants::i4_devices::on_applied(self, command, &applied.reply);
+        invariants::i11_preemptions::on_applied(self, command, applied);
         self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })

@@ -14,6 +14,7 @@ use muster_core::model::blob::BlobId;
 use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
 use muster_core::model::placement::Share;
+use muster_core::model::notice::Notice as Preemption;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +51,8 @@ pub struct Machine {
     pub sick: BTreeSet<String>,
     /// UUIDs of those that did not answer when the agent started.
     pub dead: BTreeSet<String>,
+    /// What its metadata says of a preemption, if it ever said something, and when it goes by its own clock, ms.
+    pub says: Option<(Preemption, Option<u64>)>,
     /// Clock rate against true time, parts per million.
     ppm: i64,
     clock_base: u64,
@@ -99,6 +102,7 @@ impl Machine {
             said: BTreeSet::new(),
             sick: BTreeSet::new(),
             dead: BTreeSet::new(),
+            says: None,
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
@@ -195,8 +199,12 @@ impl World {
                     self.send_up(session, Up::DeviceEvents(events));
                 }
             }
-            Action::Notice(_) => {}
             Action::Verdict { token, step, verdict } => self.save_answered(w, token, step, &verdict),
+            Action::Notice(notice) => {
+                if let Some(session) = machine.session {
+                    self.send_up(session, Up::Preemption(notice));
+                }
+            }
             Action::Probe { uuids } => {
                 let well = uuids.into_iter().filter(|uuid| !machine.sick.contains(uuid)).collect();
                 self.see(w, well, &DeviceEventKind::Recovered);
@@ -338,6 +346,7 @@ impl World {
                 self.notice(w, token, Notice::Ended, 1);
             }
         }
+        self.say(w);
         let wait = self.network.rng.range(10, 500);
         self.at(wait, Event::Connect { worker: w, agent });
     }
@@ -351,6 +360,7 @@ impl World {
         tokens.into_iter().for_each(|token| self.remove_process(w, token));
         let machine = &mut self.machines[w];
         machine.is_on = false;
+        machine.says = None;
         machine.exits.clear();
         machine.journal.clear();
         machine.highest = Token(0);

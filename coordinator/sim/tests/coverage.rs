@@ -24,6 +24,7 @@ fn forty_seeds_reach_every_command_and_every_cause() {
         "Retire",
         "DeviceEvents",
         "ReturnDevice",
+        "Notice",
     ];
     let causes =
         ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled", "Device"];

@@ -40,11 +40,11 @@ impl Service {
 }
 
 fn waits(task: &TaskExplainDoc) -> bool {
-    !task.blockers.is_empty() || task.position.is_some()
+    !task.blockers.is_empty() || task.position.is_some() || !task.notes.is_empty()
 }
 
 fn task(state: &State, job: &Job, no: TaskNo, index: Option<u32>) -> TaskExplainDoc {
-    let Explanation { blockers, position, fitting, workers, smallest_change } =
+    let Explanation { blockers, position, fitting, workers, smallest_change, notes } =
         explain(state, job, no, index, state.tick());
     TaskExplainDoc {
         task: job.spec.task(no).map_or_else(String::new, |task| task.name.to_string()),
@@ -54,6 +54,7 @@ fn task(state: &State, job: &Job, no: TaskNo, index: Option<u32>) -> TaskExplain
         fitting_workers: fitting,
         workers,
         smallest_change,
+        notes,
     }
 }
 

@@ -127,12 +127,16 @@ impl Api for Grpc {
         Ok(Response::new(MutationReply { indices }))
     }
 
-    async fn notice(&self, _: Request<NoticeRequest>) -> Result<Response<MutationReply>, Status> {
-        Err(Status::unimplemented("notices"))
+    async fn notice(&self, call: Request<NoticeRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let NoticeRequest { request_id, worker, kind, in_ms, detail, drill, user: said } = call.into_inner();
+        let request = request(request_id, named(said, user))?;
+        let indices = self.0.notice(request, &worker, &kind, in_ms, (detail, drill)).await?;
+        Ok(Response::new(MutationReply { indices }))
     }
 
-    async fn list_checkpoints(&self, _: Request<GetRequest>) -> Result<Response<Document>, Status> {
-        Err(Status::unimplemented("checkpoints"))
+    async fn list_checkpoints(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_checkpoints(&call.into_inner().id).await?)
     }
 
     async fn undrain(&self, call: Request<DrainRequest>) -> Result<Response<MutationReply>, Status> {

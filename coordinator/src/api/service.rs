@@ -10,6 +10,7 @@ use crate::telemetry::Telemetries;
 use crate::watch::Hub;
 use muster_core::command::{Command, Request, Target};
 use muster_core::model::ids::{JobId, WorkerId};
+use muster_core::model::notice::{Notice, NoticeKind, NoticeSource};
 use muster_core::reply::Reply;
 use muster_proto::convert::TargetName;
 use std::sync::Arc;
@@ -36,6 +37,10 @@ pub enum Verb {
     Rerun,
 }
 
+/// Longest time that a notice by a call may give, ms: a week.
+const NOTICE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Longest detail of one, bytes.
+const NOTICE_DETAIL_MAX: usize = 512;
 /// Longest request id, bytes.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -130,6 +135,40 @@ impl Service {
     ) -> Result<u64, ApiError> {
         let worker = self.worker(worker).await?;
         Ok(changed(&self.forward.one(Command::Drain { request, worker, deadline_ms, reason }).await?))
+    }
+
+    /// The worker's machine is said to go (`preemption`), that it may go (`advice`), or that it stays after all (`withdrawn`). Returns how
+    /// many attempts were asked to stop.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn notice(
+        &self,
+        request: Request,
+        worker: &str,
+        kind: &str,
+        in_ms: Option<u64>,
+        (detail, drill): (String, bool),
+    ) -> Result<u64, ApiError> {
+        let kind = NoticeKind::named(kind).ok_or_else(|| {
+            ApiError::BadRequest(format!("{kind:?} is no kind of notice: preemption, advice or withdrawn"))
+        })?;
+        if kind == NoticeKind::Withdrawn && in_ms.is_some() {
+            return Err(ApiError::BadRequest("a notice that is withdrawn has no time left".to_owned()));
+        }
+        if let Some(ms) = in_ms.filter(|ms| *ms > NOTICE_MS_MAX) {
+            let message = format!("a notice of {} s; the most is {} s", ms / 1_000, NOTICE_MS_MAX / 1_000);
+            return Err(ApiError::BadRequest(message));
+        }
+        if detail.len() > NOTICE_DETAIL_MAX {
+            let message = format!("the detail has {} bytes; the most is {NOTICE_DETAIL_MAX}", detail.len());
+            return Err(ApiError::BadRequest(message));
+        }
+        let worker = self.worker(worker).await?;
+        let notice = Notice { source: NoticeSource::Operator, kind, in_ms, detail, drill };
+        let request = Some(request);
+        let command = Command::Notice { request, worker, incarnation: None, notice };
+        Ok(changed(&self.forward.one(command).await?))
     }
 
     /// Placements again.

@@ -20,6 +20,7 @@ const DEVICE: u8 = 0x0c;
 const BREAKER_OF_WORKER: u8 = 0x0d;
 const BREAKER_OF_COMMAND: u8 = 0x0e;
 const CHECKPOINTS: u8 = 0x0f;
+const POOL: u8 = 0x10;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -61,6 +62,7 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Device(uuid) => Bytes::of(DEVICE).text(uuid),
         Key::Breaker(BreakerKey::Worker(worker)) => Bytes::of(BREAKER_OF_WORKER).long(worker.0),
         Key::Breaker(BreakerKey::Command(digest)) => Bytes::of(BREAKER_OF_COMMAND).long(*digest),
+        Key::Pool(name) => Bytes::of(POOL).text(name),
         Key::Checkpoints(at) => Bytes::of(CHECKPOINTS).long(at.job.0).short(at.task.0).short(at.index),
     }
     .0
@@ -99,6 +101,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
             Key::Part(text(&rest[..at])?, short(at)?)
         }
         DEVICE => Key::Device(text(rest)?),
+        POOL => Key::Pool(text(rest)?),
         BREAKER_OF_WORKER => Key::Breaker(BreakerKey::Worker(WorkerId(long(0)?))),
         BREAKER_OF_COMMAND => Key::Breaker(BreakerKey::Command(long(0)?)),
         CHECKPOINTS => Key::Checkpoints(IndexRef::new(JobId(long(0)?), TaskNo(short(8)?), short(12)?)),

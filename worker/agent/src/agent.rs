@@ -5,6 +5,7 @@
 //! here: the agent may hang, and then only hears that it happened.
 
 use crate::events::Events;
+use crate::evict::Evictions;
 use crate::input::{Action, Input, Instruction, Journaled, StartOrder};
 use crate::lease::Lease;
 use crate::saving::Saving;
@@ -31,6 +32,7 @@ pub struct Agent {
     session: bool,
     next_heartbeat: u64,
     events: Events,
+    evictions: Evictions,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +82,7 @@ impl Agent {
             session: false,
             next_heartbeat: 0,
             events: Events::default(),
+            evictions: Evictions::default(),
         }
     }
 
@@ -95,8 +98,11 @@ impl Agent {
             Input::Ended { token, outcome, artifacts, ran_ms } => {
                 self.ended(now, token, (outcome, artifacts, ran_ms), &mut out);
             }
-            Input::Notice(_) => {}
-            Input::Saved { token, saved } => self.saved(now, token, saved, &mut out),
+            Input::Notice(notice) => out.extend(self.evictions.noticed(now, notice, self.session)),
+            Input::Saved { token, saved } => {
+                self.evictions.saved(now, token, saved.took_ms);
+                self.saved(now, token, saved, &mut out);
+            }
             Input::DeviceEvents(seen) => {
                 let any = !seen.is_empty();
                 self.events.add(now, seen);
@@ -131,11 +137,13 @@ impl Agent {
         match instruction {
             Instruction::Start(order) => self.start(now, order, out),
             Instruction::Stop { token, signal, grace_ms, within_ms } => {
-                let deadline = within_ms.map(|ms| now + ms);
-                self.stop(token, (signal, grace_ms, deadline), out);
+                if self.held.get(&token).is_some_and(Held::is_live) {
+                    out.extend(self.evictions.ordered(now, token, (signal, grace_ms), within_ms));
+                }
             }
             Instruction::Checkpoint { token, step, verdict } => self.answered(token, step, verdict, out),
-            Instruction::NoticeHeard | Instruction::Notice(_) => {}
+            Instruction::NoticeHeard => self.evictions.heard(now),
+            Instruction::Notice(notice) => out.extend(self.evictions.told(now, &notice)),
             Instruction::Kill { token } => self.kill(token, out),
             Instruction::Settled { tokens } => tokens.into_iter().for_each(|token| self.settled(token, out)),
             Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
@@ -147,6 +155,7 @@ impl Agent {
 
     fn session_opened(&mut self, now: u64, out: &mut Vec<Action>) {
         self.session = true;
+        self.evictions.session_opened();
         self.heartbeat(now, out);
         self.report_all(now, out);
     }
@@ -165,6 +174,7 @@ impl Agent {
         if !unsettled.is_empty() {
             out.push(Action::DeviceEvents(unsettled));
         }
+        out.extend(self.evictions.unheard(now).map(Action::Notice));
     }
 
     fn start(&mut self, now: u64, order: Box<StartOrder>, out: &mut Vec<Action>) {
@@ -184,6 +194,13 @@ impl Agent {
             self.ended(now, token, (outcome, Vec::new(), 0), out);
             return;
         }
+        if self.evictions.refuses() {
+            // Ordered before the coordinator knew that this machine goes.
+            self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+            out.extend(self.evictions.unheard(now).map(Action::Notice));
+            self.ended(now, token, (Outcome::Evicted, Vec::new(), 0), out);
+            return;
+        }
         // A refused start is repeated by the leader with a newer heartbeat, because the next one does not name the token.
         let Some(deadline) = self.lease.deadline_of(order.heartbeat).filter(|d| Lease::is_open(now, *d))
         else {
@@ -191,14 +208,8 @@ impl Agent {
         };
         self.held.insert(token, Held::new(at, number, rank, Phase::Starting));
         out.push(Action::Journal(Journaled { at, number, rank, token, result: None }));
+        self.evictions.launched(now, &order);
         out.push(Action::Launch { order, deadline });
-    }
-
-    fn stop(&mut self, token: Token, how: (i32, u64, Option<u64>), out: &mut Vec<Action>) {
-        let (signal, grace_ms, deadline) = how;
-        if self.held.get(&token).is_some_and(Held::is_live) {
-            out.push(Action::Stop { token, signal, grace_ms, deadline });
-        }
     }
 
     fn kill(&mut self, token: Token, out: &mut Vec<Action>) {
@@ -265,8 +276,11 @@ impl Agent {
             return;
         }
         let (at, number, rank) = (held.at, held.number, held.rank);
-        out.push(Action::Journal(Journaled { at, number, rank, token, result: Some(result.clone()) }));
         let (outcome, artifacts, ran_ms) = result;
+        let outcome = self.evictions.outcome(token, outcome);
+        self.evictions.forget(token);
+        let result = (outcome.clone(), artifacts.clone(), ran_ms);
+        out.push(Action::Journal(Journaled { at, number, rank, token, result: Some(result) }));
         held.phase = Phase::Ended { outcome, artifacts, ran_ms, reported: None };
         if session {
             out.push(Action::Report(held.reports(token, now)));
@@ -326,6 +340,7 @@ impl Agent {
 
     fn forget(&mut self, token: Token, out: &mut Vec<Action>) {
         self.held.remove(&token);
+        self.evictions.forget(token);
         if token > self.floor {
             self.forgotten.insert(token);
         }

@@ -5,12 +5,15 @@
 
 mod agent;
 mod events;
+mod evict;
 pub mod input;
 mod lease;
 mod saving;
 
 #[cfg(test)]
 mod agent_test;
+#[cfg(test)]
+mod evict_test;
 
 pub use agent::Agent;
 pub use input::{Action, Input, Instruction, Journaled, StartOrder};

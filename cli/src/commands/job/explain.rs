@@ -59,6 +59,9 @@ fn of_task(out: &mut String, task: &TaskExplainDoc) {
     if task.blockers.is_empty() && task.fitting_workers > 0 {
         let _ = writeln!(out, "  {} would take it now", plural(task.fitting_workers, "worker"));
     }
+    for note in &task.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
     if let Some(change) = &task.smallest_change {
         let _ = writeln!(out, "hint: {change}");
     }

@@ -124,6 +124,11 @@ fn job_text(job: &JobDoc, now_ms: i64) -> String {
         ]);
     }
     out.push_str(&table.render());
+    for task in &job.tasks {
+        for note in &task.notes {
+            let _ = writeln!(out, "note: {}: {note}", task.name);
+        }
+    }
     if !job.timeline.is_empty() {
         out.push('\n');
         let omitted = job.timeline.len().saturating_sub(TIMELINE_LINES);
@@ -146,12 +151,16 @@ fn task_text(job: &JobDoc, task: &TaskDoc, now_ms: i64) -> String {
     if !task.run.is_empty() {
         let _ = writeln!(out, "run {}", task.run.lines().next().unwrap_or_default());
     }
+    for note in &task.notes {
+        let _ = writeln!(out, "note: {note}");
+    }
     for need in &task.needs {
         let _ = writeln!(out, "needs {} {}", need.task, need.when);
     }
     out.push('\n');
-    let mut table =
-        Table::new(&["ATTEMPT", "STATE", "CAUSE", "WORKER", "DEVICES", "STARTED", ">TOOK", ">TOKEN"]);
+    let mut table = Table::new(&[
+        "ATTEMPT", "STATE", "CAUSE", "WORKER", "DEVICES", "STARTED", ">TOOK", ">TOKEN", ">RESUMED", ">SAVED",
+    ]);
     for attempt in &task.attempts {
         table.row([
             attempt_name(task, attempt),
@@ -162,6 +171,8 @@ fn task_text(job: &JobDoc, task: &TaskDoc, now_ms: i64) -> String {
             attempt.started.clone().unwrap_or_default(),
             time::took(attempt.started.as_deref(), attempt.ended.as_deref(), now_ms),
             attempt.token.to_string(),
+            attempt.resumed_step.map(|step| step.to_string()).unwrap_or_default(),
+            attempt.checkpoint_step.map(|step| step.to_string()).unwrap_or_default(),
         ]);
         for rank in &attempt.ranks {
             let blank = String::new;
@@ -171,6 +182,8 @@ fn task_text(job: &JobDoc, task: &TaskDoc, now_ms: i64) -> String {
                 blank(),
                 rank.worker.clone(),
                 rank.devices.join(","),
+                blank(),
+                blank(),
                 blank(),
                 blank(),
                 blank(),

@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{DONE, Done};
 use crate::output::{self, OutputArgs, table::Table, time};
-use muster_core::view_doc::{WorkerDoc, WorkersDoc};
+use muster_core::view_doc::{NoticeDoc, WorkerDoc, WorkersDoc, parse_rfc3339};
 use muster_proto::api::ListRequest;
 use std::collections::BTreeMap;
 
@@ -36,6 +36,7 @@ impl Args {
             "MEMORY",
             "GPUS",
             ">LEASES",
+            "NOTICE",
             "ISOLATION",
             "VERSION",
         ]);
@@ -49,6 +50,7 @@ impl Args {
                 format!("{}/{}", time::size(worker.used_memory), time::size(worker.memory)),
                 gpus(worker),
                 worker.leases.len().to_string(),
+                worker.notice.as_ref().map(|n| notice(n, time::now_ms())).unwrap_or_default(),
                 worker.isolation.clone(),
                 worker.version.clone(),
             ]);
@@ -56,6 +58,19 @@ impl Args {
         output::data(&table.render())?;
         Ok(DONE)
     }
+}
+
+/// `aws: goes in 27 s`, with what is to be known beside it.
+#[must_use]
+pub fn notice(notice: &NoticeDoc, now_ms: i64) -> String {
+    let what = match (notice.kind.as_str(), notice.deadline.as_deref().and_then(|at| parse_rfc3339(at).ok()))
+    {
+        ("advice", _) => "may go".to_owned(),
+        (_, Some(at)) if at > now_ms => format!("goes in {} s", (at - now_ms + 999) / 1_000),
+        (_, Some(_)) => "is due".to_owned(),
+        (_, None) => "goes".to_owned(),
+    };
+    format!("{}: {what}{}", notice.source, if notice.drill { " (drill)" } else { "" })
 }
 
 /// `3/8 H100 (simulated)`: used, all, model.
@@ -80,6 +95,19 @@ pub fn gpus(worker: &WorkerDoc) -> String {
 mod tests {
     use super::*;
     use muster_core::view_doc::GpuDoc;
+
+    #[test]
+    fn a_notice_says_who_and_when() {
+        let said = |kind: &str, deadline: Option<&str>, drill| {
+            let (kind, source) = (kind.to_owned(), "aws".to_owned());
+            let deadline = deadline.map(str::to_owned);
+            notice(&NoticeDoc { kind, source, deadline, drill, ..NoticeDoc::default() }, 1_000)
+        };
+        assert_eq!(said("preemption", Some("1970-01-01T00:00:30.500Z"), false), "aws: goes in 30 s");
+        assert_eq!(said("preemption", Some("1970-01-01T00:00:00.500Z"), true), "aws: is due (drill)");
+        assert_eq!(said("preemption", None, false), "aws: goes");
+        assert_eq!(said("advice", None, false), "aws: may go");
+    }
 
     #[test]
     fn simulated_devices_are_marked() {

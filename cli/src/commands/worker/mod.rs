@@ -2,6 +2,7 @@
 
 pub mod drain;
 pub mod list;
+pub mod notice;
 pub mod show;
 pub mod undrain;
 
@@ -13,7 +14,7 @@ use crate::failure::Done;
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m"
+    after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m\n  muster worker notice w1 --in 30s"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -26,6 +27,7 @@ pub struct Args {
 enum Verb {
     Show(show::Args),
     Drain(drain::Args),
+    Notice(notice::Args),
     Undrain(undrain::Args),
 }
 
@@ -37,6 +39,7 @@ impl Args {
             None => self.daemon.run(),
             Some(Verb::Show(args)) => block_on(args.run(global)),
             Some(Verb::Drain(args)) => block_on(args.run(global)),
+            Some(Verb::Notice(args)) => block_on(args.run(global)),
             Some(Verb::Undrain(args)) => block_on(args.run(global)),
         }
     }

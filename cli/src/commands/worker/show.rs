@@ -1,5 +1,6 @@
 //! `muster worker show ID`: one machine, its devices, its leases.
 
+use super::list;
 use crate::args::Global;
 use crate::client::Client;
 use crate::failure::{DONE, Done};
@@ -41,6 +42,12 @@ fn text(worker: &WorkerDoc) -> String {
     if let Some(reason) = &worker.drain_reason {
         let _ = write!(out, ": {reason}");
     }
+    if let Some(notice) = &worker.notice {
+        let _ = write!(out, "\nnotice of {}, {}", notice.since, list::notice(notice, time::now_ms()));
+        if !notice.detail.is_empty() {
+            let _ = write!(out, ": {}", notice.detail);
+        }
+    }
     let _ = write!(
         out,
         "\npool {}{}, host {}, version {}\nCPUs {}/{} used, memory {}/{}, disk {}/{}, isolation {}\n",
@@ -59,6 +66,13 @@ fn text(worker: &WorkerDoc) -> String {
     if !worker.labels.is_empty() {
         let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let _ = writeln!(out, "labels {}", labels.join(" "));
+    }
+    if !worker.notice_sources.is_empty() {
+        let sources = worker.notice_sources.join(", ");
+        let _ = match worker.notice_seconds {
+            Some(seconds) => writeln!(out, "hears of a preemption from {sources}, {seconds} s before"),
+            None => writeln!(out, "hears of a preemption from {sources}"),
+        };
     }
     if let Some(breaker) = &worker.breaker {
         let next = match breaker.state.as_str() {

@@ -12,6 +12,10 @@ use crate::model::worker::{Incarnation, WorkerState};
 
 /// Every worker is looked at this often at most, ms: half a tick of the shell. And only when something may be due.
 const SWEEP_EVERY_MS: u64 = 50;
+/// From SIGTERM to SIGKILL of an ordered stop, ms.
+const TERM_TO_KILL_MS: u64 = 2_000;
+/// An eviction for a drain begins so much earlier: the order and the report have their ways to go, ms.
+const STOP_SLACK_MS: u64 = 1_000;
 /// An attempt that was to stop for its timeout, and was not asked to, is asked again after this long, ms.
 const STOP_AGAIN_MS: u64 = 2_000;
 
@@ -108,6 +112,9 @@ impl Leader {
             *heard = (*heard).max(received);
             self.outbox.entry(id).or_default().push(Instruction::Renewed { seq, term });
             let connected = self.view.workers.get(&worker).is_some_and(|w| w.connected);
+            if first {
+                self.remind(id, worker);
+            }
             if first || !connected || self.by_worker.get(&worker) != Some(&id) {
                 self.speaks(worker, id);
                 self.must_plan = true;
@@ -170,19 +177,32 @@ impl Leader {
             if worker.state != WorkerState::Draining {
                 continue;
             }
-            if deadline <= tick {
-                let open = |token: &Token| self.is_open(*token) && self.lives_on(*token, *id);
-                evicted.extend(self.view.tokens_of(*id).filter(open));
-                // Should the proposal be lost, it is made again.
-                due = due.min(now);
-            } else {
-                due = due.min(now + (deadline.0 - tick.0));
+            let open = |token: &Token| self.is_open(*token) && self.lives_on(*token, *id);
+            for token in self.view.tokens_of(*id).filter(open) {
+                // By the deadline all of it is over.
+                let begin = deadline.0.saturating_sub(self.stop_takes(token));
+                if begin <= tick.0 {
+                    evicted.push(token);
+                    // Should the proposal be lost, it is made again.
+                    due = due.min(now);
+                } else {
+                    due = due.min(now + (begin - tick.0));
+                }
             }
         }
         if !evicted.is_empty() {
             commands.push(Command::Stop { tokens: evicted, reason: StopReason::Drain });
         }
         due
+    }
+
+    /// How long it takes at most from the order to stop until nothing of the attempt is left, ms.
+    fn stop_takes(&self, token: Token) -> u64 {
+        let common = self.view.live.get(&token).and_then(|live| {
+            let spec = &self.view.job(live.attempt.at.job)?.spec;
+            Some(spec.common(spec.task(live.attempt.at.task)?))
+        });
+        common.map_or(0, |common| common.stop.grace_ms.saturating_add(TERM_TO_KILL_MS + STOP_SLACK_MS))
     }
 
     /// It lives, and nobody has asked it to stop.

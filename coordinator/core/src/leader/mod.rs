@@ -18,6 +18,8 @@ mod io;
 #[cfg(test)]
 mod leader_test;
 mod liveness;
+#[cfg(test)]
+mod notice_test;
 mod notices;
 mod orders;
 mod proposals;

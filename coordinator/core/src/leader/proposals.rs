@@ -30,6 +30,7 @@ impl Leader {
         let (mut ends, mut starts, mut saves) = (Vec::new(), Vec::new(), Vec::new());
         // Before the reports: an attempt that its device took with it ends for that, not for how it then ended.
         commands.extend(self.take_device_events());
+        commands.extend(self.take_notices());
         if rest < REPORTS_IN_FLIGHT {
             let mut room = REPORTS_MAX;
             while room > 0 {

@@ -93,16 +93,17 @@ impl Leader {
             AttemptState::Stopping => {
                 let Some(job) = self.view.job(attempt.at.job) else { return };
                 let stop = job.spec.common(&job.spec.tasks[attempt.at.task.0 as usize]).stop;
+                let within_ms = self.within(attempt);
                 if attempt.stop.is_none() {
                     // Another rank of its gang has failed: what it could save is worth nothing without that one.
                     Instruction::Stop {
                         token,
                         signal: 15,
                         grace_ms: stop.grace_ms.min(PEER_GRACE_MS),
-                        within_ms: None,
+                        within_ms,
                     }
                 } else {
-                    Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms, within_ms: None }
+                    Instruction::Stop { token, signal: stop.signal, grace_ms: stop.grace_ms, within_ms }
                 }
             }
         };

@@ -26,6 +26,8 @@ pub(super) type Heard = (SessionId, u64, u64, Vec<Token>);
 pub struct Leader {
     pub(super) term: Option<u64>,
     pub(super) view: View,
+    /// Now, as the last input said (boot-time, ms).
+    pub(super) clock: u64,
     /// When (boot-time, ms) `view.tick` was learnt.
     pub(super) tick_at: u64,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -100,6 +102,7 @@ impl Leader {
 
     /// One input; `now` is the boot-time clock in milliseconds.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        self.clock = now;
         match input {
             Input::Elected { term, state } => self.elected(now, term, *state),
             Input::Deposed => *self = self.afresh(),
@@ -124,6 +127,7 @@ impl Leader {
     /// Nothing is left of a term but its numbers, for an answer that comes late must not fit a question of another term, and the policy.
     fn afresh(&self) -> Self {
         Self {
+            clock: self.clock,
             confirms: self.confirms,
             proposals: self.proposals,
             health: self.health.clone(),
@@ -181,8 +185,12 @@ impl Leader {
         }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();
         let joined: Vec<WorkerId> = delta.workers.iter().map(|(id, _)| *id).collect();
+        let mut noticed: Vec<WorkerId> = Vec::new();
         for (id, worker) in &delta.workers {
             let Some(old) = self.view.workers.get(id).map(|w| &w.worker) else { continue };
+            if worker.as_ref().is_some_and(|w| w.notice != old.notice && w.incarnation == old.incarnation) {
+                noticed.push(*id);
+            }
             let other = Some(&old.incarnation) != worker.as_ref().map(|w| &w.incarnation);
             let returned = old.state == WorkerState::Lost
                 && worker.as_ref().is_some_and(|w| w.state != WorkerState::Lost);
@@ -207,6 +215,8 @@ impl Leader {
             self.ended(token, rank, worker);
         }
         committed.into_iter().for_each(|token| self.tell_committed(token));
+        // Before the orders to stop: its worker weighs all of them together.
+        noticed.into_iter().for_each(|worker| self.notice_changed(worker));
         for token in touched {
             self.watch_deadline(token);
             if !same.contains(&token) {

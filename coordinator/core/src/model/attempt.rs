@@ -61,6 +61,8 @@ pub struct Attempt {
     pub artifacts: Vec<Artifact>,
     pub state: AttemptState,
     pub stop: Option<StopReason>,
+    /// When it was asked to stop.
+    pub asked: Option<Stamp>,
     pub placed: Stamp,
     /// When the last of its ranks began to run.
     pub started: Option<Stamp>,

@@ -16,6 +16,7 @@ pub mod job_spec;
 pub mod lease;
 pub mod notice;
 pub mod placement;
+pub mod pool;
 pub mod ranges;
 pub mod resources;
 pub mod retry;

@@ -47,6 +47,24 @@ pub enum NoticeKind {
     Withdrawn,
 }
 
+impl NoticeKind {
+    /// The word on the wire and shown to people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preemption => "preemption",
+            Self::Advice => "advice",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The kind that this word names.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Preemption, Self::Advice, Self::Withdrawn].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 /// One notice, as a worker or a caller says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -68,4 +86,52 @@ pub struct Noticed {
     pub since: Stamp,
     /// When the machine goes.
     pub deadline: Option<Tick>,
+}
+
+/// A deadline that comes nearer by less than this is the same one, said again, ms.
+pub const SAME_DEADLINE_MS: u64 = 1_000;
+
+impl Noticed {
+    /// Whether this notice of a worker, which comes now, says nothing new.
+    #[must_use]
+    pub fn covers(&self, notice: &Notice, now: Tick) -> bool {
+        let sooner = match (notice.in_ms, self.deadline) {
+            (Some(ms), Some(deadline)) => now.plus(ms).plus(SAME_DEADLINE_MS) < deadline,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        match (self.notice.kind, notice.kind) {
+            (_, NoticeKind::Withdrawn) => self.notice.source != notice.source,
+            (NoticeKind::Advice, NoticeKind::Preemption) => false,
+            (NoticeKind::Preemption, NoticeKind::Preemption) => {
+                !sooner && (notice.drill || !self.notice.drill)
+            }
+            _ => true,
+        }
+    }
+
+    /// What is known after one more: a deadline only comes nearer, and what was no exercise does not become one.
+    #[must_use]
+    pub fn merged(self, notice: &Notice, stamp: Stamp) -> Self {
+        let deadline = notice.in_ms.map(|ms| stamp.tick.plus(ms));
+        match (self.notice.kind, notice.kind) {
+            (NoticeKind::Advice, NoticeKind::Preemption) => {
+                Self { notice: notice.clone(), since: stamp, deadline }
+            }
+            (NoticeKind::Preemption, NoticeKind::Preemption) => {
+                let drill = self.notice.drill && notice.drill;
+                let is_sooner = match (deadline, self.deadline) {
+                    (Some(new), Some(old)) => new < old,
+                    (new, old) => new.is_some() && old.is_none(),
+                };
+                if is_sooner || (self.notice.drill && !drill) {
+                    let deadline = [deadline, self.deadline].into_iter().flatten().min();
+                    Self { notice: Notice { drill, ..notice.clone() }, since: self.since, deadline }
+                } else {
+                    self
+                }
+            }
+            _ => self,
+        }
+    }
 }

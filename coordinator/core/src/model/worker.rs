@@ -1,7 +1,7 @@
 //! A worker: a machine and its agent, as the coordinator knows it.
 
 use super::ids::{Token, WorkerId};
-use super::notice::{NoticeSource, Noticed};
+use super::notice::{NoticeKind, NoticeSource, Noticed};
 use super::time::{Stamp, Tick};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -154,4 +154,34 @@ pub struct Worker {
     pub notice: Option<Noticed>,
     pub joined: Stamp,
     pub changed: Stamp,
+}
+
+impl Worker {
+    /// The state of one that is heard; `empty`: nothing lives on it.
+    #[must_use]
+    pub fn standing(&self, empty: bool) -> WorkerState {
+        match (self.drain.is_some() || self.notice.is_some(), empty) {
+            (false, _) => WorkerState::Ready,
+            (true, false) => WorkerState::Draining,
+            (true, true) => WorkerState::Drained,
+        }
+    }
+
+    /// Whether its machine is said to go for sure.
+    #[must_use]
+    pub fn goes(&self) -> bool {
+        self.notice.as_ref().is_some_and(|noticed| noticed.notice.kind == NoticeKind::Preemption)
+    }
+
+    /// Whether that is no exercise.
+    #[must_use]
+    pub fn is_reclaimed(&self) -> bool {
+        self.goes() && self.notice.as_ref().is_some_and(|noticed| !noticed.notice.drill)
+    }
+
+    /// When its machine goes, if that is known.
+    #[must_use]
+    pub fn goes_at(&self) -> Option<Tick> {
+        self.notice.as_ref().filter(|_| self.goes()).and_then(|noticed| noticed.deadline)
+    }
 }

@@ -2,6 +2,7 @@
 //! would start it now. Read from the state, so that any member answers. Left out: when it will start, for nothing says yet how long work
 //! takes.
 
+use super::advice::advice;
 use super::change::smallest;
 use super::obstacle::{Obstacle, obstacle};
 use crate::model::breaker::Gate;
@@ -43,13 +44,21 @@ pub struct Explanation {
     pub fitting: u64,
     pub workers: u64,
     pub smallest_change: Option<String>,
+    /// What is to be said of its saves: see [`super::advice()`].
+    pub notes: Vec<String>,
 }
 
 /// Why this task, or this index of it, waits at `now`. Nothing blocks what runs or is over.
 #[must_use]
 pub fn explain(state: &State, job: &Job, no: TaskNo, index: Option<u32>, now: Tick) -> Explanation {
-    let mut explanation =
-        Explanation { blockers: Vec::new(), position: None, fitting: 0, workers: 0, smallest_change: None };
+    let mut explanation = Explanation {
+        blockers: Vec::new(),
+        position: None,
+        fitting: 0,
+        workers: 0,
+        smallest_change: None,
+        notes: advice(state, job, no, now),
+    };
     // 1. What the job itself says.
     if let Some((blockers, change)) = of_job(job, no, index, now) {
         explanation.blockers = blockers;

@@ -1,5 +1,8 @@
 //! The scheduler: a pure function from a view to a plan. Constraints are evaluated here; apply re-checks only capacity, lease and state.
 
+mod advice;
+#[cfg(test)]
+mod advice_test;
 mod board;
 #[cfg(test)]
 mod board_test;
@@ -20,11 +23,15 @@ mod plan;
 #[cfg(test)]
 mod plan_test;
 mod ranking;
+mod reserve;
+#[cfg(test)]
+mod reserve_test;
 mod room;
 mod scarcity;
 mod score;
 mod view;
 
+pub use advice::advice;
 pub use board::Board;
 pub use change::nearest;
 pub use explain::{Blocker, Explanation, explain};

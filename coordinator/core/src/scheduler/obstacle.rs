@@ -16,6 +16,8 @@ use crate::state::{State, Used};
 pub(super) enum Obstacle {
     Lost,
     Draining,
+    /// Its machine is said to go.
+    Goes,
     /// The breaker is open or has its probe out.
     Breaker(String),
     /// This constraint does not hold.
@@ -34,6 +36,7 @@ impl Obstacle {
         match self {
             Self::Lost => "the worker is lost".to_owned(),
             Self::Draining => "the worker is draining or drained".to_owned(),
+            Self::Goes => "the worker is under a preemption notice".to_owned(),
             Self::Breaker(reason) => format!("the worker's circuit breaker is open: {reason}"),
             Self::Constraint(text) => format!("the constraint `{text}` does not hold"),
             Self::Never(what) => what.clone(),
@@ -64,6 +67,9 @@ pub(super) fn obstacle(
     match worker.state {
         WorkerState::Ready => {}
         WorkerState::Lost => return Some(Obstacle::Lost),
+        WorkerState::Draining | WorkerState::Drained if worker.notice.is_some() => {
+            return Some(Obstacle::Goes);
+        }
         WorkerState::Draining | WorkerState::Drained => return Some(Obstacle::Draining),
     }
     if let Some(breaker) = state.breakers().get(&BreakerKey::Worker(worker.id))

@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::gangs::Gangs;
 use super::ranking::Ask;
-use super::view::{JobView, View};
+use super::view::{Class, JobView, View};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job_spec::TaskCommon;
@@ -42,8 +42,14 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
     // 1. What is free now: workers this leader hears and that take work.
     view.set_board();
     let mut board = std::mem::take(&mut view.board);
-    let mut cycle =
-        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0, looks: 0 };
+    let mut cycle = Cycle {
+        gangs: Gangs::new(now),
+        facts: Facts::default(),
+        used: BTreeMap::new(),
+        placed: 0,
+        looks: 0,
+        reserved: 0,
+    };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
     view.touched.extend(cycle.used.into_keys());
@@ -53,7 +59,7 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
 
 /// Workers looked at one by one in a cycle, for gangs and for constraints that name a worker; what is left waits for the next cycle. The
 /// leader renews leases on the same thread, and at a microsecond or two a look this stays well under a second.
-const LOOKS_MAX: usize = 200_000;
+pub(super) const LOOKS_MAX: usize = 200_000;
 
 /// Whether workers that are alike in all else may differ for this ask.
 fn names_workers(ask: &Ask) -> bool {
@@ -61,7 +67,7 @@ fn names_workers(ask: &Ask) -> bool {
 }
 
 /// What is known in one cycle.
-struct Cycle {
+pub(super) struct Cycle {
     gangs: Gangs,
     facts: Facts,
     /// Of workers that get something here, what is taken then.
@@ -69,7 +75,9 @@ struct Cycle {
     /// Seats.
     placed: usize,
     /// Workers that were looked at one by one.
-    looks: usize,
+    pub(super) looks: usize,
+    /// Attempts for whose next one room was kept, or sought.
+    pub(super) reserved: usize,
 }
 
 impl Cycle {
@@ -78,7 +86,9 @@ impl Cycle {
         // What fitted nowhere in this cycle will not fit later in it.
         let mut full: BTreeSet<&TaskCommon> = BTreeSet::new();
         let mut full_asks: BTreeSet<Ask> = BTreeSet::new();
-        for ((_, id, common), tasks) in &view.queue {
+        let mut evicting = view.evicting.range::<Class, _>(..).peekable();
+        for (class @ (_, id, common), tasks) in &view.queue {
+            self.reserve(view, board, &mut evicting, class);
             let Some(job) = view.jobs.get(id).filter(|j| !j.held) else { continue };
             let common = &job.spec.commons[*common as usize];
             if full.contains(common) {
@@ -123,7 +133,13 @@ impl Cycle {
         placements
     }
 
-    fn place(&mut self, view: &View, board: &mut Board, ask: &Ask, at: IndexRef) -> Option<Placement> {
+    pub(super) fn place(
+        &mut self,
+        view: &View,
+        board: &mut Board,
+        ask: &Ask,
+        at: IndexRef,
+    ) -> Option<Placement> {
         let facts = &mut self.facts;
         // Workers of a kind differ by name alone.
         let (worker, devices) = if names_workers(ask) {
@@ -131,13 +147,18 @@ impl Cycle {
         } else {
             board.choose(ask, |spec| facts.hold_of_kind(ask, spec))?
         };
-        let taken = self.used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone());
+        let taken = self.used_of(view, worker);
         taken.take(&ask.resources, &devices);
         board.update(worker, taken);
         Some(Placement::single(at, Seat { worker, devices }))
     }
 
-    fn place_gang(
+    /// What is taken of a worker that is in the view.
+    pub(super) fn used_of(&mut self, view: &View, worker: WorkerId) -> &mut Used {
+        self.used.entry(worker).or_insert_with(|| view.workers[&worker].used.clone())
+    }
+
+    pub(super) fn place_gang(
         &mut self,
         view: &View,
         board: &mut Board,
@@ -155,7 +176,7 @@ impl Cycle {
     }
 
     /// Workers whose constraints hold.
-    fn candidates(&mut self, view: &View, ask: &Ask) -> Vec<WorkerId> {
+    pub(super) fn candidates(&mut self, view: &View, ask: &Ask) -> Vec<WorkerId> {
         let usable = view.workers.iter().filter(|(_, worker)| View::is_usable(worker));
         usable.filter(|(id, w)| self.facts.hold(ask, **id, &w.worker.spec)).map(|(id, _)| *id).collect()
     }

@@ -2,11 +2,13 @@
 
 use super::board::Board;
 use crate::command::Placement;
+use crate::model::attempt::StopReason;
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
 use crate::model::placement::Share;
+use crate::model::pool::PoolRecord;
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
 use crate::model::worker::{Worker, WorkerState};
@@ -64,6 +66,8 @@ pub struct View {
     /// Live indices of arrays that may not run all at once.
     pub(super) running: BTreeMap<(JobId, TaskNo), u32>,
     pub(crate) live: BTreeMap<Token, LiveDelta>,
+    /// Of these, those that are evicted from machines that go: they wait again in a moment.
+    pub(super) evicting: BTreeMap<Class, BTreeSet<Token>>,
     pub(crate) workers: BTreeMap<WorkerId, WorkerView>,
     by_worker: BTreeMap<WorkerId, BTreeSet<Token>>,
     pub(super) board: Board,
@@ -74,6 +78,8 @@ pub struct View {
     /// Devices out of service, by UUID.
     pub(super) sick: BTreeMap<String, Quarantine>,
     pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
+    /// What is remembered of pools, by name.
+    pools: BTreeMap<String, PoolRecord>,
     /// Breakers that let nothing pass at `tick`.
     pub(super) tripped: BTreeSet<BreakerKey>,
 }
@@ -107,6 +113,7 @@ impl View {
         }
         self.learn_devices(delta.devices);
         self.learn_breakers(delta.breakers);
+        self.pools.extend(delta.pools);
     }
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {
@@ -172,6 +179,18 @@ impl View {
             *running = if add { *running + 1 } else { *running - 1 };
             if *running == 0 {
                 self.running.remove(&(at.job, at.task));
+            }
+        }
+        if matches!(attempt.stop, Some(StopReason::Notice | StopReason::Drain)) {
+            let class = job.class(at.job, at.task);
+            let evicting = self.evicting.entry(class).or_default();
+            if add {
+                evicting.insert(attempt.token);
+            } else {
+                evicting.remove(&attempt.token);
+            }
+            if evicting.is_empty() {
+                self.evicting.remove(&class);
             }
         }
         let resources = &job.spec.common(task).resources;
@@ -309,6 +328,13 @@ impl View {
         for at in back {
             self.offer(at, true);
         }
+    }
+
+    /// How long one worker of the pools that these belong to lasts, the worst of them, ms; none while nothing was lost there.
+    #[must_use]
+    pub fn mtbf_ms(&self, workers: impl Iterator<Item = WorkerId>) -> Option<u64> {
+        let pools = workers.filter_map(|id| self.pools.get(&self.workers.get(&id)?.worker.spec.pool));
+        pools.filter_map(|pool| pool.mtbf_ms(self.tick)).min()
     }
 
     /// The job, while something of it is left to do.

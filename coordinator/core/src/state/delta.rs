@@ -11,6 +11,7 @@ use crate::model::device_record::Quarantine;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::JobSpec;
+use crate::model::pool::PoolRecord;
 use crate::model::time::Tick;
 use crate::model::worker::Worker;
 use crate::spec::{TaskFacts, WhenFacts};
@@ -33,6 +34,8 @@ pub struct Delta {
     pub devices: Vec<(String, Option<Quarantine>)>,
     /// None: nothing of it matters any more.
     pub breakers: Vec<(BreakerKey, Option<Breaker>)>,
+    /// Pools of which something new is known.
+    pub pools: Vec<(String, PoolRecord)>,
 }
 
 /// A job that came, changed, or is of no more interest (`spec` none).
@@ -93,6 +96,9 @@ impl State {
                     delta.devices.push((uuid.clone(), quarantine));
                 }
                 Key::Breaker(key) => delta.breakers.push((*key, self.breakers().get(key).cloned())),
+                Key::Pool(name) => {
+                    delta.pools.extend(self.pools().get(name).map(|record| (name.clone(), record.clone())));
+                }
                 _ => {}
             }
         }
@@ -129,6 +135,7 @@ impl State {
             self.devices().iter().filter_map(|(uuid, d)| Some((uuid.clone(), d.quarantine()?.clone())));
         delta.devices = sick.map(|(uuid, quarantine)| (uuid, Some(quarantine))).collect();
         delta.breakers = self.breakers().iter().map(|(key, b)| (*key, Some(b.clone()))).collect();
+        delta.pools = self.pools().iter().map(|(name, record)| (name.clone(), record.clone())).collect();
         delta
     }
 

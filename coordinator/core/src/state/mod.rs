@@ -12,6 +12,8 @@ pub mod indices;
 pub mod job;
 #[cfg(test)]
 mod member_test;
+#[cfg(test)]
+mod notice_test;
 mod restore;
 pub mod rows;
 #[cfg(test)]

@@ -51,6 +51,7 @@ impl State {
             Key::Device(uuid) => self.devices.get(uuid).map(|d| Row::Device(Box::new(d.clone()))),
             Key::Breaker(key) => self.breakers.get(key).map(|b| Row::Breaker(Box::new(b.clone()))),
             Key::Checkpoints(at) => self.checkpoints.get(at).cloned().map(Row::Checkpoints),
+            Key::Pool(name) => self.pools.get(name).cloned().map(Row::Pool),
         }
     }
 
@@ -130,6 +131,9 @@ impl State {
             (Key::Checkpoints(at), Row::Checkpoints(kept)) => {
                 self.task_of(&key, at.job, at.task)?;
                 self.checkpoints.insert(at, kept);
+            }
+            (Key::Pool(name), Row::Pool(record)) => {
+                self.pools.insert(name, record);
             }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }

@@ -11,6 +11,7 @@ use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::placement::Seat;
+use crate::model::pool::PoolRecord;
 use crate::model::ranges::Ranges;
 use crate::model::time::{Stamp, Tick};
 use crate::model::worker::Worker;
@@ -47,6 +48,8 @@ pub enum Key {
     Breaker(BreakerKey),
     /// Committed checkpoints of one index, the oldest first; absent while there are none.
     Checkpoints(IndexRef),
+    /// What is remembered of a pool's workers; absent until one came.
+    Pool(String),
 }
 
 /// The value of a row.
@@ -66,6 +69,7 @@ pub enum Row {
     Device(Box<DeviceRecord>),
     Breaker(Box<Breaker>),
     Checkpoints(Vec<Checkpoint>),
+    Pool(PoolRecord),
 }
 
 /// The counters of the log.
@@ -157,6 +161,8 @@ pub struct History {
     pub resumed: Option<u64>,
     /// The newest step that it committed.
     pub committed: Option<u64>,
+    /// When it was asked to stop.
+    pub asked: Option<Stamp>,
 }
 
 /// What one command touched.

@@ -8,6 +8,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::placement::{DeviceUse, Share, WHOLE};
+use crate::model::pool::PoolRecord;
 use crate::model::resources::Resources;
 use crate::model::time::Tick;
 use crate::model::worker::Worker;
@@ -84,6 +85,8 @@ pub struct State {
     pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
     /// What is kept of each index, the oldest first; never empty.
     pub(super) checkpoints: BTreeMap<IndexRef, Vec<Checkpoint>>,
+    /// By name.
+    pub(super) pools: BTreeMap<String, PoolRecord>,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -108,6 +111,30 @@ impl State {
     #[must_use]
     pub fn checkpoints(&self, at: IndexRef) -> &[Checkpoint] {
         self.checkpoints.get(&at).map_or(&[], Vec::as_slice)
+    }
+
+    /// The committed checkpoints of a job that are kept, by task and index, the oldest of each first.
+    pub fn checkpoints_of(
+        &self,
+        job: JobId,
+        task: Option<TaskNo>,
+    ) -> impl Iterator<Item = (IndexRef, &Checkpoint)> {
+        let from = IndexRef::new(job, task.unwrap_or(TaskNo(0)), 0);
+        let to = IndexRef::new(job, task.unwrap_or(TaskNo(u32::MAX)), u32::MAX);
+        let found = self.checkpoints.range(from..=to);
+        found.flat_map(|(at, kept)| kept.iter().map(|checkpoint| (*at, checkpoint)))
+    }
+
+    /// The newest committed checkpoint of each index of a task.
+    pub fn newest_checkpoints(&self, job: JobId, task: TaskNo) -> impl Iterator<Item = &Checkpoint> {
+        let range = IndexRef::new(job, task, 0)..=IndexRef::new(job, task, u32::MAX);
+        self.checkpoints.range(range).filter_map(|(_, kept)| kept.last())
+    }
+
+    /// What is remembered of each pool's workers, by its name.
+    #[must_use]
+    pub fn pools(&self) -> &BTreeMap<String, PoolRecord> {
+        &self.pools
     }
 
     /// The tick of the last entry.
@@ -267,6 +294,7 @@ impl State {
         keys.extend(self.devices.keys().map(|uuid| Key::Device(uuid.clone())));
         keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
         keys.extend(self.checkpoints.keys().map(|at| Key::Checkpoints(*at)));
+        keys.extend(self.pools.keys().map(|name| Key::Pool(name.clone())));
         keys
     }
 

@@ -21,7 +21,7 @@ pub struct ExplainDoc {
     pub tasks: Vec<TaskExplainDoc>,
 }
 
-/// One task that waits.
+/// One task that waits, or of whose saves there is something to say.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TaskExplainDoc {
     pub task: String,
@@ -36,6 +36,9 @@ pub struct TaskExplainDoc {
     #[serde(default)]
     pub workers: u64,
     pub smallest_change: Option<String>,
+    /// What was measured of its saves and should be known, also while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One reason.

@@ -93,6 +93,9 @@ pub struct TaskDoc {
     /// Attempts that exist and are not listed.
     #[serde(default)]
     pub attempts_omitted: u64,
+    /// What was measured of its saves and should be known: one that does not fit the notice, one that should come more often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// An edge of the DAG.
@@ -129,6 +132,15 @@ pub struct AttemptDoc {
     /// The fencing token.
     #[serde(default)]
     pub token: u64,
+    /// The step of the checkpoint that it began from.
+    #[serde(default)]
+    pub resumed_step: Option<u64>,
+    /// The newest step that it committed.
+    #[serde(default)]
+    pub checkpoint_step: Option<u64>,
+    /// RFC 3339, UTC: when it was asked to stop.
+    #[serde(default)]
+    pub asked_to_stop: Option<String>,
 }
 
 /// One rank of a gang's attempt.

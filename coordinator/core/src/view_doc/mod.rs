@@ -4,6 +4,7 @@
 //! (SPEC section 7): fields are added, never renamed. Unknown fields are ignored on reading, so an older CLI reads a newer member.
 //! Left out: how documents are made, and the words of tables.
 
+mod checkpoint;
 mod cluster;
 mod counts;
 mod device;
@@ -14,6 +15,7 @@ mod sample;
 mod time;
 mod worker;
 
+pub use checkpoint::{CheckpointDoc, CheckpointsDoc};
 pub use cluster::{ClusterDoc, MemberDoc};
 pub use counts::CountsDoc;
 pub use device::{BreakerDoc, DeviceDoc, DeviceNoteDoc, DevicesDoc, HolderDoc};
@@ -22,4 +24,4 @@ pub use job::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc
 pub use queue::{QueueDoc, QueuesDoc};
 pub use sample::{GpuProcessDoc, GpuSampleDoc, MachineDoc};
 pub use time::{BadTime, parse_rfc3339, rfc3339};
-pub use worker::{GpuDoc, LeaseDoc, LinkDoc, WorkerDoc, WorkersDoc};
+pub use worker::{GpuDoc, LeaseDoc, LinkDoc, NoticeDoc, WorkerDoc, WorkersDoc};

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// `muster workers`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkersDoc {
     pub workers: Vec<WorkerDoc>,
 }
 
 /// `muster worker show ID`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkerDoc {
     pub id: u64,
     pub name: String,
@@ -50,6 +50,15 @@ pub struct WorkerDoc {
     /// Why it is draining, in words.
     #[serde(default)]
     pub drain_reason: Option<String>,
+    /// Somebody says that its machine goes, or may go.
+    #[serde(default)]
+    pub notice: Option<NoticeDoc>,
+    /// Where it hears of a preemption: `aws gcp azure systemd file sigterm`.
+    #[serde(default)]
+    pub notice_sources: Vec<String>,
+    /// How long before its machine goes they say so, at least, seconds; none: unknown, or never.
+    #[serde(default)]
+    pub notice_seconds: Option<f64>,
     /// Its circuit breaker, unless it is closed.
     #[serde(default)]
     pub breaker: Option<super::BreakerDoc>,
@@ -62,6 +71,23 @@ pub struct WorkerDoc {
     /// What was measured last; null until it is known.
     #[serde(default)]
     pub machine: Option<MachineDoc>,
+}
+
+/// The notice that a worker is under.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NoticeDoc {
+    /// `preemption`: the machine goes; `advice`: it may.
+    pub kind: String,
+    /// Who said so: `aws gcp azure systemd file sigterm operator`.
+    pub source: String,
+    /// In the source's words.
+    pub detail: String,
+    /// An exercise: the machine stays.
+    pub drill: bool,
+    /// RFC 3339, UTC: when it came.
+    pub since: String,
+    /// RFC 3339, UTC: when the machine goes; none: unknown.
+    pub deadline: Option<String>,
 }
 
 /// One GPU of a worker.

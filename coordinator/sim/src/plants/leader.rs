@@ -33,6 +33,12 @@ impl World {
                 self.plant_foreign_save(m, &reports);
                 Input::Reports { session, reports }
             }
+            Input::Delta(mut delta) if self.planted.is(Plant::ForgetsNotices) => {
+                for worker in delta.workers.iter_mut().filter_map(|(_, worker)| worker.as_mut()) {
+                    super::state::forget_notice(worker);
+                }
+                Input::Delta(delta)
+            }
             Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
                 if let Some(seq) = events.iter().map(|event| event.seq).max() {
                     self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);

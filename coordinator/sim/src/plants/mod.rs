@@ -66,6 +66,8 @@ pub enum Plant {
     SavesTorn,
     CommitsHalf,
     CollectsEarly,
+    ForgetsNotices,
+    ChargesEvictions,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -187,6 +189,18 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "collects-early",
         "I7",
         "a worker removes the older checkpoints once a newer one is stored, committed or not",
+    ),
+    (
+        Plant::ForgetsNotices,
+        "forgets-notices",
+        "I11",
+        "neither the leader nor the state remembers which machines go",
+    ),
+    (
+        Plant::ChargesEvictions,
+        "charges-evictions",
+        "I11",
+        "how an attempt ends that a notice evicts is taken for its own failure",
     ),
 ];
 

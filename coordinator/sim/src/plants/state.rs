@@ -9,7 +9,7 @@ use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
 use muster_core::model::device_record::DeviceHealth;
 use muster_core::model::ids::{JobId, Token};
 use muster_core::model::time::{Stamp, Tick};
-use muster_core::model::worker::Incarnation;
+use muster_core::model::worker::{Incarnation, Worker, WorkerState};
 use muster_core::reply::Reply;
 use muster_core::spec::SpecBytes;
 use muster_core::state::{Applied, Entry, Key, Row, State};
@@ -103,6 +103,32 @@ impl World {
                     self.members[m].state = rebuilt(state, None, |row| {
                         if let Row::Device(record) = row {
                             record.health = DeviceHealth::Healthy;
+                        }
+                    });
+                }
+            }
+            Command::ApplyPlan { .. } if self.planted.is(Plant::ForgetsNotices) => {
+                let state = &self.members[m].state;
+                if state.workers().any(|worker| worker.notice.is_some()) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Worker(worker) = row {
+                            forget_notice(worker);
+                        }
+                    });
+                }
+            }
+            Command::Reports { reports, .. } if self.planted.is(Plant::ChargesEvictions) => {
+                let tokens: Vec<Token> = reports.iter().map(|report| report.token).collect();
+                let state = &self.members[m].state;
+                let evicted =
+                    |t: &Token| state.attempt(*t).is_some_and(|a| a.stop == Some(StopReason::Notice));
+                if tokens.iter().any(evicted) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Live(attempt) = row
+                            && tokens.contains(&attempt.token)
+                            && attempt.stop == Some(StopReason::Notice)
+                        {
+                            attempt.stop = None;
                         }
                     });
                 }
@@ -263,6 +289,13 @@ impl World {
     /// Whether the flush of a member leaves this row out.
     pub(crate) fn plant_in_flush(&self, key: &Key) -> bool {
         self.planted.is(Plant::LosesRows) && matches!(key, Key::Request(_))
+    }
+}
+
+/// The worker is what it would be without its notice.
+pub(super) fn forget_notice(worker: &mut Worker) {
+    if worker.notice.take().is_some() && worker.drain.is_none() && worker.state != WorkerState::Lost {
+        worker.state = WorkerState::Ready;
     }
 }
 

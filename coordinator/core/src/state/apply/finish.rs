@@ -107,6 +107,7 @@ impl Apply<'_> {
             retried,
             resumed: attempt.progress.resumed,
             committed: attempt.progress.committed,
+            asked: attempt.asked,
         });
     }
 

@@ -11,6 +11,7 @@ mod member;
 mod mutate;
 mod notice;
 mod place;
+mod pool;
 mod report;
 mod restored;
 mod retire;

@@ -114,6 +114,7 @@ impl Apply<'_> {
             artifacts: Vec::new(),
             state: AttemptState::Starting,
             stop: None,
+            asked: None,
             placed: stamp,
             started: None,
             progress: Progress { resumed, ..Progress::default() },
@@ -138,6 +139,7 @@ impl Apply<'_> {
             attempt.stop.is_none() || (reason == StopReason::Cancel && attempt.stop != Some(reason));
         if replaces {
             attempt.stop = Some(reason);
+            attempt.asked = attempt.asked.or(Some(self.stamp));
             attempt.state = AttemptState::Stopping;
             self.touch(Key::Live(token));
         }

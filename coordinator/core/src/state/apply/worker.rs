@@ -34,31 +34,34 @@ impl Apply<'_> {
         let same = old.as_ref().is_some_and(|w| w.incarnation == *incarnation);
         let former = old.as_ref().filter(|_| same).map_or(self.state.last_token(), |w| w.former);
         let drain = old.as_ref().and_then(|w| w.drain.clone());
-        let notice = old.as_ref().and_then(|w| w.notice.clone());
+        // Another incarnation is another machine, or this one after a reboot: it went, and is here again.
+        let notice = old.as_ref().filter(|_| same).and_then(|w| w.notice.clone());
         let empty = self.state.tokens_of(id).is_empty();
-        let state = match (&drain, empty) {
-            (None, _) => WorkerState::Ready,
-            (Some(_), false) => WorkerState::Draining,
-            (Some(_), true) => WorkerState::Drained,
+        let mut worker = Worker {
+            id,
+            spec: spec.clone(),
+            incarnation: incarnation.clone(),
+            former,
+            events_seen: old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen),
+            state: WorkerState::Ready,
+            drain,
+            notice,
+            joined: old.as_ref().map_or(self.stamp, |w| w.joined),
+            changed: self.stamp,
         };
-        let unchanged = old.as_ref().is_some_and(|w| same && w.spec == *spec && w.state == state);
+        worker.state = worker.standing(empty);
+        let unchanged = old.as_ref().is_some_and(|w| same && w.spec == *spec && w.state == worker.state);
         if !unchanged {
-            let joined = old.as_ref().map_or(self.stamp, |w| w.joined);
-            let changed = self.stamp;
-            let mut spec = spec.clone();
             if same {
-                self.keep_amounts(id, former, &mut spec);
+                self.keep_amounts(id, former, &mut worker.spec);
             }
             let before = old.as_ref().map_or(&[][..], |old| &old.spec.devices);
-            let gone = vanished(before, &spec.devices);
+            let gone = vanished(before, &worker.spec.devices);
             if !empty {
-                keep_numbers(before, &mut spec.devices);
+                keep_numbers(before, &mut worker.spec.devices);
             }
-            let incarnation = incarnation.clone();
+            self.count_worker(old.as_ref(), &worker);
             self.state.names.insert(spec.name.clone(), id);
-            let events_seen = old.as_ref().filter(|_| same).map_or(0, |w| w.events_seen);
-            let worker =
-                Worker { id, spec, incarnation, former, events_seen, state, drain, notice, joined, changed };
             self.state.workers.insert(id, worker);
             self.events.push(Event::WorkerChanged { worker: id });
             // Of the same boot of the same machine: it was there a moment ago, and no driver says why it is not now.
@@ -66,6 +69,19 @@ impl Apply<'_> {
         }
         self.touch(Key::Worker(id));
         Ok(Reply::Registered { worker: id })
+    }
+
+    /// In the books of its pool. One that comes back as another before its lease was over was lost all the same.
+    fn count_worker(&mut self, old: Option<&Worker>, new: &Worker) {
+        let (pool, heard) = (&new.spec.pool, old.filter(|w| w.state != WorkerState::Lost));
+        let Some(old) = heard else { return self.came(pool) };
+        if old.incarnation != new.incarnation && !old.is_reclaimed() && old.state != WorkerState::Drained {
+            self.count_loss(&old.spec.pool);
+        }
+        if old.spec.pool != *pool {
+            self.went(&old.spec.pool);
+            self.came(pool);
+        }
     }
 
     /// While its own attempts live on it, an incarnation does not shrink in the books below what they take: else it would give more
@@ -83,6 +99,9 @@ impl Apply<'_> {
             return Err(Rejection::OldIncarnation { got: incarnation.0.clone() });
         }
         let was_lost = worker.state == WorkerState::Lost;
+        // Whose going was announced is counted already, and one that was emptied first costs nobody anything.
+        let counts = !worker.is_reclaimed() && worker.state != WorkerState::Drained;
+        let pool = worker.spec.pool.clone();
         worker.state = WorkerState::Lost;
         worker.changed = self.stamp;
         self.touch(Key::Worker(id));
@@ -92,6 +111,10 @@ impl Apply<'_> {
         }
         if !was_lost {
             self.blame_loss(id);
+            if counts {
+                self.count_loss(&pool);
+            }
+            self.went(&pool);
         }
         Ok(Reply::Done)
     }
@@ -112,7 +135,7 @@ impl Apply<'_> {
             reason: reason.to_owned(),
         });
         if worker.state != WorkerState::Lost {
-            worker.state = if empty { WorkerState::Drained } else { WorkerState::Draining };
+            worker.state = worker.standing(empty);
         }
         worker.changed = self.stamp;
         self.touch(Key::Worker(id));
@@ -120,11 +143,13 @@ impl Apply<'_> {
         Ok(Reply::Done)
     }
 
+    /// A notice is another matter: it is withdrawn, not undrained.
     pub(super) fn undrain(&mut self, id: WorkerId) -> Answer {
+        let empty = self.state.tokens_of(id).is_empty();
         let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
         worker.drain = None;
         if worker.state != WorkerState::Lost {
-            worker.state = WorkerState::Ready;
+            worker.state = worker.standing(empty);
         }
         worker.changed = self.stamp;
         self.touch(Key::Worker(id));

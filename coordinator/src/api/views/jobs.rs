@@ -1,24 +1,20 @@
-//! The documents that people and programs read, built from the state and the history.
+//! Jobs, their tasks and attempts, as documents.
 
-use super::devices::breaker_doc;
-use super::error::ApiError;
-use super::service::Service;
-use muster_core::model::attempt::{Attempt, AttemptState, RankState};
+use super::super::error::ApiError;
+use super::super::service::Service;
+use super::timeline::timeline;
+use super::words::{attempt_state, counts, devices, split_live, time, user_index};
+use muster_core::model::attempt::{Attempt, RankState};
 use muster_core::model::ids::{JobId, TaskNo};
-use muster_core::model::job::Counts;
 use muster_core::model::job_spec::{JobSpec, NeedWhen, Run};
-use muster_core::model::placement::{Seat, Share};
-use muster_core::model::time::Stamp;
-use muster_core::model::worker::Worker;
+use muster_core::model::placement::Seat;
+use muster_core::scheduler::advice;
 use muster_core::state::{History, Job, State};
-use muster_core::view_doc::{
-    AttemptDoc, CountsDoc, GpuDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, LinkDoc, NeedDoc, QueueDoc,
-    QueuesDoc, RankDoc, TaskDoc, TimelineDoc, WorkerDoc, WorkersDoc, rfc3339,
-};
+use muster_core::view_doc::{AttemptDoc, JobDoc, JobSummary, JobsDoc, NeedDoc, RankDoc, TaskDoc};
 use std::collections::BTreeMap;
 
 /// Attempts listed of one task, and entries of a timeline.
-const ATTEMPTS_MAX: usize = 1_000;
+pub(super) const ATTEMPTS_MAX: usize = 1_000;
 
 /// Which jobs a list shows.
 #[derive(Debug, Clone, Default)]
@@ -33,61 +29,6 @@ pub struct JobFilter {
     pub limit: u32,
     /// Only ids below; 0: all.
     pub before: u64,
-}
-
-pub(super) fn time(stamp: Stamp) -> String {
-    rfc3339(stamp.wall.0)
-}
-
-fn counts(counts: &Counts) -> CountsDoc {
-    CountsDoc {
-        total: counts.total,
-        waiting: counts.waiting,
-        ready: counts.ready,
-        held: counts.held,
-        starting: counts.starting,
-        running: counts.running,
-        stopping: counts.stopping,
-        succeeded: counts.succeeded,
-        failed: counts.failed,
-        skipped: counts.skipped,
-        cancelled: counts.cancelled,
-    }
-}
-
-/// Live indices count as running in the core; the attempts say which of them start or stop.
-fn split_live<'a>(mut doc: CountsDoc, live: impl Iterator<Item = &'a Attempt>) -> CountsDoc {
-    for attempt in live {
-        match attempt.state {
-            AttemptState::Running => {}
-            AttemptState::Starting => {
-                doc.running = doc.running.saturating_sub(1);
-                doc.starting += 1;
-            }
-            AttemptState::Stopping => {
-                doc.running = doc.running.saturating_sub(1);
-                doc.stopping += 1;
-            }
-        }
-    }
-    doc
-}
-
-fn attempt_state(state: AttemptState) -> &'static str {
-    match state {
-        AttemptState::Starting => "starting",
-        AttemptState::Running => "running",
-        AttemptState::Stopping => "stopping",
-    }
-}
-
-fn devices(worker: Option<&Worker>, shares: &[Share]) -> Vec<String> {
-    let uuid = |share: &Share| {
-        worker
-            .and_then(|w| w.spec.devices.get(usize::from(share.device)))
-            .map_or_else(|| format!("#{}", share.device), |d| d.uuid.clone())
-    };
-    shares.iter().map(uuid).collect()
 }
 
 /// The ranks of an attempt, one of what is no gang.
@@ -116,19 +57,6 @@ fn with_ranks(doc: AttemptDoc, ranks: Vec<RankDoc>, is_gang: bool) -> AttemptDoc
         devices: ranks.iter().flat_map(|r| r.devices.iter().cloned()).collect(),
         ranks: if is_gang { ranks } else { Vec::new() },
         ..doc
-    }
-}
-
-fn user_index(spec: &JobSpec, task: TaskNo, position: u32) -> Option<u32> {
-    spec.task(task)?.array()?.index(position)
-}
-
-/// `42.train[7]#2`.
-pub(super) fn attempt_name(spec: &JobSpec, job: JobId, task: TaskNo, position: u32, number: u32) -> String {
-    let name = spec.task(task).map_or("", |task| &task.name);
-    match user_index(spec, task, position) {
-        Some(index) => format!("{job}.{name}[{index}]#{number}"),
-        None => format!("{job}.{name}#{number}"),
     }
 }
 
@@ -191,6 +119,7 @@ fn task_doc(state: &State, job: &Job, no: TaskNo) -> TaskDoc {
         ),
         attempts: Vec::new(),
         attempts_omitted: 0,
+        notes: advice(state, job, no, state.tick()),
     }
 }
 
@@ -205,6 +134,9 @@ fn ended_doc(state: &State, spec: &JobSpec, ended: &History) -> AttemptDoc {
         started: ended.started.map(time),
         ended: Some(time(ended.ended)),
         token: ended.token.0,
+        resumed_step: ended.resumed,
+        checkpoint_step: ended.committed,
+        asked_to_stop: ended.asked.map(time),
         ..AttemptDoc::default()
     };
     with_ranks(doc, ranks, is_gang)
@@ -221,125 +153,12 @@ fn live_doc(state: &State, spec: &JobSpec, attempt: &Attempt) -> AttemptDoc {
         started: attempt.started.map(time),
         ended: None,
         token: attempt.token.0,
+        resumed_step: attempt.progress.resumed,
+        checkpoint_step: attempt.progress.committed,
+        asked_to_stop: attempt.asked.map(time),
         ..AttemptDoc::default()
     };
     with_ranks(doc, ranks, !attempt.ranks.is_empty())
-}
-
-fn timeline(job: &Job, tasks: &[TaskDoc]) -> Vec<TimelineDoc> {
-    let entry = |time: &str, event: &str, text: String| TimelineDoc {
-        time: time.to_owned(),
-        event: event.to_owned(),
-        text,
-    };
-    let mut all = vec![entry(&time(job.submitted), "job_submitted", format!("{} submitted it", job.user))];
-    for task in tasks {
-        for attempt in &task.attempts {
-            let name = match attempt.index {
-                Some(index) => format!("{}[{index}]#{}", task.name, attempt.number),
-                None => format!("{}#{}", task.name, attempt.number),
-            };
-            if let Some(started) = &attempt.started {
-                all.push(entry(started, "attempt_started", format!("{name} started on {}", attempt.worker)));
-            }
-            if let Some(ended) = &attempt.ended {
-                let cause = attempt.cause.as_deref().unwrap_or_default();
-                all.push(entry(ended, "attempt_ended", format!("{name} {}: {cause}", attempt.state)));
-            }
-        }
-    }
-    if let Some(ended) = job.ended {
-        all.push(entry(&time(ended), "job_ended", format!("it {}", job.state().as_str())));
-    }
-    // RFC 3339 in UTC with a fixed number of digits sorts as text.
-    all.sort_by(|a, b| a.time.cmp(&b.time));
-    let extra = all.len().saturating_sub(ATTEMPTS_MAX);
-    all.drain(..extra);
-    all
-}
-
-fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
-    let spec = &worker.spec;
-    let used = state.used(worker.id);
-    let mut holders = BTreeMap::new();
-    let mut leases = Vec::new();
-    for token in state.tokens_of(worker.id) {
-        let Some(attempt) = state.attempt(token) else { continue };
-        let name = state.job(attempt.at.job).map_or_else(String::new, |job| {
-            attempt_name(&job.spec, job.id, attempt.at.task, attempt.at.index, attempt.number)
-        });
-        let held: &[Share] = attempt.seat_on(worker.id).map_or(&[], |(_, seat)| &seat.devices);
-        for share in held {
-            let holder: &mut String = holders.entry(share.device).or_default();
-            // A device in parts has several.
-            if !holder.is_empty() {
-                holder.push_str(", ");
-            }
-            holder.push_str(&name);
-        }
-        leases.push(LeaseDoc {
-            attempt: name,
-            job: attempt.at.job.0,
-            token: token.0,
-            state: attempt_state(attempt.state).to_owned(),
-            devices: devices(Some(worker), held),
-        });
-    }
-    let gpu = |(number, device): (usize, &muster_core::model::worker::Device)| GpuDoc {
-        uuid: device.uuid.clone(),
-        model: device.model.clone(),
-        memory: device.memory,
-        compute_capability: match device.compute_capability {
-            0 => String::new(),
-            both => format!("{}.{}", both / 10, both % 10),
-        },
-        simulated: device.simulated,
-        numa: device.numa.map(u32::from),
-        links: device
-            .links
-            .iter()
-            .map(|link| LinkDoc {
-                peer: u32::from(link.peer),
-                class: link.class.as_str().to_owned(),
-                lanes: u32::from(link.lanes),
-            })
-            .collect(),
-        mig: device.mig.clone(),
-        health: if state.is_quarantined(&device.uuid) { "quarantined" } else { "healthy" }.to_owned(),
-        reason: state
-            .devices()
-            .get(&device.uuid)
-            .and_then(|d| d.quarantine())
-            .map(|quarantine| quarantine.reason.clone()),
-        held_by: u16::try_from(number).ok().and_then(|number| holders.get(&number).cloned()),
-        sample: None,
-    };
-    WorkerDoc {
-        id: worker.id.0,
-        name: spec.name.clone(),
-        state: worker.state.as_str().to_owned(),
-        pool: spec.pool.clone(),
-        spot: spec.spot,
-        labels: spec.labels.clone(),
-        cpu_milli: spec.cpu_milli,
-        cpus: spec.cpu_milli / 1_000,
-        memory: spec.memory,
-        disk: spec.disk,
-        gpus: spec.devices.iter().enumerate().map(gpu).collect(),
-        isolation: spec.isolation.clone(),
-        leases,
-        used_cpu_milli: used.cpu_milli,
-        used_memory: used.memory,
-        used_disk: used.disk,
-        used_gpus: used.devices.len() as u64,
-        version: spec.version.clone(),
-        host: spec.host.clone(),
-        drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
-        breaker: breaker_doc(state, worker.id),
-        joined: time(worker.joined),
-        changed: time(worker.changed),
-        machine: None,
-    }
 }
 
 impl Service {
@@ -425,7 +244,7 @@ impl Service {
                 priority: head.priority,
                 labels: head.labels,
                 counts: head.tasks,
-                timeline: timeline(job, &tasks),
+                timeline: timeline(state, job, &tasks),
                 tasks,
                 exit_code: job.exit_code(),
             })
@@ -436,53 +255,5 @@ impl Service {
     #[must_use]
     pub fn peek(&self, id: JobId) -> Option<(JobSummary, Option<i32>)> {
         self.forward.read(|state| state.job(id).map(|job| (summary(state, job), job.exit_code())))
-    }
-
-    /// `muster workers`.
-    ///
-    /// # Errors
-    /// No leader.
-    pub async fn list_workers(&self) -> Result<WorkersDoc, ApiError> {
-        self.forward.catch_up().await?;
-        let mut workers: Vec<WorkerDoc> =
-            self.forward.read(|state| state.workers().map(|worker| worker_doc(state, worker)).collect());
-        self.measured(&mut workers).await;
-        Ok(WorkersDoc { workers })
-    }
-
-    /// `muster worker show`.
-    ///
-    /// # Errors
-    /// No such worker, no leader.
-    pub async fn get_worker(&self, text: &str) -> Result<WorkerDoc, ApiError> {
-        let id = self.worker(text).await?;
-        let mut worker = self
-            .forward
-            .read(|state| state.worker(id).map(|worker| worker_doc(state, worker)))
-            .ok_or_else(|| ApiError::NoWorker(text.to_owned()))?;
-        self.measured(std::slice::from_mut(&mut worker)).await;
-        Ok(worker)
-    }
-
-    /// `muster queue list`.
-    ///
-    /// # Errors
-    /// No leader.
-    pub async fn list_queues(&self) -> Result<QueuesDoc, ApiError> {
-        self.forward.catch_up().await?;
-        let queues = self.forward.read(|state| {
-            let mut queues: BTreeMap<String, (u64, Counts)> =
-                BTreeMap::from([("default".to_owned(), Default::default())]);
-            for job in state.jobs() {
-                let (jobs, sum) = queues.entry(job.spec.queue.clone()).or_default();
-                if !job.state().is_terminal() {
-                    *jobs += 1;
-                    sum.add(&job.counts());
-                }
-            }
-            queues
-        });
-        let doc = |(name, (jobs, sum)): (String, (u64, Counts))| QueueDoc { name, jobs, tasks: counts(&sum) };
-        Ok(QueuesDoc { queues: queues.into_iter().map(doc).collect() })
     }
 }
