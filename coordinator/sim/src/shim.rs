@@ -87,9 +87,12 @@ impl World {
     pub(crate) fn launch(&mut self, w: usize, local: u64, order: &StartOrder, deadline: u64) {
         let token = order.token;
         let fate = Fate::of(&self.options, order.at, order.number, order.rank);
-        invariants::i7_resume::on_order(self, w, order);
         let devices = self.machines[w].shares(&order.devices);
-        let refused = if local + KILL_BEFORE_MS >= deadline {
+        let is_late = local + KILL_BEFORE_MS >= deadline;
+        if !is_late {
+            invariants::i7_resume::on_order(self, w, order);
+        }
+        let refused = if is_late {
             Some(Outcome::Launch("the lease deadline had passed".to_owned()))
         } else if devices.is_none() {
             Some(Outcome::Launch("this worker has no such device".to_owned()))

@@ -13,8 +13,8 @@ use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
 use muster_core::model::device_event::{DeviceEvent, DeviceEventKind};
 use muster_core::model::ids::Token;
-use muster_core::model::placement::Share;
 use muster_core::model::notice::Notice as Preemption;
+use muster_core::model::placement::Share;
 use muster_core::model::worker::{Device, Incarnation, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -196,7 +196,7 @@ impl Agent {
         }
         if self.evictions.refuses() {
             // Ordered before the coordinator knew that this machine goes.
-            self.held.insert(token, Held { at, number, rank, phase: Phase::Starting, killed: false });
+            self.held.insert(token, Held::new(at, number, rank, Phase::Starting));
             out.extend(self.evictions.unheard(now).map(Action::Notice));
             self.ended(now, token, (Outcome::Evicted, Vec::new(), 0), out);
             return;

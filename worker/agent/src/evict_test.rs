@@ -4,13 +4,14 @@ use crate::Agent;
 use crate::evict::{REPORT_MS, TERM_TO_KILL_MS};
 use crate::input::{Action, Input, Instruction, LaunchOrder, StartOrder};
 use muster_core::command::ReportKind;
+use muster_core::leader::instruction::DeviceOrder;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::checkpoint::{Part, Saved};
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 use muster_core::model::job_spec::CheckpointSpec;
 use muster_core::model::lease::RENEW_MS;
 use muster_core::model::notice::{Notice, NoticeKind, NoticeSource};
-use muster_core::model::placement::Share;
+use muster_core::model::placement::WHOLE;
 
 const SAVE: i32 = 10;
 
@@ -32,7 +33,7 @@ fn start(token: u64, gpus: u16, watched: bool) -> Input {
         token: Token(token),
         term: 1,
         heartbeat: 1,
-        devices: (0..gpus).map(Share::whole).collect(),
+        devices: (0..gpus).map(|n| DeviceOrder { uuid: n.to_string(), milli: WHOLE, memory: 0 }).collect(),
         launch: LaunchOrder {
             signal: SAVE,
             grace_ms: 60_000,

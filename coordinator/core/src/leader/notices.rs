@@ -19,7 +19,10 @@ impl Leader {
         }
         let tick = self.tick(self.clock);
         let row = self.view.workers.get(&worker).and_then(|w| w.worker.notice.as_ref());
-        let known = row.map_or(notice.kind == NoticeKind::Withdrawn, |row| row.covers(&notice, tick));
+        // What is on its way into the log may be older than this, and the last one there counts.
+        let is_settled = !self.noticing.contains_key(&worker) && !self.notices.contains_key(&worker);
+        let known =
+            is_settled && row.map_or(notice.kind == NoticeKind::Withdrawn, |row| row.covers(&notice, tick));
         if known {
             self.outbox.entry(session).or_default().push(Instruction::NoticeHeard);
         } else {

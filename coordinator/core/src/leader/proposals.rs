@@ -8,6 +8,7 @@ use crate::model::time::Tick;
 use crate::model::worker::Incarnation;
 use crate::reply::Replies;
 use crate::scheduler::plan;
+use std::collections::BTreeSet;
 
 /// Proposals of reports and timers in flight at once; above it they gather.
 const REPORTS_IN_FLIGHT: usize = 2;
@@ -68,11 +69,19 @@ impl Leader {
                 _ => None,
             });
             let losses: Vec<(WorkerId, Incarnation)> = losses.collect();
+            let notices = commands.iter().filter_map(|command| match command {
+                Command::Notice { worker, .. } => Some(*worker),
+                _ => None,
+            });
+            let notices: Vec<WorkerId> = notices.collect();
             self.propose(InFlight::Rest { ends, starts, saves }, commands, outputs);
             for lost in losses {
                 // Nothing is placed on what is about to be lost; its next acknowledged heartbeat connects it again.
                 self.view.set_connected(lost.0, false);
                 self.losing.entry(lost).or_default().insert(self.proposals);
+            }
+            for worker in notices {
+                self.noticing.entry(worker).or_default().insert(self.proposals);
             }
         }
         let planning = self.in_flight.values().any(|p| matches!(p, InFlight::Plan(_)));
@@ -95,10 +104,12 @@ impl Leader {
 
     /// A proposal that never was: a loss in it is none, unless an earlier one of the same worker may still come.
     pub(super) fn refused(&mut self, id: u64) {
-        self.losing.retain(|_, proposals| {
+        let is_open = |proposals: &mut BTreeSet<u64>| {
             proposals.remove(&id);
             !proposals.is_empty()
-        });
+        };
+        self.losing.retain(|_, proposals| is_open(proposals));
+        self.noticing.retain(|_, proposals| is_open(proposals));
         self.proposed(id, None);
     }
 
@@ -108,10 +119,12 @@ impl Leader {
         self.must_plan = true;
         if replies.is_some() {
             // This one is done, and so are those of which nothing was heard: they were before it in the log, or never will be.
-            self.losing.retain(|_, proposals| {
+            let is_open = |proposals: &mut BTreeSet<u64>| {
                 proposals.retain(|other| self.in_flight.contains_key(other));
                 !proposals.is_empty()
-            });
+            };
+            self.losing.retain(|_, proposals| is_open(proposals));
+            self.noticing.retain(|_, proposals| is_open(proposals));
             if let InFlight::Rest { saves, .. } = what {
                 saves.iter().for_each(|(worker, report)| self.saved_settled(*worker, report, true));
             }

@@ -44,6 +44,8 @@ pub struct Leader {
     /// Incarnations whose loss is on its way into the log: nothing of theirs is renewed or started any more, for it would outlive its
     /// grant. By the proposals of it whose fate is open. Another incarnation of the same worker is not concerned: apply refuses it.
     pub(super) losing: BTreeMap<(WorkerId, Incarnation), BTreeSet<u64>>,
+    /// Workers with notices on their way into the log, by the proposals whose fate is open: until then nobody knows what is said last.
+    pub(super) noticing: BTreeMap<WorkerId, BTreeSet<u64>>,
     /// Streams to end: their workers have to register again.
     pub(super) closing: BTreeSet<SessionId>,
     pub(super) outbox: BTreeMap<SessionId, Vec<Instruction>>,

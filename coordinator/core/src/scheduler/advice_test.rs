@@ -13,9 +13,9 @@ use crate::state::{Key, Row, State};
 fn with_save(test: &mut TestState, at: IndexRef, took_ms: u64) {
     let checkpoint = Checkpoint {
         step: 3,
-        token: Token(1),
+        token: Token(0),
         attempt: 1,
-        parts: Vec::new(),
+        parts: vec![crate::model::checkpoint::Part::default()],
         committed: Stamp::default(),
         took_ms,
     };

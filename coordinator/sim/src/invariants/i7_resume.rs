@@ -38,6 +38,8 @@ pub(crate) fn on_placed(world: &mut World, m: usize, at: IndexRef, token: Token)
 }
 
 pub(crate) fn on_committed(world: &mut World, m: usize, at: IndexRef, token: Token, step: u64) {
+    // Another rank of its gang may have said, and ended with it, that it cannot use what this one began from.
+    forget_unusable(world, m, at, token);
     let all = world.oracle.saves.all.entry(at).or_default();
     let newest = all.last().copied();
     all.push((step, token));
@@ -57,8 +59,13 @@ pub(crate) fn on_committed(world: &mut World, m: usize, at: IndexRef, token: Tok
     }
 }
 
-/// An attempt ended. Had it found what it was to begin from gone, in truth, that is not kept any more.
+/// An attempt ended.
 pub(crate) fn on_ended(world: &mut World, m: usize, at: IndexRef, token: Token) {
+    forget_unusable(world, m, at, token);
+}
+
+/// Had the attempt found what it was to begin from gone, in truth, that is not kept any more.
+fn forget_unusable(world: &mut World, m: usize, at: IndexRef, token: Token) {
     let Some(Some(from)) = world.oracle.saves.from.get(&token).copied() else { return };
     let ends = world.oracle.outcomes.get(&token).into_iter().flat_map(BTreeMap::values);
     let bad = |end: &Outcome| matches!(end, Outcome::BadCheckpoint { step, .. } if *step == from.0);

@@ -36,7 +36,11 @@ impl Apply<'_> {
                     }
                 }
                 ReportKind::Running if attempt.is_some() => self.running(report),
-                ReportKind::Saved(saved) if attempt.is_some() => self.saved(report, saved),
+                ReportKind::Saved(saved) if attempt.is_some() => {
+                    // Whoever saves runs, and needs no more orders to start: what those name may not be kept by now.
+                    self.running(report);
+                    self.saved(report, saved);
+                }
                 ReportKind::Running | ReportKind::Saved(_) => {}
             }
         }
