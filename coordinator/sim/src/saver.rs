@@ -174,7 +174,7 @@ impl World {
         let unchanged = base.filter(|_| mix(place.0.0 ^ place.1) % 10 < 7);
         let second = unchanged.and_then(|files| files.iter().find(|file| file.1 == 1)).copied();
         let named = [(place, 0), second.unwrap_or((place, 1))];
-        // What the older manifest does not say any more by now is sent after all.
+        // What it thought unchanged may have decayed since: then it is sent after all.
         shelf.files.extend(named.into_iter().filter(|file| file.0 == place));
         if !whole {
             return;

@@ -86,9 +86,10 @@ impl World {
     }
 }
 
-/// The leader forgets how far attempts are.
+/// The leader forgets how far those attempts are that run.
 pub(super) fn without_progress(mut delta: Box<Delta>) -> Box<Delta> {
-    for live in delta.live.iter_mut().filter_map(|(_, live)| live.as_mut()) {
+    let running = delta.live.iter_mut().filter_map(|(_, live)| live.as_mut());
+    for live in running.filter(|live| live.attempt.started.is_some()) {
         live.attempt.progress = Progress::default();
     }
     delta
