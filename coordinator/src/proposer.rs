@@ -70,6 +70,7 @@ fn report(report: &Report) -> usize {
         ReportKind::Ended { outcome, artifacts, .. } => {
             let said = match outcome {
                 Outcome::Launch(text) | Outcome::ContractOutput(text) => text.len(),
+                Outcome::BadCheckpoint { reason, .. } => reason.len(),
                 _ => 0,
             };
             160 + said + artifacts.iter().map(|artifact| 64 + artifact.name.len()).sum::<usize>()

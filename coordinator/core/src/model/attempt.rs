@@ -121,6 +121,11 @@ pub enum Outcome {
     Fenced,
     /// The worker stopped it because its machine goes.
     Evicted,
+    /// What it was to begin from is gone, torn or another's.
+    BadCheckpoint {
+        step: u64,
+        reason: String,
+    },
 }
 
 /// Why an attempt ended (SPEC section 6).
