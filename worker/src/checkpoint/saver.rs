@@ -244,8 +244,8 @@ impl Saver {
         let what = What { of, attempt: *attempt, dir, path: Path::new(&ask.path) };
         state.sent.lock().begin(ask.step);
         let mut pause = PAUSE_FIRST;
+        self.wait_for("it is being stored");
         loop {
-            self.wait_for("it is being stored");
             let have = Have { sent: &state.sent, bases: &state.bases };
             match store_checkpoint(&self.store, what, have).await {
                 Err(error) if error.is_transient() => {

@@ -131,9 +131,12 @@ impl Saver {
             }
         };
         let settle = Duration::from_millis(self.whose.spec.settle_ms);
+        // Nobody has it yet: this is done once.
+        if let Ok(mut watched) = self.watched.try_lock() {
+            *watched = Some(watch);
+        }
         let saver = self.clone();
         tokio::spawn(async move {
-            *saver.watched.lock().await = Some(watch);
             let unwatched = saver.unwatched.clone();
             let watching = async {
                 loop {

@@ -247,7 +247,10 @@ impl Hands {
     fn kill(&mut self, token: u64, turn: &mut Turn) {
         self.flush(turn);
         let local = self.attempts.get_mut(&token);
-        match local.map(|local| (local.saver.end(), &mut local.phase).1) {
+        if let Some(local) = &local {
+            local.saver.end();
+        }
+        match local.map(|local| &mut local.phase) {
             // What was prepared may be on its way here already: it is not launched then.
             Some(Phase::Preparing { cancel, stop, .. }) => {
                 *stop = Some(libc::SIGKILL);
@@ -340,6 +343,8 @@ impl Hands {
             (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
         let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
         let held = local.kept.devices.clone();
+        // Also where an earlier agent saw it start.
+        local.saver.watch();
         if exit.fenced {
             local.saver.end();
         }
