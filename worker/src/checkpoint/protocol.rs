@@ -112,8 +112,8 @@ mod tests {
             (r#"{"token": 7, "commit": {"path": 7, "step": 3}}"#, "string"),
             (r#"{"token": 7, "commit": {"path": "x", "step": 3, "stpe": 4}}"#, "stpe"),
             (r#"{"token": 7, "commit": {"path": "x", "step": 3}} more"#, "trailing"),
-            (r#"{"token": 7, "commit": {"path": "\ud800", "step": 3}}"#, "surrogate"),
-            (&deep, "recursion"),
+            (r#"{"token": 7, "commit": {"path": "\ud800", "step": 3}}"#, "escape"),
+            (&deep, "invalid type"),
         ] {
             let answer = Answer::from(&parse(line.as_bytes()).unwrap_err());
             let Answer::Failed { error } = answer else { panic!("{line}") };
