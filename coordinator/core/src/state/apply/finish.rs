@@ -202,11 +202,11 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (None, Outcome::Signal(n)) => Cause::Signal(*n),
         (None, Outcome::Oom) => Cause::Oom,
         (None, Outcome::Launch(reason)) => Cause::Launch(reason.clone()),
-        (None, Outcome::BadCheckpoint { step, reason }) => {
-            Cause::Launch(format!("checkpoint of step {step}: {reason}"))
-        }
         (None, Outcome::ContractOutput(name)) => Cause::Contract(name.clone()),
         (None, Outcome::Fenced) => Cause::Lost,
         (None, Outcome::Evicted) => Cause::Evicted(StopReason::Notice),
+        (None, Outcome::BadCheckpoint { step, reason }) => {
+            Cause::Launch(format!("checkpoint of step {step}: {reason}"))
+        }
     }
 }
