@@ -1,6 +1,6 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{bench, cluster, context, daemon, gpus, job, meta, queue, worker};
+use crate::commands::{bench, checkpoint, cluster, context, daemon, gpus, job, meta, queue, worker};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -52,6 +52,7 @@ pub enum Command {
     Release(job::release::Args),
     Rerun(job::rerun::Args),
     Workers(worker::list::Args),
+    Checkpoint(checkpoint::Args),
     Gpus(gpus::Args),
     Queue(queue::Args),
     Cluster(cluster::Args),

@@ -203,3 +203,15 @@ fn a_reader_that_went_away_is_no_failure() {
     let ran = Ran::of(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
+
+#[test]
+fn a_commit_outside_of_a_task_has_nobody_to_ask() {
+    let home = Home::new("commit");
+    let ran = home.run(&["checkpoint", "commit", "x", "--step", "5"]);
+    ran.says(
+        3,
+        &["error: there is no worker to ask: MUSTER_SOCKET is not set", "hint: run it inside a task"],
+    );
+    home.run(&["checkpoint", "commit", "x"]).says(2, &["--step"]);
+    home.run(&["checkpoint", "commit", "x", "--step", "-1"]).says(2, &["--step"]);
+}

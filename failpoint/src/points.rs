@@ -46,6 +46,8 @@ pub enum Place {
     Join,
     /// A worker's agent runs a task.
     Worker,
+    /// A worker's agent commits a checkpoint of a task.
+    Checkpoint,
     /// A shim runs one.
     Shim,
 }
@@ -153,6 +155,16 @@ points! {
         ResultSent = "result.sent",
         /// The commit of the result is acknowledged, the journal still holds it.
         ResultAcknowledged = "result.acknowledged",
+    }
+    Checkpoint: {
+        /// The files are listed, and sent from here on.
+        CheckpointFiles = "checkpoint.files",
+        /// The files are in the store, the manifest is not.
+        CheckpointManifest = "checkpoint.manifest",
+        /// All of it is in the store, no member has heard it.
+        CheckpointStored = "checkpoint.stored",
+        /// The log has decided on it, the task has not heard it.
+        CheckpointVerdict = "checkpoint.verdict",
     }
     Shim: {
         ShimLaunchBefore = "shim.launch.before",

@@ -5,6 +5,7 @@
 pub mod artifacts;
 pub mod blobs;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod config;
 pub mod devices;
 pub mod executor;

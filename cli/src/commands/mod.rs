@@ -1,6 +1,7 @@
 //! The verbs, one file each. This dispatcher is a bare match: verbs that call a coordinator run on one thread and one connection.
 
 pub mod bench;
+pub mod checkpoint;
 pub mod cluster;
 pub mod context;
 pub mod daemon;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Release(args) => block_on(args.run(global)),
         Command::Rerun(args) => block_on(args.run(global)),
         Command::Workers(args) => block_on(args.run(global)),
+        Command::Checkpoint(args) => args.run(global),
         Command::Gpus(args) => block_on(args.run(global)),
         Command::Queue(args) => block_on(args.run(global)),
         Command::Cluster(args) => args.run(global),

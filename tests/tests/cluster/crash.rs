@@ -174,6 +174,48 @@ fn an_agent_or_a_shim_that_dies_at_any_step_of_a_task_brings_it_to_its_end() {
 }
 
 #[test]
+fn an_agent_that_dies_at_any_step_of_a_commit_brings_it_to_its_end() {
+    for _ in 0..scaled(1, 25) {
+        let mut cluster = Cluster::start(1, 0, &[]);
+        let once = cluster.dir.path().join("once");
+        std::fs::create_dir(&once).expect("make");
+        let points: Vec<Point> = Point::of(Place::Checkpoint).collect();
+        let name = |point: &Point| point.name().replace('.', "-");
+        for point in &points {
+            let env = [(VARIABLE, armed(*point)), (ONCE, once.display().to_string())];
+            let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            cluster.add_worker_with(&name(point), &["--cpus", "1"], &env);
+        }
+        let ids: Vec<u64> = points
+            .iter()
+            .map(|point| {
+                let name = name(point);
+                let text = format!(
+                    "name: {name}\ntasks:\n  t:\n    constraints: [\"worker.name == '{name}'\"]\n    run: |\n      set -e\n      cd $MUSTER_CHECKPOINT_DIR\n      for step in 1 2; do mkdir $step; echo $step > $step/x; muster checkpoint commit $step --step $step; done\n"
+                );
+                cluster.submit(&cluster.file(&format!("{name}.yaml"), &text))
+            })
+            .collect();
+        for (point, id) in points.iter().zip(ids) {
+            let doc = until(&format!("the end of {}", point.name()), SOON, || {
+                points.iter().for_each(|point| cluster.revive_worker(&name(point)));
+                let doc = cluster.cli.json(&["show", &id.to_string()])?;
+                let over = ["succeeded", "failed"].contains(&doc["state"].as_str().unwrap_or_default());
+                over.then_some(doc.clone()).ok_or(doc.to_string())
+            });
+            assert_eq!(doc["state"], "succeeded", "{}: {doc:#}{}", point.name(), cluster.logs());
+            let attempts = doc["tasks"][0]["attempts"].as_array().map(Vec::len);
+            assert_eq!(attempts, Some(1), "{}: {doc:#}", point.name());
+            assert!(once.join(point.name()).exists(), "{} was not passed", point.name());
+            let found = cluster.cli.json(&["checkpoint", "list", &id.to_string()]).expect("checkpoints");
+            let steps: Vec<_> =
+                found["checkpoints"].as_array().expect("a list").iter().map(|c| c["step"].as_u64()).collect();
+            assert_eq!(steps, [Some(1), Some(2)], "{}: {found:#}", point.name());
+        }
+    }
+}
+
+#[test]
 fn an_unknown_failpoint_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let cli = muster_tests::Cli { config_dir: dir.path().to_owned() };

@@ -32,14 +32,54 @@ pub enum BlobError {
     Missing { key: String },
     #[error("blob {id} in the store is damaged")]
     Damaged { id: BlobId },
+    #[error("object {key} in the store is damaged")]
+    Wrong { key: String },
     #[error("the store refused {key}: {source}")]
     Store { key: String, source: object_store::Error },
     #[error("stopped")]
     Stopped,
 }
 
+/// What is wrong, for whoever decides what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is not in the store.
+    Gone,
+    /// It is in the store, and is not what it was.
+    Damaged,
+    /// The store does not let us.
+    Denied,
+    /// The store has no room.
+    Full,
+    /// This machine's own files.
+    Local,
+    /// Everything else of the store: it may pass.
+    Unreachable,
+}
+
 impl BlobError {
-    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Missing { .. } => Trouble::Gone,
+            Self::Damaged { .. } | Self::Wrong { .. } | Self::Tree(_) => Trouble::Damaged,
+            Self::Store { source, .. } => match source {
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. } => Trouble::Denied,
+                other => match io_kind(other) {
+                    Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                        Trouble::Denied
+                    }
+                    Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Trouble::Full,
+                    _ => Trouble::Unreachable,
+                },
+            },
+            _ => Trouble::Local,
+        }
+    }
+
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { path },
@@ -59,4 +99,16 @@ impl BlobError {
             _ => "",
         }
     }
+}
+
+/// What the operating system said, where a store is a directory.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
 }

@@ -62,6 +62,12 @@ impl AttemptDirs {
         self.root.join("in").join(name)
     }
 
+    /// `MUSTER_RESUME_FROM`: what the attempt begins from.
+    #[must_use]
+    pub fn resume(&self) -> PathBuf {
+        self.root.join("resume")
+    }
+
     /// Where the job's workdir is put.
     #[must_use]
     pub fn work(&self) -> PathBuf {

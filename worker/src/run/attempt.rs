@@ -5,12 +5,14 @@
 //! ```
 
 use super::vacate::HeldDevice;
+use crate::checkpoint::{Saver, Savers, Whose};
 use crate::executor::{Dirs, Exit, ExitStatus};
 use crate::logs_upload::AttemptLogs;
 use muster_agent::{Journaled, StartOrder};
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, Token};
+use muster_core::model::job_spec::CheckpointSpec;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +30,28 @@ pub struct Kept {
     pub outputs: Vec<(String, String)>,
     /// Its real devices, which have to be free before its end is told.
     pub devices: Vec<HeldDevice>,
+    /// How its progress is saved, and the signal that asks it to.
+    pub checkpoint: CheckpointSpec,
+    pub signal: i32,
+    /// The step that it began from.
+    pub resumed: Option<u64>,
 }
 
 impl Kept {
     /// Of an attempt about to be launched, or, without an order, of one that never will be.
     pub fn new(journaled: &Journaled, order: Option<&StartOrder>, devices: Vec<HeldDevice>) -> Self {
-        let outputs = order.map_or_else(Vec::new, |order| order.launch.outputs.clone());
-        Self { at: journaled.at, number: journaled.number, rank: journaled.rank, outputs, devices }
+        let Journaled { at, number, rank, .. } = *journaled;
+        let launch = order.map(|order| &order.launch);
+        Self {
+            at,
+            number,
+            rank,
+            outputs: launch.map_or_else(Vec::new, |launch| launch.outputs.clone()),
+            devices,
+            checkpoint: launch.map(|launch| launch.checkpoint.clone()).unwrap_or_default(),
+            signal: launch.map_or(0, |launch| launch.signal),
+            resumed: launch.and_then(|launch| launch.resume.as_ref()).map(|resume| resume.step),
+        }
     }
 
     /// As the agent reads it after a restart.
@@ -53,6 +70,12 @@ pub struct Local {
     pub ended: CancellationToken,
     /// Boot time (ms) of its start, once known.
     pub started: Option<u64>,
+    /// Commits its checkpoints.
+    pub saver: Arc<Saver>,
+    /// Boot time (ms) when it was asked to save last.
+    pub asked: Option<u64>,
+    /// Boot time (ms) when everything of it is over, once it is asked to stop.
+    pub deadline: Option<u64>,
 }
 
 /// Where it stands.
@@ -72,9 +95,29 @@ pub enum Phase {
 }
 
 impl Local {
-    pub fn new(kept: Kept, token: u64, phase: Phase, dirs: &Dirs, log_cap: u64) -> Self {
-        let logs = Arc::new(AttemptLogs::new(kept.at, kept.number, kept.rank, &dirs.of(token), log_cap));
-        Self { kept, phase, logs, ended: CancellationToken::new(), started: None }
+    pub fn new(kept: Kept, token: u64, phase: Phase, dirs: &Dirs, log_cap: u64, savers: &Savers) -> Self {
+        let dirs = dirs.of(token);
+        let logs = Arc::new(AttemptLogs::new(kept.at, kept.number, kept.rank, &dirs, log_cap));
+        let saver = savers.add(Whose {
+            at: kept.at,
+            attempt: kept.number,
+            token: Token(token),
+            rank: kept.rank,
+            spec: kept.checkpoint.clone(),
+            resumed: kept.resumed,
+            root: dirs.root,
+            dir: dirs.ckpt,
+        });
+        Self {
+            kept,
+            phase,
+            logs,
+            ended: CancellationToken::new(),
+            started: None,
+            saver,
+            asked: None,
+            deadline: None,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum WorkerError {
     Shim(#[from] ShimError),
     #[error("cannot use the store: {0}")]
     Store(#[from] BlobError),
+    #[error("cannot listen for the tasks' commits: {0}")]
+    TaskSocket(io::Error),
     #[error("the cluster has no store")]
     NoStore,
     #[error("the thread that reads the devices ended")]
@@ -41,6 +43,7 @@ impl WorkerError {
             Self::DataDir { .. } => "choose another one with --data-dir",
             Self::NoStore => "set `store.url` on the coordinator or here",
             Self::Journal(JournalError::Locked { .. }) => "give every worker a data directory of its own",
+            Self::TaskSocket(_) => "choose a shorter path with --data-dir",
             Self::BootId(_) | Self::Devices | Self::Journal(_) | Self::Shim(_) | Self::Store(_) => "",
         }
     }

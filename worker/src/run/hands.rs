@@ -1,5 +1,6 @@
 //! What the agent asks is done here, and what comes of it goes back as inputs.
 
+mod checkpoint;
 mod journaling;
 mod reading;
 
@@ -16,6 +17,7 @@ use crate::shim::clock::boot_ms;
 use muster_agent::{Action, Input, StartOrder};
 use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
+use muster_core::model::checkpoint::Saved;
 use muster_core::model::ids::Token;
 use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
@@ -37,6 +39,7 @@ const PREPARING_MAX: usize = 8;
 pub enum Internal {
     Prepared { token: u64, launch: Result<Box<Launch>, Outcome> },
     Finished { token: u64, result: Result3 },
+    Saved { token: Token, saved: Saved },
     LogServed { id: u64, token: u64 },
     Uploaded,
 }
@@ -139,15 +142,17 @@ impl Hands {
                 Action::Probe { uuids } => turn.inputs.extend(self.look_again(&uuids)),
                 Action::Report(reports) => turn.reports.extend(reports),
                 Action::Renew { deadline } => self.renew(deadline, &mut turn),
-                Action::Stop { token, signal, grace_ms, .. } => {
-                    self.stop(token.0, signal, grace_ms, &mut turn);
+                Action::Stop { token, signal, grace_ms, deadline } => {
+                    self.stop(token.0, (signal, grace_ms, deadline), &mut turn);
                 }
                 Action::Notice(notice) => {
                     if let Some(outbox) = outbox {
                         outbox.send(Up::Notice(NoticeMessage { notice: pack(&notice) }));
                     }
                 }
-                Action::Verdict { .. } => {}
+                Action::Verdict { token, step, verdict } => {
+                    self.preparer.savers.answer(token, step, verdict);
+                }
                 Action::Kill { token } => self.kill(token.0, &mut turn),
                 Action::Forget { token } => self.forget(token.0, &mut turn),
             }
@@ -222,21 +227,30 @@ impl Hands {
         }
     }
 
-    fn stop(&mut self, token: u64, signal: i32, grace_ms: u64, turn: &mut Turn) {
+    fn stop(&mut self, token: u64, how: (i32, u64, Option<u64>), turn: &mut Turn) {
         self.flush(turn);
-        match self.attempts.get_mut(&token).map(|local| &mut local.phase) {
-            Some(Phase::Preparing { cancel, stop, .. }) => {
+        let (signal, grace_ms, deadline) = how;
+        let Some(local) = self.attempts.get_mut(&token) else { return };
+        match &mut local.phase {
+            Phase::Preparing { cancel, stop, .. } => {
                 *stop = Some(signal);
                 cancel.cancel();
             }
-            Some(Phase::Launched) => self.shim.stop(token, signal, grace_ms),
-            Some(Phase::Finishing | Phase::Over) | None => {}
+            Phase::Launched => {
+                checkpoint::tell_deadline(local, &self.preparer.dirs.of(token), grace_ms, deadline);
+                self.shim.stop(token, signal, grace_ms);
+            }
+            Phase::Finishing | Phase::Over => {}
         }
     }
 
     fn kill(&mut self, token: u64, turn: &mut Turn) {
         self.flush(turn);
-        match self.attempts.get_mut(&token).map(|local| &mut local.phase) {
+        let local = self.attempts.get_mut(&token);
+        if let Some(local) = &local {
+            local.saver.end();
+        }
+        match local.map(|local| &mut local.phase) {
             // What was prepared may be on its way here already: it is not launched then.
             Some(Phase::Preparing { cancel, stop, .. }) => {
                 *stop = Some(libc::SIGKILL);
@@ -254,6 +268,7 @@ impl Hands {
         if let Some(local) = self.attempts.remove(&token) {
             local.ended.cancel();
         }
+        self.preparer.savers.remove(Token(token));
         if self.is_read(token) {
             self.kept_for_readers.insert(token);
         } else {
@@ -292,6 +307,7 @@ impl Hands {
     pub fn started(&mut self, token: u64, at: u64) {
         if let Some(local) = self.attempts.get_mut(&token) {
             local.started.get_or_insert(at);
+            local.saver.watch();
         }
     }
 
@@ -327,7 +343,13 @@ impl Hands {
             (outcome(&exit, self.stopping), exit.ended_boot_ms.saturating_sub(exit.started_boot_ms));
         let outputs = if ended == Outcome::Exit(0) { local.kept.outputs.clone() } else { Vec::new() };
         let held = local.kept.devices.clone();
-        if outputs.is_empty() && local.logs.is_empty() && held.is_empty() {
+        // Also where an earlier agent saw it start.
+        local.saver.watch();
+        if exit.fenced {
+            local.saver.end();
+        }
+        if outputs.is_empty() && local.logs.is_empty() && held.is_empty() && !local.saver.is_busy() {
+            local.saver.end();
             local.phase = Phase::Over;
             return Some(Input::Ended { token: Token(token), outcome: ended, artifacts: Vec::new(), ran_ms });
         }
@@ -335,6 +357,7 @@ impl Hands {
         let (logs, store, out) = (local.logs.clone(), self.store.clone(), self.preparer.dirs.of(token).out);
         let (permits, internal) = (self.finish_permits.clone(), self.internal.clone());
         let devices = self.devices.clone();
+        let saved = checkpoint::last_of(local, &exit);
         tokio::spawn(async move {
             let stored = async {
                 let _permit = permits.acquire().await;
@@ -345,7 +368,7 @@ impl Hands {
                 logs.upload_last(&store).await;
                 collected
             };
-            let ((outcome, artifacts), ()) = tokio::join!(stored, vacate(&*devices, &held));
+            let ((outcome, artifacts), (), ()) = tokio::join!(stored, vacate(&*devices, &held), saved);
             let _ = internal.send(Internal::Finished { token, result: (outcome, artifacts, ran_ms) });
         });
         None
@@ -359,6 +382,7 @@ impl Hands {
                 self.attempts.get_mut(&token)?.phase = Phase::Over;
                 Some(Input::Ended { token: Token(token), outcome, artifacts, ran_ms })
             }
+            Internal::Saved { token, saved } => Some(Input::Saved { token, saved }),
             Internal::LogServed { id, token } => {
                 self.readers.remove(&(token, id));
                 if !self.is_read(token) && self.kept_for_readers.remove(&token) {
@@ -400,6 +424,7 @@ impl Hands {
         }
         local.phase = Phase::Over;
         local.ended.cancel();
+        local.saver.end();
         let ran_ms = local.started.map_or(0, |started| boot_ms().saturating_sub(started));
         Some(Input::Ended { token: Token(token), outcome, artifacts: Vec::new(), ran_ms })
     }

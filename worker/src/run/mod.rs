@@ -13,6 +13,7 @@ mod vacate;
 pub use error::WorkerError;
 
 use crate::blobs::{Cache, Store};
+use crate::checkpoint::{Savers, socket};
 use crate::config::WorkerConfig;
 use crate::devices::mps;
 use crate::devices::nodes::Majors;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 /// A predecessor that was killed a moment ago may still hold the journal.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -109,6 +111,11 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     let register = Register { spec: pack(&spec), incarnation, held: Vec::new() };
     // 5. The loop.
     let (internal, internal_events) = unbounded_channel();
+    let told = internal.clone();
+    let tell = move |token, saved| drop(told.send(Internal::Saved { token, saved }));
+    let place = socket::place(&config.data_dir).map_err(WorkerError::TaskSocket)?;
+    let savers = Arc::new(Savers::new(store.clone(), place.clone(), Box::new(tell)));
+    let listener = socket::listen(&place).map_err(WorkerError::TaskSocket)?;
     let preparer = Preparer {
         worker: spec.name.clone(),
         pool: spec.pool.clone(),
@@ -119,6 +126,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         host: HostEnv::capture(&config.env),
         dirs,
         cache,
+        savers: savers.clone(),
         log_cap: config.log_cap.bytes(),
     };
     let gauge = Gauge::new(config.data_dir.clone());
@@ -137,6 +145,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         gauge,
     };
     worker.adopt(held);
+    // Only now is every attempt known that may ask.
+    let _tasks = AbortOnDropHandle::new(tokio::spawn(socket::serve(listener, savers)));
     worker.serve(shim_events, internal_events, shutdown).await;
     Ok(())
 }
@@ -249,6 +259,7 @@ impl Worker {
                     }
                     if look_at <= Instant::now() {
                         inputs.extend(self.hands.device_events());
+                        self.hands.ask_to_save(boot_ms());
                         look_at = Instant::now() + LOOK_EVERY;
                     }
                     if measure_at <= Instant::now() {

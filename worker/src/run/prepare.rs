@@ -3,6 +3,7 @@
 use super::vacate::HeldDevice;
 use crate::blobs::{BlobError, Cache};
 use crate::cgroup::Limits;
+use crate::checkpoint::Savers;
 use crate::devices::Device;
 use crate::devices::mps;
 use crate::devices::nodes::{self, Majors};
@@ -35,6 +36,8 @@ pub struct Preparer {
     pub host: HostEnv,
     pub dirs: Arc<Dirs>,
     pub cache: Arc<Cache>,
+    /// Commit the attempts' checkpoints.
+    pub savers: Arc<Savers>,
     /// Bytes of each captured stream.
     pub log_cap: u64,
 }
@@ -44,11 +47,13 @@ pub struct Preparer {
 struct Files {
     workdir: Option<PathBuf>,
     inputs: Vec<(String, PathBuf)>,
+    /// What it begins from, and of which step that is.
+    resume: Option<(PathBuf, u64)>,
 }
 
 /// Whether preparing it takes no files from the store, so that it may be done at once.
 pub fn is_quick(order: &StartOrder) -> bool {
-    order.launch.workdir.is_none() && order.launch.inputs.is_empty()
+    order.launch.workdir.is_none() && order.launch.inputs.is_empty() && order.launch.resume.is_none()
 }
 
 impl Preparer {
@@ -76,6 +81,11 @@ impl Preparer {
             let placed = self.place_input(input, &dirs, cancel).await;
             let path = placed.map_err(|e| unplaced(&format!("input {}", input.name), &e))?;
             files.inputs.push((input.name.clone(), path));
+        }
+        if let Some(resume) = &order.launch.resume {
+            let to = dirs.resume();
+            self.savers.fetch(order.token, order.at, resume, &to).await?;
+            files.resume = Some((to, resume.step));
         }
         self.launch(order, dirs, files)
     }
@@ -131,6 +141,8 @@ impl Preparer {
             dirs,
             workdir: files.workdir,
             inputs: files.inputs,
+            resume: files.resume,
+            socket: Some(self.savers.socket().to_owned()),
             restart_count: what.restart_count,
             gpus,
             gpu_limits: self.gpu_limits(&shares),
@@ -227,8 +239,9 @@ fn unplaced(what: &str, error: &BlobError) -> Outcome {
 mod tests {
     use super::*;
     use crate::blobs::{Store, pack};
-    use muster_core::leader::instruction::{GangHost, LaunchOrder};
+    use muster_core::leader::instruction::{GangHost, LaunchOrder, ResumeOrder};
     use muster_core::model::blob::BlobId;
+    use muster_core::model::checkpoint::Part;
     use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 
     struct Rig {
@@ -252,6 +265,7 @@ mod tests {
                 host: HostEnv::default(),
                 dirs: Arc::new(Dirs::open(top.path()).unwrap()),
                 cache: Arc::new(cache),
+                savers: Arc::new(Savers::new(store.clone(), "/run/tasks.sock".into(), Box::new(|_, _| {}))),
                 log_cap: 1 << 20,
             };
             Self { top, store, preparer }
@@ -310,6 +324,23 @@ mod tests {
         assert_eq!((launch.limits.cpu_millis, launch.limits.memory_bytes), (1500, 64 << 20));
         let beyond = rig.preparer.prepare_quick(&order(LaunchOrder::default(), &["GPU-c"]));
         assert_eq!(beyond, Err(Outcome::Launch("this worker has no device GPU-c".into())));
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_is_gone_is_said_and_the_task_does_not_start() {
+        let rig = Rig::new();
+        let plain = LaunchOrder { argv: vec!["true".into()], ..LaunchOrder::default() };
+        let launch = rig.preparer.prepare_quick(&order(plain.clone(), &[])).unwrap();
+        assert_eq!(
+            (env(&launch, "MUSTER_SOCKET"), env(&launch, "MUSTER_RESUME_STEP")),
+            ("/run/tasks.sock", "")
+        );
+        let resume = ResumeOrder { step: 40, token: Token(3), rank: 0, part: Part::default() };
+        let resuming = order(LaunchOrder { resume: Some(resume), ..plain }, &[]);
+        assert!(!is_quick(&resuming));
+        let ended = rig.preparer.prepare(&resuming, &CancellationToken::new()).await;
+        let reason = "the store has no checkpoints/42/0/0/3/40/rank-0.json".to_owned();
+        assert_eq!(ended, Err(Outcome::BadCheckpoint { step: 40, reason }));
     }
 
     #[test]

@@ -22,7 +22,9 @@ impl Hands {
             let result = entry.result.as_ref().and_then(|bytes| postcard::from_bytes::<Result3>(bytes).ok());
             let phase = if result.is_some() { Phase::Over } else { Phase::Launched };
             journaled.push(kept.journaled(entry.token, result));
-            let local = Local::new(kept, entry.token, phase, &self.preparer.dirs, self.preparer.log_cap);
+            let preparer = &self.preparer;
+            let local =
+                Local::new(kept, entry.token, phase, &preparer.dirs, preparer.log_cap, &preparer.savers);
             self.attempts.insert(entry.token, local);
         }
         journaled
@@ -80,8 +82,9 @@ impl Hands {
             let kept = Kept::new(journaled, order, held);
             records.push(Record::Started { token, attempt: encode(&kept) });
             let phase = if order.is_some() { Phase::Launched } else { Phase::Over };
-            self.attempts
-                .insert(token, Local::new(kept, token, phase, &self.preparer.dirs, self.preparer.log_cap));
+            let preparer = &self.preparer;
+            let local = Local::new(kept, token, phase, &preparer.dirs, preparer.log_cap, &preparer.savers);
+            self.attempts.insert(token, local);
         }
         if let Some(result) = &journaled.result {
             records.push(Record::Finished { token, result: encode(result) });
