@@ -1,7 +1,7 @@
 //! Why files could not be packed, kept or brought back.
 
-use muster_core::model::blob::BlobId;
 use muster_core::model::tree::BadTree;
+use muster_store::StoreError;
 use std::io;
 use std::path::PathBuf;
 
@@ -26,16 +26,21 @@ pub enum BlobError {
     Pattern(#[from] globset::Error),
     #[error(transparent)]
     Tree(#[from] BadTree),
-    #[error("{url:?} is no store: write file:///path, s3://bucket/prefix, gs:// or az://")]
-    Url { url: String },
     #[error("the store has no {key}")]
     Missing { key: String },
-    #[error("blob {id} in the store is damaged")]
-    Damaged { id: BlobId },
-    #[error("the store refused {key}: {source}")]
-    Store { key: String, source: object_store::Error },
+    #[error(transparent)]
+    Store(StoreError),
     #[error("stopped")]
     Stopped,
+}
+
+impl From<StoreError> for BlobError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing { key } => Self::Missing { key },
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl BlobError {
@@ -56,6 +61,7 @@ impl BlobError {
             }
             Self::Tree(BadTree::TooLarge { .. }) => "leave directories out with patterns under `ignore:`",
             Self::Changed { .. } => "submit again when nothing writes there",
+            Self::Store(error) => error.hint(),
             _ => "",
         }
     }

@@ -59,7 +59,7 @@ pub struct Args {
     /// Most bytes of each captured stream on this machine.
     #[arg(long, value_name = "SIZE")]
     log_cap: Option<String>,
-    /// Where blobs, artifacts and logs lie [default: what the cluster says].
+    /// Where blobs, artifacts, checkpoints and logs lie, with its settings in the query [default: what the cluster says].
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
     #[command(flatten)]
