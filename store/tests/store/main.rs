@@ -30,6 +30,8 @@ pub struct Rig {
 impl Rig {
     /// None where there is no server to be had.
     pub async fn new() -> Option<Self> {
+        // For the clients of the tests themselves; a store has seen to it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let moto = Moto::start()?;
         let server = Server::start(Some(moto.address)).await;
         let made =

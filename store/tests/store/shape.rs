@@ -12,8 +12,8 @@ async fn put(url: &str, environment: &[(&str, &str)]) -> Asked {
         StoreOptions { endpoint: Some(format!("http://{}", server.address)), ..StoreOptions::default() };
     let store = Store::open_in(url, &options, &environment).unwrap();
     // The empty answer lacks an ETag; what matters is what was asked.
-    let _ = store.put_at("a/b", Bytes::from_static(b"hello")).await;
-    server.asked().into_iter().next().unwrap()
+    let put = store.put_at("a/b", Bytes::from_static(b"hello")).await;
+    server.asked().into_iter().next().unwrap_or_else(|| panic!("nothing was asked: {put:?}"))
 }
 
 #[tokio::test]
