@@ -18,7 +18,9 @@ async fn put(url: &str, environment: &[(&str, &str)]) -> Asked {
 
 #[tokio::test]
 async fn google_gets_an_object_by_its_bucket_and_name() {
-    let asked = put("gs://bucket/prefix", &[("GOOGLE_SKIP_SIGNATURE", "true")]).await;
+    let account =
+        r#"{"private_key": "k", "private_key_id": "i", "client_email": "e", "disable_oauth": true}"#;
+    let asked = put("gs://bucket/prefix", &[("GOOGLE_SERVICE_ACCOUNT_KEY", account)]).await;
     assert_eq!((asked.method.as_str(), asked.target.as_str()), ("PUT", "/bucket/prefix%2Fa%2Fb"));
     assert_eq!(asked.bytes, 5);
 }

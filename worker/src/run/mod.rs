@@ -89,7 +89,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     };
     let (client, held, shim_events) = ShimClient::start(shim_config).await?;
     // A store that is down, or closed to us, ends no task that runs.
-    if held.is_empty() {
+    if held.running.is_empty() && held.exited.is_empty() {
         tokio::select! {
             checked = look_at(&store) => checked?,
             _ = &mut shutdown => return Ok(()),
