@@ -1,6 +1,8 @@
 //! The store against a real S3-compatible server (moto) with faults in between, against a directory, and the shape of what is asked of
 //! Google and Azure, of which there is no server to test with.
 
+#![allow(clippy::print_stderr)] // a test that is skipped says why
+
 mod directory;
 mod faults;
 mod moto;

@@ -34,7 +34,7 @@ impl Moto {
         };
         // Its log is not read: a pipe that nobody empties would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { address, shell: shell })
+        Some(Self { address, shell })
     }
 }
 

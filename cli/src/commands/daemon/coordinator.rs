@@ -1,6 +1,6 @@
 //! `muster coordinator`: one member.
 
-use super::{ConfigArgs, Flag, TlsArgs, block_on, ending, warn};
+use super::{ConfigArgs, Flag, StoreArgs, TlsArgs, block_on, ending, warn};
 use crate::args::Global;
 use crate::client::Client;
 use crate::config::coordinator::{CoordinatorFile, KEYS};
@@ -46,17 +46,8 @@ pub struct Args {
     /// With --join: the member, dead or alive, whose place this one takes once it has caught up.
     #[arg(long, value_name = "ID")]
     replace: Option<String>,
-    /// Where blobs, artifacts, checkpoints and logs lie, reachable by all members and workers: file:///path,
-    /// s3://bucket/prefix, gs://bucket/prefix or az://container/prefix [default: what the cluster says; of a new one
-    /// DIR/store, for one machine only].
-    #[arg(long, value_name = "URL")]
-    store_url: Option<String>,
-    /// Where an S3, GCS or Azure store answers that is not the cloud's own, e.g. http://10.0.0.9:9000.
-    #[arg(long, value_name = "URL")]
-    store_endpoint: Option<String>,
-    /// The region of an S3 bucket [default: AWS_REGION, else us-east-1].
-    #[arg(long, value_name = "NAME")]
-    store_region: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Kept back on the disk for what must go on when it is full [default: 256MiB, at most a sixteenth of the disk].
     #[arg(long, value_name = "SIZE")]
     ballast: Option<String>,
@@ -107,10 +98,8 @@ impl Args {
             ("coordinator", "ballast", one(&self.ballast)),
             ("coordinator", "disk_full_at", one(&self.disk_full_at)),
             ("health", "xid_policy", one(&self.xid_policy)),
-            ("store", "url", one(&self.store_url)),
-            ("store", "endpoint", one(&self.store_endpoint)),
-            ("store", "region", one(&self.store_region)),
         ];
+        flags.extend(self.store.flags());
         flags.extend(self.tls.flags());
         flags
     }
