@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 PATH="$(scripts/python-env.sh):$PATH"
 export PATH
 export MUSTER_BIN="$PWD/target/release/muster"
-MUSTER_MOTO="$(scripts/python-env.sh store/tests/requirements.txt moto)/moto_server"
+MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
 export MUSTER_MOTO
 scripts/chaos-tools.sh
 

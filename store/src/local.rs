@@ -54,6 +54,17 @@ impl Local {
         }
     }
 
+    /// Removes what is left in a folder whose objects are deleted: files of uploads whose machine died.
+    pub(crate) async fn remove_folder(&self, path: &Key, key: &str) -> Result<(), StoreError> {
+        let folder = self.files.path_to_filesystem(path).map_err(|error| StoreError::of(key, &error))?;
+        let key = key.to_owned();
+        blocking(move |_| match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::of_disk(&key, &error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
     pub(crate) async fn put_file(
         &self,
         path: &Key,

@@ -267,6 +267,38 @@ impl Store {
         Ok(all)
     }
 
+    /// Names of the folders directly below the folder `prefix`, sorted.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.writable(prefix)?;
+        let listed = within(prefix, CALL_WITHIN, async {
+            let found = self.objects().list_with_delimiter(Some(&self.path(prefix))).await;
+            found.map_err(|error| self.said(prefix, &error))
+        });
+        let folders = listed.await?.common_prefixes;
+        let names = folders.iter().filter_map(Key::filename);
+        let mut names: Vec<_> =
+            names.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Deletes all below the folder `prefix`, also what was never completed in a directory. How many objects that was.
+    ///
+    /// # Errors
+    /// The store's: some of it may be left.
+    pub async fn remove_below(&self, prefix: &str) -> Result<usize, StoreError> {
+        let keys = self.list(prefix).await?;
+        let count = keys.len();
+        self.delete(keys.into_iter().map(|(key, _)| key)).await?;
+        if let Backend::Local(local) = &self.0.backend {
+            local.remove_folder(&self.path(prefix), prefix).await?;
+        }
+        Ok(count)
+    }
+
     /// Deletes objects. One that is not there is no error.
     ///
     /// # Errors

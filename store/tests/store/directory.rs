@@ -49,6 +49,22 @@ async fn files_come_back_and_nothing_else_is_left() {
 }
 
 #[tokio::test]
+async fn a_folder_goes_with_what_was_never_completed() {
+    let Rig { root, store, .. } = &Rig::new();
+    for key in ["c/1/a/x", "c/1/y", "c/2/z", "c/file", "d/1"] {
+        store.put_at(key, Bytes::from_static(b"1")).await.unwrap();
+    }
+    std::fs::write(root.join("c/1/a/never#17"), "half").unwrap();
+    assert_eq!(store.folders("c").await.unwrap(), ["1", "2"]);
+    assert_eq!(store.remove_below("c/1").await.unwrap(), 2);
+    assert_eq!(
+        (store.folders("c").await.unwrap(), names(&root.join("c"))),
+        (vec!["2".into()], vec!["2".into(), "file".into()])
+    );
+    assert_eq!((store.remove_below("c/1").await.unwrap(), store.folders("e").await.unwrap()), (0, vec![]));
+}
+
+#[tokio::test]
 async fn damage_and_change_are_seen_and_nothing_is_torn() {
     let Rig { top, root, store } = &Rig::new();
     let to = top.path().join("got");

@@ -32,9 +32,11 @@ async fn what_is_put_is_got_listed_and_deleted() {
     let all = [("c/a b#1%2+é", 5), ("c/large", LARGE as u64), ("c/none", 0)];
     assert_eq!(listed, all.map(|(key, size)| (key.to_owned(), size)));
     assert_eq!(open(&store.url().replace("/prefix", "/other")).list("").await.unwrap(), []);
+    assert_eq!(store.folders("").await.unwrap(), ["blobs", "c"]);
     let keys = listed.into_iter().map(|(key, _)| key).chain(["c/was-never-there".to_owned()]);
     store.delete(keys).await.unwrap();
     assert_eq!(store.list("c").await.unwrap(), []);
+    assert_eq!((store.remove_below("blobs").await.unwrap(), store.list("").await.unwrap()), (1, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

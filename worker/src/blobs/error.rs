@@ -34,6 +34,23 @@ pub enum BlobError {
     Stopped,
 }
 
+/// What is wrong, for whoever decides what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is not in the store.
+    Gone,
+    /// It is in the store, and is not what it was.
+    Damaged,
+    /// The store does not let us.
+    Denied,
+    /// The store has no room.
+    Full,
+    /// This machine's own files.
+    Local,
+    /// Everything else of the store: it may pass.
+    Unreachable,
+}
+
 impl From<StoreError> for BlobError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -49,6 +66,27 @@ impl BlobError {
         move |source| match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { path },
             _ => Self::File { what, path, source },
+        }
+    }
+
+    /// What kind of trouble it is.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Missing { .. } => Trouble::Gone,
+            Self::Tree(_) => Trouble::Damaged,
+            Self::Store(error) => match error {
+                StoreError::Missing { .. } => Trouble::Gone,
+                StoreError::Damaged { .. } => Trouble::Damaged,
+                StoreError::Denied { .. } => Trouble::Denied,
+                StoreError::Full { .. } => Trouble::Full,
+                StoreError::Unreachable { .. } | StoreError::Probe { .. } => Trouble::Unreachable,
+                StoreError::Changed { .. }
+                | StoreError::Local { .. }
+                | StoreError::BadUrl { .. }
+                | StoreError::Unusable { .. } => Trouble::Local,
+            },
+            _ => Trouble::Local,
         }
     }
 

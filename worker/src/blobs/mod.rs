@@ -10,7 +10,7 @@ mod store;
 mod unpack;
 
 pub use cache::Cache;
-pub use error::BlobError;
+pub use error::{BlobError, Trouble};
 pub use pack::{Packed, Source, pack, pack_dir};
 pub use store::Store;
 pub use unpack::unpack;

@@ -3,9 +3,12 @@
 use super::BlobError;
 use bytes::Bytes;
 use muster_core::model::blob::BlobId;
+use muster_core::model::checkpoint::Sha256;
 use muster_failpoint::{Point, pass};
 use muster_store::StoreError;
+use std::fs::File;
 use std::ops::Deref;
+use std::path::Path;
 
 /// A handle; cheap to clone.
 #[derive(Debug, Clone)]
@@ -94,11 +97,49 @@ impl Store {
     pub async fn get_at(&self, key: &str) -> Result<Bytes, BlobError> {
         Ok(self.0.get_at(key).await?)
     }
+
+    /// Sends `size` bytes of `file`, which are all of it, as the object `key`. The digest is that of what was sent.
+    ///
+    /// # Errors
+    /// The file is longer or shorter, or cannot be read; as the store says.
+    pub async fn put_file(&self, key: &str, file: File, size: u64) -> Result<Sha256, BlobError> {
+        Ok(self.0.put_file(key, file, size).await?)
+    }
+
+    /// Brings the object `key` to the file `to`, which is complete and has this size and digest, or is not there.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`]; as the store or the file system says.
+    pub async fn get_file(
+        &self,
+        key: &str,
+        to: &Path,
+        (size, sha256): (u64, Sha256),
+    ) -> Result<(), BlobError> {
+        Ok(self.0.get_file(key, to, size, sha256).await?)
+    }
+
+    /// Everything below the folder `prefix`: keys and sizes, by key.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, BlobError> {
+        Ok(self.0.list(prefix).await?)
+    }
+
+    /// Removes objects; one that is not there is as good as removed.
+    ///
+    /// # Errors
+    /// As the store says; the others are removed.
+    pub async fn delete(&self, keys: Vec<String>) -> Result<(), BlobError> {
+        Ok(self.0.delete(keys).await?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blobs::Trouble;
 
     #[tokio::test]
     async fn a_blob_comes_back_and_damage_is_seen() {
@@ -110,6 +151,24 @@ mod tests {
         store.put_at(&id.store_key(), Bytes::from_static(b"hullo")).await.unwrap();
         let damaged = store.get(id).await;
         assert!(matches!(damaged, Err(BlobError::Store(StoreError::Damaged { .. }))), "{damaged:?}");
+        assert_eq!(damaged.map_err(|error| error.trouble()), Err(Trouble::Damaged));
         assert!(matches!(store.get(BlobId::of(b"x")).await, Err(BlobError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn files_come_back_whole_or_not_at_all() {
+        let top = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}/store", top.path().display())).unwrap();
+        let (from, to) = (top.path().join("from"), top.path().join("to"));
+        std::fs::write(&from, "hello").unwrap();
+        let sha256 = store.put_file("a/b", File::open(&from).unwrap(), 5).await.unwrap();
+        store.get_file("a/b", &to, (5, sha256)).await.unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"hello");
+        assert_eq!(store.list("a").await.unwrap(), [("a/b".to_owned(), 5)]);
+        store.delete(vec!["a/b".to_owned(), "a/c".to_owned()]).await.unwrap();
+        let gone = store.get_file("a/b", &to, (5, sha256)).await.unwrap_err();
+        assert_eq!(gone.trouble(), Trouble::Gone);
+        let changed = store.put_file("a/b", File::open(&from).unwrap(), 6).await.unwrap_err();
+        assert_eq!(changed.trouble(), Trouble::Local);
     }
 }
