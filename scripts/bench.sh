@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 muster="$PWD/target/release/muster"
 
-[ "$#" -gt 0 ] || set -- apply plan submit latency dispatch dag raft readopt rolling recover failover planned herd
+[ "$#" -gt 0 ] || set -- apply plan submit latency dispatch dag raft readopt rolling recover failover planned herd store
 printf 'machine: %s, %s cores, Linux %s\n' "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(uname -r)"
 printf 'commit: %s, load before: %s\n' "$(git describe --always --dirty 2>/dev/null || echo unknown)" "$(cut -d' ' -f1-3 /proc/loadavg)"
 for name in "$@"; do

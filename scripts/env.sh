@@ -8,6 +8,7 @@
 #     target/   cargo's target directory, shared by all checkouts
 #     ccache/   compiled C++ objects: survive even a `cargo clean`
 #     venv/     numpy, scikit-learn and matplotlib for examples/digits
+#     venv-moto/     the S3-compatible server that tests of the store run against
 #
 # It sets variables and nothing else: it installs nothing and prints nothing.
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All tests. The binary of `make build` is given to the tests of real processes as MUSTER_BIN; examples/digits runs in
-# them too, so its virtual environment is first in PATH. Arguments go to the runner: scripts/test.sh -p muster-core
+# them too, so its virtual environment is first in PATH. Tests of the store have an S3-compatible server of their own.
+# Arguments go to the runner: scripts/test.sh -p muster-core
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -8,6 +9,8 @@ cd "$(dirname "$0")/.."
 PATH="$(scripts/python-env.sh):$PATH"
 export PATH
 export MUSTER_BIN="$PWD/target/release/muster"
+MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
+export MUSTER_MOTO
 scripts/chaos-tools.sh
 
 scope=(--workspace)

@@ -6,7 +6,7 @@ use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
     apply, dag, dispatch, failover, gangs, herd, latency, openb, plan, raft, readopt, recover, rolling,
-    submit,
+    store, submit,
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -81,6 +81,8 @@ enum Verb {
     Readopt(readopt::ReadoptArgs),
     /// The scheduler alone: decisions a second with 10,000 workers of 8 GPUs and 100,000 ready tasks.
     Plan(plan::PlanArgs),
+    /// Files to the store and back, beside cp or one plain stream.
+    Store(store::StoreArgs),
     /// A published trace of GPU tasks: how many GPUs stay unused, beside six published policies.
     Replay(openb::ReplayArgs),
 }
@@ -133,6 +135,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Recover(args) => local.block_on(&runtime, recover::run(args, &env, &mut recorder)),
         Verb::Readopt(args) => runtime.block_on(readopt::run(args, &env, &mut recorder)),
         Verb::Plan(args) => plan::run(&args, options.seed, &mut recorder),
+        Verb::Store(args) => runtime.block_on(store::run(args, &env, &mut recorder)),
         Verb::Replay(_) => Ok(()),
     }?;
     let ranges = Ranges::of(name)?;
@@ -170,6 +173,7 @@ impl Verb {
             Self::Recover(_) => "recover",
             Self::Readopt(_) => "readopt",
             Self::Plan(_) => "plan",
+            Self::Store(_) => "store",
             Self::Replay(_) => "replay",
         }
     }

@@ -7,7 +7,7 @@
 //! programs · `procfs` CPU, memory and bytes written · `drive` closed-loop callers · `bare` the bare loop · `etcd` the other store ·
 //! `pace` open-loop writes · `dispatch`, `latency`, `dag`, `submit`, `apply`, `gangs`, `raft`, `failover`, `rolling`, `recover`, `readopt` one file a verb, `herd` a folder · `report`, `ranges` figures and what is expected of them.
 //!
-//! `plan` the scheduler alone · `openb`, `replay` a published trace.
+//! `plan` the scheduler alone · `store` files to the store and back · `openb`, `replay` a published trace.
 //!
 //! Left out: any measurement across machines.
 
@@ -38,6 +38,7 @@ mod replay;
 mod report;
 mod rolling;
 mod simulated;
+mod store;
 mod submit;
 
 pub use client::Target;

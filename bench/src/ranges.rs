@@ -54,6 +54,7 @@ impl Ranges {
             "dispatch" => include_str!("../ranges/dispatch.toml"),
             "latency" => include_str!("../ranges/latency.toml"),
             "dag" => include_str!("../ranges/dag.toml"),
+            "store" => include_str!("../ranges/store.toml"),
             "submit" => include_str!("../ranges/submit.toml"),
             "apply" => include_str!("../ranges/apply.toml"),
             "gangs" => include_str!("../ranges/gangs.toml"),
@@ -84,7 +85,7 @@ mod tests {
     fn every_file_is_read() {
         for verb in [
             "dispatch", "latency", "dag", "submit", "apply", "raft", "failover", "rolling", "recover",
-            "readopt", "herd", "plan",
+            "readopt", "herd", "plan", "store",
         ] {
             assert!(!Ranges::of(verb).expect(verb).0.is_empty(), "{verb}");
         }

@@ -36,8 +36,8 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Dev(daemon::dev::Args),
-    Coordinator(daemon::coordinator::Args),
-    Worker(worker::Args),
+    Coordinator(Box<daemon::coordinator::Args>),
+    Worker(Box<worker::Args>),
     Submit(job::submit::Args),
     Run(job::run::Args),
     Validate(job::validate::Args),

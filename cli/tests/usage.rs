@@ -215,3 +215,26 @@ fn a_commit_outside_of_a_task_has_nobody_to_ask() {
     home.run(&["checkpoint", "commit", "x"]).says(2, &["--step"]);
     home.run(&["checkpoint", "commit", "x", "--step", "-1"]).says(2, &["--step"]);
 }
+
+#[test]
+fn a_store_that_cannot_be_used_is_said_before_there_is_a_member() {
+    let home = Home::new("store");
+    let data = home.0.join("c1").display().to_string();
+    let member = ["coordinator", "--data-dir", &data, "--listen", "127.0.0.1:0", "--bootstrap"];
+    let with = |more: &[&str]| {
+        let mut command = home.command(&[&member[..], more].concat());
+        command.env("AWS_ACCESS_KEY_ID", "testing").env("AWS_SECRET_ACCESS_KEY", "a-secret");
+        Ran::of(command.stdin(Stdio::null()).output().unwrap())
+    };
+    with(&["--store-url", "ftp://host/x", "--check-config"])
+        .says(1, &["ftp://host/x", "hint: set store.url"]);
+    with(&["--store-endpoint", "http://10.0.0.1:9", "--check-config"]).says(1, &["store.endpoint", "hint: "]);
+    let sound = ["--store-url", "s3://bucket/p", "--store-path-style", "false", "--check-config"];
+    with(&sound).says(0, &["the configuration is sound"]);
+    // A port that was given and is closed again.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = with(&["--store-url", "s3://bucket/p", "--store-endpoint", &format!("http://{closed}")]);
+    away.says(1, &["error: the store s3://bucket/p?endpoint=", "cannot be used", "hint: "]);
+    assert!(!away.err.contains("a-secret"), "{}", away.err);
+    assert!(!Path::new(&data).join("member.toml").exists(), "nothing half-done");
+}

@@ -5,6 +5,7 @@ use crate::room;
 use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
+pub use muster_store::StoreConfig;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub struct CoordinatorConfig {
     pub join_token_file: Option<PathBuf>,
     /// With `join`: the member whose place this one takes once it has caught up; that one is removed in the same change.
     pub replace: Option<u64>,
+    /// Where blobs, artifacts, checkpoints and logs lie: reachable by all members and workers. On loopback all members share the machine, so
+    /// the default there is `DATA_DIR/store` of the first member; beyond loopback it is required.
     pub store: StoreConfig,
     /// Bytes kept back on the disk for what must go on when it is full; at most a sixteenth of the disk.
     pub ballast: Size,
@@ -37,15 +40,6 @@ pub struct CoordinatorConfig {
     /// Which events of devices take them out of service. Every member judges by its own while it leads: give all the same.
     #[serde(skip)]
     pub health: XidPolicy,
-}
-
-/// Where blobs, artifacts and logs lie: reachable by all members and workers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreConfig {
-    /// `file:///absolute/path`. A joining member is told by the cluster. On loopback all members share the machine, so the
-    /// default there is `DATA_DIR/store` of the first member; beyond loopback it is required.
-    pub url: Option<String>,
 }
 
 impl Default for CoordinatorConfig {
@@ -86,7 +80,7 @@ pub enum ConfigError {
         "store.url is required when listening on {0}: workers and members elsewhere must reach the store"
     )]
     NoStore(SocketAddr),
-    #[error("store.url {0:?} is not supported: write file:///absolute/path")]
+    #[error("{0}")]
     BadStore(String),
     #[error(
         "refused to listen on {0} without TLS: beyond loopback anyone could read tokens and run programs"
@@ -107,7 +101,9 @@ impl ConfigError {
             Self::BootstrapAndJoin => "the first member has bootstrap, every other one join",
             Self::JoinWithoutToken => "`muster cluster add ADDRESS` makes a token; name its file",
             Self::ReplaceWithoutJoin => "name the members to join: --join HOST:PORT",
-            Self::NoStore(_) | Self::BadStore(_) => "set store.url to a directory that all machines share",
+            Self::NoStore(_) | Self::BadStore(_) => {
+                "set store.url to what all machines reach: file:///shared/directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+            }
             Self::ClearText(_) => "set tls.ca, tls.certificate and tls.key, or listen on 127.0.0.1",
         }
     }
@@ -145,11 +141,7 @@ impl CoordinatorConfig {
         if !self.join.is_empty() && self.join_token_file.is_none() {
             return Err(ConfigError::JoinWithoutToken);
         }
-        if let Some(url) = &self.store.url
-            && !url.strip_prefix("file://").is_some_and(|path| path.starts_with('/'))
-        {
-            return Err(ConfigError::BadStore(url.clone()));
-        }
+        self.store.address().map_err(|error| ConfigError::BadStore(error.to_string()))?;
         if !self.listen.ip().is_loopback() {
             if self.tls.is_none() {
                 return Err(ConfigError::ClearText(self.listen));
@@ -206,12 +198,14 @@ mod tests {
                 },
                 ConfigError::NoStore(everywhere),
             ),
-            (
-                CoordinatorConfig { store: StoreConfig { url: Some("s3://b".into()) }, ..good.clone() },
-                ConfigError::BadStore("s3://b".into()),
-            ),
         ] {
             assert_eq!(config.validate(), Err(error));
         }
+        let store = |url: &str| {
+            let store = StoreConfig { url: Some(url.into()), ..StoreConfig::default() };
+            CoordinatorConfig { store, ..good.clone() }.validate()
+        };
+        assert_eq!(store("s3://bucket/prefix"), Ok(()));
+        assert!(matches!(store("ftp://host"), Err(ConfigError::BadStore(_))));
     }
 }

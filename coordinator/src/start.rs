@@ -26,7 +26,6 @@ use crate::security::Gate;
 use crate::sessions::Sessions;
 use crate::standing::Standing;
 use crate::storage::{RocksDisk, StorageError, scrub};
-use crate::store::Store;
 use crate::uplink::Uplink;
 use crate::watch::Hub;
 use muster_core::command::Command;
@@ -164,8 +163,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let advertised = config.advertise.clone().unwrap_or_else(|| address.to_string());
     // 3. Who this is.
     let dir = absolute(&config.data_dir);
-    let Identity { secrets, member, store_url } = identify(&config, &dir, &advertised).await?;
-    let store = Store::open(&store_url)?;
+    let Identity { secrets, member, store } = identify(&config, &dir, &advertised).await?;
+    let store_url = store.url().to_owned();
     // 4. State and log.
     let hub = Arc::new(Hub::default());
     let (leader, inputs) = LeaderHandle::channel();

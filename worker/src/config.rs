@@ -2,6 +2,7 @@
 
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
+pub use muster_store::StoreConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ pub struct WorkerConfig {
     pub env: Vec<String>,
     /// Certificates; without them only members on loopback are dialled in clear text.
     pub tls: Option<Tls>,
+    /// Where job files, outputs, checkpoints and logs are kept.
     pub store: StoreConfig,
     pub devices: DevicesConfig,
     /// Most bytes of cached workdirs and inputs. Default: 20GiB.
@@ -51,14 +53,6 @@ pub struct WorkerConfig {
     /// Its first arguments. Default: `shim`.
     #[serde(skip)]
     pub shim_args: Vec<OsString>,
-}
-
-/// Where job files, outputs and logs are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreConfig {
-    /// Default: what the coordinator says when the worker joins.
-    pub url: Option<String>,
 }
 
 /// The GPUs of the machine.
@@ -113,6 +107,8 @@ pub enum ConfigError {
     Cpus(f64),
     #[error("{0}")]
     Gpus(#[from] crate::devices::simulated::SpecError),
+    #[error(transparent)]
+    Store(#[from] muster_store::StoreError),
     #[error("the log cap {0} is less than 64KiB")]
     LogCap(Size),
 }
@@ -128,6 +124,7 @@ impl ConfigError {
             Self::Name { .. } => "choose another name",
             Self::Cpus(_) => "set `cpus` to a number from 0.001 to 100000",
             Self::Gpus(_) => "for example gpus = \"8xH100-80GB\"",
+            Self::Store(error) => error.hint(),
             Self::LogCap(_) => "set `log_cap` to 64KiB or more",
         }
     }
@@ -163,6 +160,7 @@ impl WorkerConfig {
         if self.log_cap.bytes() < 64 << 10 {
             return Err(ConfigError::LogCap(self.log_cap));
         }
+        self.store.address()?;
         crate::devices::simulated::Simulated::parse(self.gpus.as_deref().unwrap_or(""), "")?;
         Ok(())
     }
@@ -201,6 +199,7 @@ mod tests {
         assert_eq!(with(|c| c.join = vec!["h".into()]), "\"h\" is no address of a member");
         assert_eq!(with(|c| c.cpus = Some(0.0)), "a worker cannot offer 0 cores");
         assert!(with(|c| c.name = Some("a b".into())).starts_with("worker name \"a b\" is not allowed"));
+        assert!(with(|c| c.store.url = Some("ftp://x".into())).contains("s3://bucket"));
         assert!(with(|c| c.gpus = Some("8".into())).contains("8xH100-80GB"));
     }
 }

@@ -94,7 +94,7 @@ async fn upload(file: &LogFile, key: &str, store: &Store) -> Result<u64, BlobErr
         Err(_) => return Err(BlobError::Stopped),
     };
     pass(Point::LogUploadBefore);
-    store.put_at(key, bytes.into()).await?;
+    store.put_soon(key, bytes.into()).await?;
     pass(Point::LogUploadAfter);
     Ok(length)
 }

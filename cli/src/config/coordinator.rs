@@ -66,7 +66,7 @@ impl HealthSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 15] = [
+pub const KEYS: [Key; 18] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -77,6 +77,9 @@ pub const KEYS: [Key; 15] = [
     Key::new("coordinator", "ballast", Kind::Text),
     Key::new("coordinator", "disk_full_at", Kind::Number),
     Key::new("store", "url", Kind::Text),
+    Key::new("store", "endpoint", Kind::Text),
+    Key::new("store", "region", Kind::Text),
+    Key::new("store", "path_style", Kind::Switch),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),
     Key::new("tls", "key", Kind::Text),

@@ -58,7 +58,7 @@ pub struct WorkerSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 22] = [
+pub const KEYS: [Key; 25] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
     Key::new("worker", "join", Kind::List),
@@ -76,6 +76,9 @@ pub const KEYS: [Key; 22] = [
     Key::new("worker", "log_cap", Kind::Text),
     Key::new("devices", "fault_file", Kind::Text),
     Key::new("store", "url", Kind::Text),
+    Key::new("store", "endpoint", Kind::Text),
+    Key::new("store", "region", Kind::Text),
+    Key::new("store", "path_style", Kind::Switch),
     Key::new("devices", "nvml_path", Kind::Text),
     Key::new("tls", "ca", Kind::Text),
     Key::new("tls", "certificate", Kind::Text),

@@ -334,7 +334,7 @@ impl Api for Grpc {
         let store = &self.0.store;
         let asked = futures::stream::iter(ids).map(|bytes| async move {
             let id = blob_id(&bytes)?;
-            Ok::<_, ApiError>((!store.has(id).await?).then_some(bytes))
+            Ok::<_, ApiError>((!store.exists(id).await?).then_some(bytes))
         });
         let answers: Vec<Result<_, ApiError>> = asked.buffered(16).collect().await;
         let mut missing = Vec::new();

@@ -63,7 +63,7 @@ impl Service {
         .map_err(|error| ApiError::Stopped(error.to_string()))??;
         // 2. What could never run is said now.
         if let Some(workdir) = resolved.workdir
-            && !self.store.has(workdir).await?
+            && !self.store.exists(workdir).await?
         {
             return Err(ApiError::NoWorkdir);
         }

@@ -63,9 +63,7 @@ impl StartError {
                 "name the file join-token that the first member wrote"
             }
             Self::Secret(_) => "check that the data directory exists, is writable and belongs to you",
-            Self::Store(_) => {
-                "store.url must be a directory that this machine can write: file:///absolute/path"
-            }
+            Self::Store(error) => error.hint(),
             Self::Fresh(_) => {
                 "give --bootstrap for the first member of a cluster, --join and --join-token-file for others"
             }

@@ -5,6 +5,7 @@ use crate::config::CoordinatorConfig;
 use crate::security::{ClusterSecret, Secrets, read_token, write_private};
 use crate::standing::was_removed;
 use crate::storage::{MemberFile, StorageError};
+use crate::store::Store;
 use muster_proto::channel::{Bearer, ChannelError, dial};
 use muster_proto::member::JoinMemberRequest;
 use muster_proto::member::member_api_client::MemberApiClient;
@@ -21,7 +22,7 @@ const JOINING: &str = "joining";
 pub(super) struct Identity {
     pub secrets: Secrets,
     pub member: u64,
-    pub store_url: String,
+    pub store: Store,
 }
 
 /// Reads who this directory is, or makes it a new cluster's first member, or joins.
@@ -38,7 +39,7 @@ pub(super) async fn identify(
     }
     let remembered = || std::fs::read_to_string(dir.join("store-url")).ok().map(|url| url.trim().to_owned());
     let own_store = || format!("file://{}", dir.join("store").display());
-    let given = config.store.url.clone();
+    let given = config.store.address()?;
     if let (Some(secrets), Some(file)) = (&known, &file) {
         // It has a place already. A token for another cluster is a mistake worth stopping for.
         if let Some(path) = config.join_token_file.as_deref().filter(|_| !config.join.is_empty())
@@ -46,16 +47,23 @@ pub(super) async fn identify(
         {
             secrets.check_join_token(dir, &token)?;
         }
-        let store_url = given.or_else(remembered).unwrap_or_else(own_store);
-        return Ok(Identity { secrets: secrets.clone(), member: file.member, store_url });
+        let store = Store::open(&given.or_else(remembered).unwrap_or_else(own_store))?;
+        // The cluster needs its members more than they need the store.
+        let probed = store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = probed.check().await {
+                tracing::error!(%error, hint = error.hint(), "submissions and logs fail until the store can be used");
+            }
+        });
+        return Ok(Identity { secrets: secrets.clone(), member: file.member, store });
     }
     if config.bootstrap {
         let secrets = known.unwrap_or_else(Secrets::generate);
-        let store_url = given.unwrap_or_else(own_store);
+        let store = usable(&given.unwrap_or_else(own_store)).await?;
         secrets.store(dir)?;
-        write_private(&dir.join("store-url"), &store_url)?;
+        write_private(&dir.join("store-url"), store.url())?;
         MemberFile::claim(dir, &secrets.cluster_id, 1)?;
-        return Ok(Identity { secrets, member: 1, store_url });
+        return Ok(Identity { secrets, member: 1, store });
     }
     let (false, Some(token_file)) = (config.join.is_empty(), &config.join_token_file) else {
         return Err(StartError::Fresh(dir.to_owned()));
@@ -67,12 +75,19 @@ pub(super) async fn identify(
         cluster: ClusterSecret::from_hex(&reply.cluster_secret).ok_or_else(bad)?,
         cluster_id: reply.cluster_id,
     };
-    let store_url = given.unwrap_or(reply.store_url);
+    let store = usable(&given.unwrap_or(reply.store_url)).await?;
     secrets.store(dir)?;
-    write_private(&dir.join("store-url"), &store_url)?;
+    write_private(&dir.join("store-url"), store.url())?;
     MemberFile::claim(dir, &secrets.cluster_id, reply.member)?;
     let _ = std::fs::remove_file(dir.join(JOINING));
-    Ok(Identity { secrets, member: reply.member, store_url })
+    Ok(Identity { secrets, member: reply.member, store })
+}
+
+/// The store at `url`, which has taken, given back and deleted an object.
+async fn usable(url: &str) -> Result<Store, StartError> {
+    let store = Store::open(url)?;
+    store.check().await?;
+    Ok(store)
 }
 
 /// The id of this directory's request to join, kept until it has joined: a start that was killed in between asks again for the same

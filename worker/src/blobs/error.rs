@@ -1,7 +1,7 @@
 //! Why files could not be packed, kept or brought back.
 
-use muster_core::model::blob::BlobId;
 use muster_core::model::tree::BadTree;
+use muster_store::StoreError;
 use std::io;
 use std::path::PathBuf;
 
@@ -26,16 +26,10 @@ pub enum BlobError {
     Pattern(#[from] globset::Error),
     #[error(transparent)]
     Tree(#[from] BadTree),
-    #[error("{url:?} is no store: write file:///path, s3://bucket/prefix, gs:// or az://")]
-    Url { url: String },
     #[error("the store has no {key}")]
     Missing { key: String },
-    #[error("blob {id} in the store is damaged")]
-    Damaged { id: BlobId },
-    #[error("object {key} in the store is damaged")]
-    Wrong { key: String },
-    #[error("the store refused {key}: {source}")]
-    Store { key: String, source: object_store::Error },
+    #[error(transparent)]
+    Store(StoreError),
     #[error("stopped")]
     Stopped,
 }
@@ -57,33 +51,42 @@ pub enum Trouble {
     Unreachable,
 }
 
+impl From<StoreError> for BlobError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing { key } => Self::Missing { key },
+            error => Self::Store(error),
+        }
+    }
+}
+
 impl BlobError {
+    pub(super) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::Absent { path },
+            _ => Self::File { what, path, source },
+        }
+    }
+
     /// What kind of trouble it is.
     #[must_use]
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Missing { .. } => Trouble::Gone,
-            Self::Damaged { .. } | Self::Wrong { .. } | Self::Tree(_) => Trouble::Damaged,
-            Self::Store { source, .. } => match source {
-                object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. } => Trouble::Denied,
-                other => match io_kind(other) {
-                    Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-                        Trouble::Denied
-                    }
-                    Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Trouble::Full,
-                    _ => Trouble::Unreachable,
-                },
+            Self::Tree(_) => Trouble::Damaged,
+            Self::Store(error) => match error {
+                StoreError::Missing { .. } => Trouble::Gone,
+                StoreError::Damaged { .. } => Trouble::Damaged,
+                StoreError::Denied { .. } => Trouble::Denied,
+                StoreError::Full { .. } => Trouble::Full,
+                StoreError::Unreachable { .. } | StoreError::Probe { .. } => Trouble::Unreachable,
+                StoreError::Changed { .. }
+                | StoreError::Local { .. }
+                | StoreError::BadUrl { .. }
+                | StoreError::Unusable { .. } => Trouble::Local,
             },
             _ => Trouble::Local,
-        }
-    }
-
-    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| match source.kind() {
-            io::ErrorKind::NotFound => Self::Absent { path },
-            _ => Self::File { what, path, source },
         }
     }
 
@@ -96,19 +99,8 @@ impl BlobError {
             }
             Self::Tree(BadTree::TooLarge { .. }) => "leave directories out with patterns under `ignore:`",
             Self::Changed { .. } => "submit again when nothing writes there",
+            Self::Store(error) => error.hint(),
             _ => "",
         }
     }
-}
-
-/// What the operating system said, where a store is a directory.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
-        }
-        next = error.source();
-    }
-    None
 }

@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use crate::executor::ShimError;
 use crate::join::JoinError;
 use crate::journal::JournalError;
+use muster_store::StoreError;
 use std::io;
 use std::path::PathBuf;
 
@@ -23,10 +24,12 @@ pub enum WorkerError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Shim(#[from] ShimError),
-    #[error("cannot use the store: {0}")]
-    Store(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("cannot listen for the tasks' commits: {0}")]
     TaskSocket(io::Error),
+    #[error("cannot use the cache of files: {0}")]
+    Cache(#[from] BlobError),
     #[error("the cluster has no store")]
     NoStore,
     #[error("the thread that reads the devices ended")]
@@ -44,7 +47,9 @@ impl WorkerError {
             Self::NoStore => "set `store.url` on the coordinator or here",
             Self::Journal(JournalError::Locked { .. }) => "give every worker a data directory of its own",
             Self::TaskSocket(_) => "choose a shorter path with --data-dir",
-            Self::BootId(_) | Self::Devices | Self::Journal(_) | Self::Shim(_) | Self::Store(_) => "",
+            Self::Store(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
+            Self::BootId(_) | Self::Devices | Self::Journal(_) | Self::Shim(_) => "",
         }
     }
 }

@@ -74,7 +74,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         _ = &mut shutdown => return Ok(()),
     };
     // 2. Where its files are.
-    let url = config.store.url.clone().unwrap_or_else(|| identity.store_url.clone());
+    let url = config.store.address()?.unwrap_or_else(|| identity.store_url.clone());
     if url.is_empty() {
         return Err(WorkerError::NoStore);
     }
@@ -90,6 +90,20 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         ..ShimConfig::new(&config.data_dir)
     };
     let (client, held, shim_events) = ShimClient::start(shim_config).await?;
+    // A store that is down, or closed to us, ends no task that runs.
+    if held.running.is_empty() && held.exited.is_empty() {
+        tokio::select! {
+            checked = look_at(&store) => checked?,
+            _ = &mut shutdown => return Ok(()),
+        }
+    } else {
+        let store = store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = look_at(&store).await {
+                tracing::error!(%error, hint = error.hint(), "nothing is stored until this is mended");
+            }
+        });
+    }
     // 4. What the machine offers. A driver may take its time, or all of it.
     let opened = open_devices(&config, &identity.name).await?;
     let devices = opened.devices.fingerprint();
@@ -393,6 +407,17 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Refuses a store that this machine may not use; one that does not answer may do so later.
+async fn look_at(store: &Store) -> Result<(), WorkerError> {
+    match store.check().await {
+        Err(error) if error.is_passing() => {
+            tracing::warn!(%error, hint = error.hint(), "goes on without it, tasks that need it fail");
+            Ok(())
+        }
+        checked => Ok(checked?),
     }
 }
 

@@ -20,7 +20,8 @@ pub struct Args {
     /// Where the first member will listen; loopback, as beyond it a configuration with TLS is needed.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
     listen: String,
-    /// Where blobs, artifacts and logs will lie: file:///path.
+    /// Where blobs, artifacts, checkpoints and logs will lie, with its settings in the query: file:///path,
+    /// s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
 }
@@ -44,7 +45,7 @@ impl Args {
             data_dir: self.data_dir.clone(),
             listen: socket(&self.listen)?,
             bootstrap: true,
-            store: StoreConfig { url: self.store_url },
+            store: StoreConfig { url: self.store_url, ..StoreConfig::default() },
             ..CoordinatorConfig::default()
         };
         let name = global.context.clone().unwrap_or_else(|| coordinator::CONTEXT.to_owned());

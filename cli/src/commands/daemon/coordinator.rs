@@ -1,6 +1,6 @@
 //! `muster coordinator`: one member.
 
-use super::{ConfigArgs, Flag, TlsArgs, block_on, ending, warn};
+use super::{ConfigArgs, Flag, StoreArgs, TlsArgs, block_on, ending, warn};
 use crate::args::Global;
 use crate::client::Client;
 use crate::config::coordinator::{CoordinatorFile, KEYS};
@@ -46,10 +46,8 @@ pub struct Args {
     /// With --join: the member, dead or alive, whose place this one takes once it has caught up.
     #[arg(long, value_name = "ID")]
     replace: Option<String>,
-    /// Where blobs, artifacts and logs lie, reachable by all members and workers: file:///path [default: what the
-    /// cluster says; of a new one DIR/store, for one machine only].
-    #[arg(long, value_name = "URL")]
-    store_url: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Kept back on the disk for what must go on when it is full [default: 256MiB, at most a sixteenth of the disk].
     #[arg(long, value_name = "SIZE")]
     ballast: Option<String>,
@@ -100,8 +98,8 @@ impl Args {
             ("coordinator", "ballast", one(&self.ballast)),
             ("coordinator", "disk_full_at", one(&self.disk_full_at)),
             ("health", "xid_policy", one(&self.xid_policy)),
-            ("store", "url", one(&self.store_url)),
         ];
+        flags.extend(self.store.flags());
         flags.extend(self.tls.flags());
         flags
     }

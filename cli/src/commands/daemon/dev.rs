@@ -91,7 +91,10 @@ impl Args {
             data_dir: dir.join("member"),
             listen,
             bootstrap: true,
-            store: StoreConfig { url: Some(format!("file://{}", dir.join("store").display())) },
+            store: StoreConfig {
+                url: Some(format!("file://{}", dir.join("store").display())),
+                ..StoreConfig::default()
+            },
             ..CoordinatorConfig::default()
         };
         let store = dir.join("store");

@@ -52,6 +52,37 @@ impl TlsArgs {
     }
 }
 
+/// The store, as flags.
+#[derive(Debug, clap::Args)]
+pub struct StoreArgs {
+    /// Where blobs, artifacts, checkpoints and logs lie, reachable by all members and workers: file:///path,
+    /// s3://bucket/prefix, gs://bucket/prefix or az://container/prefix [default: what the cluster says; of a new one
+    /// DIR/store, for one machine only].
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    /// Where a store answers that is not the cloud's own, e.g. http://10.0.0.9:9000. Needs --store-url.
+    #[arg(long, value_name = "URL")]
+    store_endpoint: Option<String>,
+    /// The region of an S3 bucket [default: AWS_REGION, AWS_DEFAULT_REGION, else us-east-1].
+    #[arg(long, value_name = "NAME")]
+    store_region: Option<String>,
+    /// Of S3: whether the bucket is in the path (true) or in the host's name (false) [default: true].
+    #[arg(long, value_name = "BOOL")]
+    store_path_style: Option<bool>,
+}
+
+impl StoreArgs {
+    fn flags(&self) -> [Flag; 4] {
+        let path_style = self.store_path_style.map(|known| known.to_string());
+        [
+            ("store", "url", self.store_url.clone().into_iter().collect()),
+            ("store", "endpoint", self.store_endpoint.clone().into_iter().collect()),
+            ("store", "region", self.store_region.clone().into_iter().collect()),
+            ("store", "path_style", path_style.into_iter().collect()),
+        ]
+    }
+}
+
 /// Runs a daemon on all cores.
 ///
 /// # Errors

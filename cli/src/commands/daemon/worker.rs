@@ -1,6 +1,6 @@
 //! `muster worker`: one machine's agent. Its end leaves its tasks running; the next start adopts them.
 
-use super::{ConfigArgs, Flag, TlsArgs, block_on, chain, ending, warn};
+use super::{ConfigArgs, Flag, StoreArgs, TlsArgs, block_on, chain, ending, warn};
 use crate::config::layers::{Merged, merge};
 use crate::config::log;
 use crate::config::worker::{KEYS, WorkerFile};
@@ -59,9 +59,8 @@ pub struct Args {
     /// Most bytes of each captured stream on this machine.
     #[arg(long, value_name = "SIZE")]
     log_cap: Option<String>,
-    /// Where blobs, artifacts and logs lie [default: what the cluster says].
-    #[arg(long, value_name = "URL")]
-    store_url: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -107,8 +106,8 @@ impl Args {
             ("worker", "env", self.env.clone()),
             ("worker", "cache", one(&self.cache)),
             ("worker", "log_cap", one(&self.log_cap)),
-            ("store", "url", one(&self.store_url)),
         ];
+        flags.extend(self.store.flags());
         flags.extend(self.tls.flags());
         flags
     }
