@@ -8,6 +8,7 @@
 #     target/   cargo's target directory, shared by all checkouts
 #     ccache/   compiled C++ objects: survive even a `cargo clean`
 #     venv/     numpy, scikit-learn and matplotlib for examples/digits
+#     venv-torch/   torch and transformers for the examples that train with them, if you asked for it
 #
 # It sets variables and nothing else: it installs nothing and prints nothing.
 

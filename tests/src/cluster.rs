@@ -19,6 +19,8 @@ pub struct Cluster {
     pub cli: Cli,
     pub(crate) members: Vec<Member>,
     workers: Vec<(String, Vec<String>, Option<Child>)>,
+    /// More of the environment of every worker.
+    worker_env: Vec<(String, String)>,
 }
 
 pub(crate) struct Member {
@@ -43,9 +45,19 @@ impl Cluster {
     /// When they do not come up; with their logs.
     #[must_use]
     pub fn start(members: usize, workers: usize, worker_args: &[&str]) -> Self {
+        Self::start_in(members, workers, worker_args, &[])
+    }
+
+    /// The same with more in the environment of the workers.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_in(members: usize, workers: usize, worker_args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("mu").tempdir().expect("a temporary directory");
         let cli = Cli { config_dir: dir.path().join("config") };
-        let mut cluster = Self { dir, cli, members: Vec::new(), workers: Vec::new() };
+        let worker_env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut cluster = Self { dir, cli, members: Vec::new(), workers: Vec::new(), worker_env };
         for n in 0..members {
             cluster.add_member(n);
         }
@@ -109,7 +121,9 @@ impl Cluster {
     pub fn start_worker(&mut self, name: &str) {
         let log = self.dir.path().join(format!("{name}.log"));
         let worker = self.workers.iter_mut().find(|w| w.0 == name).expect("a worker of this name");
-        worker.2 = Some(self.cli.daemon(&worker.1, &log));
+        let env: Vec<(&str, &str)> =
+            self.worker_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        worker.2 = Some(self.cli.daemon_with(&worker.1, &log, &env));
     }
 
     /// Waits until `n` workers are ready.

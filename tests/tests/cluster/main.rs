@@ -5,6 +5,7 @@
 mod artifacts;
 mod backups;
 mod bad_input;
+mod checkpoints;
 mod crash;
 mod dev;
 mod devices;
