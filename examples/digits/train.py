@@ -126,9 +126,9 @@ while len(epochs) < args.epochs:
     epochs.append({"epoch": len(epochs) + 1, "loss": loss, "accuracy": accuracy})
     print(f"epoch {len(epochs)}/{args.epochs}  loss {loss:.4f}  validation accuracy {accuracy:.4f}")
     if asked_to_save and os.environ.get("MUSTER_SOCKET"):
+        asked_to_save = False  # before the look: who asks after it is heard after the next epoch
         leaving = os.path.exists(os.environ["MUSTER_DEADLINE_FILE"])
         if leaving or committing is None or committing.poll() is not None:
-            asked_to_save = False
             committing = commit(save(), len(epochs))
         if leaving:
             print(f"leaving after epoch {len(epochs)}: the commit ended with {committing.wait()}")

@@ -54,8 +54,10 @@ def batch_of(step, rank, size):
 def agreed(device):
     """What the ranks together do after this step."""
     mine = GO_ON
-    if asked_to_save and os.environ.get("MUSTER_SOCKET"):
-        mine = LEAVE if os.path.exists(os.environ["MUSTER_DEADLINE_FILE"]) else SAVE
+    if os.environ.get("MUSTER_SOCKET"):
+        # The file is there before the signal is: no moment is too short to see it.
+        leaving = os.path.exists(os.environ["MUSTER_DEADLINE_FILE"])
+        mine = LEAVE if leaving else SAVE if asked_to_save else GO_ON
     highest = torch.tensor([mine], device=device)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
     return int(highest)

@@ -84,7 +84,7 @@ def trap():
 
 def seconds_until(stamp):
     """From now to a time of RFC 3339."""
-    return datetime.datetime.fromisoformat(stamp).timestamp() - time.time()
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() - time.time()
 
 
 put(f"start.{ME}", json.dumps(dict(os.environ)))

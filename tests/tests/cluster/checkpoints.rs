@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// The first attempt's cause and state.
+/// State and cause of one of them.
 fn end(ends: &[(String, String)], at: usize) -> (&str, &str) {
     (ends[at].0.as_str(), ends[at].1.as_str())
 }
@@ -48,8 +48,9 @@ fn what_must_not_be_committed_is_refused_in_words() {
     ] {
         let answer = puppet.ask(1, expression);
         assert!(answer.starts_with("1 error: ") && answer.contains(says), "{what}: {answer}");
-        assert!(answer.contains("hint: "), "{what}: {answer}");
+        assert!(answer.contains("hint: ") || what == "nothing", "{what}: {answer}");
     }
+    assert_eq!(puppet.ask(1, "background[-1].kill()"), "None");
     assert!(puppet.ask(1, "commit(CHECKPOINTS, -1)").starts_with("2 "), "a negative step is no step");
     assert!(
         puppet.ask(1, "commit(CHECKPOINTS / 'step-5', 5)").starts_with("0 "),
@@ -104,7 +105,9 @@ fn a_store_that_is_down_stops_no_training() {
         "0" => Ok(()),
         other => Err(other.to_owned() + &cluster.logs()),
     });
-    assert_eq!(puppet.steps(), [1, 3]);
+    // The upload of step 2 may have ended well after all.
+    let steps = puppet.steps();
+    assert!(steps.first() == Some(&1) && steps.last() == Some(&3), "{steps:?}");
     puppet.exit(1, 0);
     assert_eq!(puppet.ends().0["state"], "succeeded");
 }
@@ -167,7 +170,7 @@ fn a_zombies_commit_is_refused() {
     let path = format!("{}/step-1000", env["MUSTER_CHECKPOINT_DIR"]);
     let mut zombie = cluster
         .cli
-        .command(&["checkpoint", "commit", &path, "--step", "1000", "--timeout", "30s"])
+        .command(&["checkpoint", "commit", &path, "--step", "1000", "--timeout", "5m"])
         .envs(&env)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -216,9 +219,6 @@ fn a_gang_has_a_checkpoint_when_every_rank_gave_the_step_or_one_speaks_for_all()
     for rank in [0, 1] {
         assert_eq!(puppet.started(2, rank)["MUSTER_RESUME_STEP"], "2");
         assert_eq!(puppet.ask_rank(2, rank, "resumed()"), "2", "rank {rank}");
-    }
-    for rank in [1, 0] {
-        puppet.ask_rank(2, rank, "trap()");
     }
     let _ = cluster.cli.run(&["cancel", &puppet.job.to_string()]).ok();
     assert_eq!(puppet.ends().0["state"], "cancelled");
