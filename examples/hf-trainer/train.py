@@ -1,5 +1,5 @@
 """A language model trained by transformers' Trainer, which knows nothing of Muster: it writes `checkpoint-N`, and
-`checkpoint.watch` in the job file commits each of them. The only line for resuming is the last one.
+`checkpoint.watch` in the job file commits each of them. Resuming is one argument of `train`.
 
 The model is small and made here from a configuration; so is the text it learns (a counter in words). No download.
 """
@@ -25,14 +25,14 @@ class Counting(torch.utils.data.Dataset):
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--steps", type=int, default=400)
-parser.add_argument("--save-steps", type=int, default=50)
+parser.add_argument("--steps", type=int, default=1000)
+parser.add_argument("--save-steps", type=int, default=100)
 args = parser.parse_args()
 
 torch.manual_seed(1)
 config = GPT2Config(
     vocab_size=WORDS, n_positions=LENGTH, n_embd=64, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
-    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, loss_type="ForCausalLMLoss",
+    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
 )
 trainer = Trainer(
     model=GPT2LMHeadModel(config),
