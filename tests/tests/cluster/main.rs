@@ -16,6 +16,7 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod notices;
 mod operations;
 mod reads;
 
