@@ -1,5 +1,6 @@
 //! The worker's configuration: the keys of its TOML file. Flags and environment are merged over it by the command line.
 
+use crate::notice::{NoticeConfig, NoticeError};
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
@@ -41,6 +42,7 @@ pub struct WorkerConfig {
     pub tls: Option<Tls>,
     pub store: StoreConfig,
     pub devices: DevicesConfig,
+    pub notice: NoticeConfig,
     /// Most bytes of cached workdirs and inputs. Default: 20GiB.
     pub cache: Size,
     /// Most bytes of each captured stream on this machine. Default: 64MiB.
@@ -90,6 +92,7 @@ impl Default for WorkerConfig {
             tls: None,
             store: StoreConfig::default(),
             devices: DevicesConfig::default(),
+            notice: NoticeConfig::default(),
             cache: Size(20 << 30),
             log_cap: Size(64 << 20),
             shim_program: "/proc/self/exe".into(),
@@ -113,6 +116,8 @@ pub enum ConfigError {
     Cpus(f64),
     #[error("{0}")]
     Gpus(#[from] crate::devices::simulated::SpecError),
+    #[error(transparent)]
+    Notice(#[from] NoticeError),
     #[error("the log cap {0} is less than 64KiB")]
     LogCap(Size),
 }
@@ -128,6 +133,7 @@ impl ConfigError {
             Self::Name { .. } => "choose another name",
             Self::Cpus(_) => "set `cpus` to a number from 0.001 to 100000",
             Self::Gpus(_) => "for example gpus = \"8xH100-80GB\"",
+            Self::Notice(error) => error.hint(),
             Self::LogCap(_) => "set `log_cap` to 64KiB or more",
         }
     }
@@ -163,6 +169,7 @@ impl WorkerConfig {
         if self.log_cap.bytes() < 64 << 10 {
             return Err(ConfigError::LogCap(self.log_cap));
         }
+        self.notice.validate()?;
         crate::devices::simulated::Simulated::parse(self.gpus.as_deref().unwrap_or(""), "")?;
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod journal;
 mod logs;
 mod logs_upload;
 pub mod machine;
+pub mod notice;
 mod run;
 pub mod session;
 pub mod shim;

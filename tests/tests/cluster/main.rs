@@ -17,6 +17,7 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod notices;
 mod operations;
 mod reads;
 
