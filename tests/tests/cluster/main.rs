@@ -20,6 +20,7 @@ mod jobs;
 mod notices;
 mod operations;
 mod reads;
+mod spot;
 
 /// `full` where the long version was asked for.
 fn scaled(short: u64, full: u64) -> u64 {
