@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 
 PATH="$(scripts/python-env.sh):$PATH"
 export PATH
+# Three GB are too much to install for two tests; where somebody has (scripts/python-env.sh torch), they run.
+[ ! -e "$MUSTER_CACHE/venv-torch/.stamp" ] || export MUSTER_TORCH="$MUSTER_CACHE/venv-torch/bin"
 export MUSTER_BIN="$PWD/target/release/muster"
 MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
 export MUSTER_MOTO

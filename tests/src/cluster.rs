@@ -19,6 +19,8 @@ pub struct Cluster {
     pub cli: Cli,
     pub(crate) members: Vec<Member>,
     workers: Vec<Worker>,
+    /// More of the environment of every worker.
+    worker_env: Vec<(String, String)>,
 }
 
 pub(crate) struct Member {
@@ -50,9 +52,19 @@ impl Cluster {
     /// When they do not come up; with their logs.
     #[must_use]
     pub fn start(members: usize, workers: usize, worker_args: &[&str]) -> Self {
+        Self::start_in(members, workers, worker_args, &[])
+    }
+
+    /// The same with more in the environment of the workers.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_in(members: usize, workers: usize, worker_args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("mu").tempdir().expect("a temporary directory");
         let cli = Cli { config_dir: dir.path().join("config") };
-        let mut cluster = Self { dir, cli, members: Vec::new(), workers: Vec::new() };
+        let worker_env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut cluster = Self { dir, cli, members: Vec::new(), workers: Vec::new(), worker_env };
         for n in 0..members {
             cluster.add_member(n);
         }
@@ -114,7 +126,8 @@ impl Cluster {
     pub fn start_worker(&mut self, name: &str) {
         let log = self.dir.path().join(format!("{name}.log"));
         let worker = self.workers.iter_mut().find(|w| w.name == name).expect("a worker of this name");
-        let env: Vec<(&str, &str)> = worker.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let env = self.worker_env.iter().chain(&worker.env);
+        let env: Vec<(&str, &str)> = env.map(|(name, value)| (name.as_str(), value.as_str())).collect();
         worker.process = Some(self.cli.daemon_with(&worker.args, &log, &env));
     }
 
@@ -217,6 +230,11 @@ impl Cluster {
     pub fn agent(&self, name: &str) -> Pid {
         let worker = self.workers.iter().find(|w| w.name == name).and_then(|w| w.process.as_ref());
         Pid::from_raw(worker.expect("a running worker").id().cast_signed())
+    }
+
+    /// How the agent of a worker ended, once it has.
+    pub fn agent_ended(&mut self, name: &str) -> Option<std::process::ExitStatus> {
+        self.workers.iter_mut().find(|w| w.0 == name)?.2.as_mut()?.try_wait().ok()?
     }
 
     /// SIGKILL to the agent of a worker, not to its shim.

@@ -8,9 +8,11 @@ pub mod chaos;
 pub mod cluster;
 pub mod members;
 pub mod process;
+pub mod puppet;
 pub mod wait;
 
 pub use cluster::{Cluster, free_port, voters};
 pub use members::{Submissions, job_ids};
 pub use process::{Cli, Ran};
+pub use puppet::Puppet;
 pub use wait::until;

@@ -1,5 +1,6 @@
 //! The worker's configuration: the keys of its TOML file. Flags and environment are merged over it by the command line.
 
+use crate::notice::{NoticeConfig, NoticeError};
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 pub use muster_store::StoreConfig;
@@ -43,6 +44,7 @@ pub struct WorkerConfig {
     /// Where job files, outputs, checkpoints and logs are kept.
     pub store: StoreConfig,
     pub devices: DevicesConfig,
+    pub notice: NoticeConfig,
     /// Most bytes of cached workdirs and inputs. Default: 20GiB.
     pub cache: Size,
     /// Most bytes of each captured stream on this machine. Default: 64MiB.
@@ -84,6 +86,7 @@ impl Default for WorkerConfig {
             tls: None,
             store: StoreConfig::default(),
             devices: DevicesConfig::default(),
+            notice: NoticeConfig::default(),
             cache: Size(20 << 30),
             log_cap: Size(64 << 20),
             shim_program: "/proc/self/exe".into(),
@@ -109,6 +112,8 @@ pub enum ConfigError {
     Gpus(#[from] crate::devices::simulated::SpecError),
     #[error(transparent)]
     Store(#[from] muster_store::StoreError),
+    #[error(transparent)]
+    Notice(#[from] NoticeError),
     #[error("the log cap {0} is less than 64KiB")]
     LogCap(Size),
 }
@@ -125,6 +130,7 @@ impl ConfigError {
             Self::Cpus(_) => "set `cpus` to a number from 0.001 to 100000",
             Self::Gpus(_) => "for example gpus = \"8xH100-80GB\"",
             Self::Store(error) => error.hint(),
+            Self::Notice(error) => error.hint(),
             Self::LogCap(_) => "set `log_cap` to 64KiB or more",
         }
     }
@@ -161,6 +167,7 @@ impl WorkerConfig {
             return Err(ConfigError::LogCap(self.log_cap));
         }
         self.store.address()?;
+        self.notice.validate()?;
         crate::devices::simulated::Simulated::parse(self.gpus.as_deref().unwrap_or(""), "")?;
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod journal;
 mod logs;
 mod logs_upload;
 pub mod machine;
+pub mod notice;
 mod run;
 pub mod session;
 pub mod shim;

@@ -2,6 +2,7 @@
 
 use crate::config::WorkerConfig;
 use crate::devices::{Device, Driver, Link, LinkClass};
+use muster_core::model::duration::Millis;
 use muster_core::model::worker::{self, WorkerSpec};
 use std::net::UdpSocket;
 use std::path::Path;
@@ -23,6 +24,7 @@ pub fn describe(
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     // In thousandths; the configuration's bounds keep it small and positive.
     let cpu_milli = config.cpus.map_or(cores * 1000, |cpus| (cpus * 1000.0).round() as u64);
+    let notices = crate::notice::sources(&config.notice);
     WorkerSpec {
         name: name.to_owned(),
         pool: config.pool.clone(),
@@ -38,8 +40,8 @@ pub fn describe(
         address: address(config),
         driver: driver.version.clone(),
         cuda: driver.cuda,
-        notices: Vec::new(),
-        notice_ms: None,
+        notice_ms: config.notice.shortest(&notices).map(Millis::get),
+        notices,
     }
 }
 

@@ -3,5 +3,6 @@
 pub mod coordinator;
 pub mod layers;
 pub mod log;
+pub mod notice;
 mod seldom;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! The TOML of `muster worker`: `[worker]`, `[store]`, `[tls]`, `[log]`.
+//! The TOML of `muster worker`: `[worker]`, `[store]`, `[devices]`, `[notice]`, `[tls]`, `[log]`.
 
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
@@ -7,6 +7,7 @@ use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use muster_worker::WorkerConfig;
 use muster_worker::config::{DevicesConfig, StoreConfig};
+use muster_worker::notice::NoticeConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub struct WorkerFile {
     pub worker: WorkerSection,
     pub store: StoreConfig,
     pub devices: DevicesConfig,
+    pub notice: NoticeConfig,
     pub tls: Option<Tls>,
     pub log: LogConfig,
 }
@@ -57,7 +59,7 @@ pub struct WorkerSection {
     pub log_cap: Option<Size>,
 }
 
-/// Every key, for environment and flags.
+/// Every key, for environment and flags; those of `[notice]` are in [`super::notice`].
 pub const KEYS: [Key; 25] = [
     Key::new("worker", "data_dir", Kind::Text),
     Key::new("worker", "name", Kind::Text),
@@ -111,6 +113,7 @@ impl WorkerFile {
             tls: self.tls.clone(),
             store: self.store.clone(),
             devices: self.devices.clone(),
+            notice: self.notice.clone(),
             cache: section.cache.unwrap_or(defaults.cache),
             log_cap: section.log_cap.unwrap_or(defaults.log_cap),
             ..WorkerConfig::default()

@@ -5,6 +5,7 @@
 mod artifacts;
 mod backups;
 mod bad_input;
+mod checkpoints;
 mod crash;
 mod dev;
 mod devices;
@@ -17,8 +18,10 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod notices;
 mod operations;
 mod reads;
+mod spot;
 
 /// `full` where the long version was asked for.
 fn scaled(short: u64, full: u64) -> u64 {

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod error;
+mod going;
 mod hands;
 mod prepare;
 mod vacate;
@@ -21,14 +22,17 @@ use crate::devices::open::{self, Opened};
 use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
 use crate::join::{Identity, identity};
 use crate::journal::{Journal, JournalError};
+use crate::notice::{Notices, Pace};
 use crate::session::{Members, Session, SessionError, UNHEARD};
 use crate::shim::clock::boot_ms;
 use crate::telemetry::Gauge;
 use crate::{logs_upload, machine, shim, telemetry};
 use futures::future::{BoxFuture, OptionFuture};
+use going::Going;
 use hands::{Hands, Internal};
 use muster_agent::{Agent, Input};
 use muster_core::model::ids::Token;
+use muster_core::model::notice::Notice;
 use muster_proto::convert::{pack, unpack};
 use muster_proto::worker::worker_message::Kind as Up;
 use muster_proto::worker::{MemberMessage, Register, Telemetry, member_message::Kind as Down};
@@ -58,6 +62,8 @@ pub enum Shutdown {
     LeaveTasks,
     /// They get SIGTERM, 2 s later SIGKILL.
     StopTasks,
+    /// They are evicted as at any other notice, and the worker ends with the last of them.
+    EvictTasks,
 }
 
 /// Runs a worker until `shutdown` says how to end.
@@ -143,6 +149,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         savers: savers.clone(),
         log_cap: config.log_cap.bytes(),
     };
+    let notices = Notices::start(&config.notice, &identity.name, Pace::default())
+        .map_err(crate::config::ConfigError::from)?;
     let gauge = Gauge::new(config.data_dir.clone());
     let hands = Hands::new(Arc::new(preparer), opened.devices.clone(), client, journal, store, internal);
     let members = Members::new(config.join.iter().chain(&identity.members).cloned());
@@ -157,11 +165,12 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         heard: Instant::now(),
         opened,
         gauge,
+        going: Going::default(),
     };
     worker.adopt(held);
     // Only now is every attempt known that may ask.
     let _tasks = AbortOnDropHandle::new(tokio::spawn(socket::serve(listener, savers)));
-    worker.serve(shim_events, internal_events, shutdown).await;
+    worker.serve(shim_events, internal_events, notices, shutdown).await;
     Ok(())
 }
 
@@ -180,6 +189,8 @@ struct Worker {
     /// Its devices, and with them the claim on them.
     opened: Opened,
     gauge: Gauge,
+    /// What the machine's notice makes of this process.
+    going: Going,
 }
 
 type Opening = BoxFuture<'static, Result<Session, SessionError>>;
@@ -213,6 +224,7 @@ impl Worker {
         &mut self,
         mut shim_events: UnboundedReceiver<ShimEvent>,
         mut internal: UnboundedReceiver<Internal>,
+        mut notices: Notices,
         mut shutdown: std::pin::Pin<&mut impl Future<Output = Shutdown>>,
     ) {
         let mut opening: Option<Opening> = None;
@@ -226,10 +238,14 @@ impl Worker {
             if stop_by.is_some_and(|by| self.hands.is_idle() || by <= Instant::now()) {
                 return;
             }
+            if self.going.is_under() && self.is_gone(&notices) {
+                return;
+            }
             if self.session.is_none() && opening.is_none() && retry_at <= Instant::now() {
                 opening = Some(self.dial());
             }
             let mut wake = upload_at.min(look_at).min(measure_at).min(stop_by.unwrap_or(upload_at));
+            wake = wake.min(self.going.wake().unwrap_or(wake));
             if self.session.is_some() {
                 wake = wake.min(self.heard + UNHEARD);
                 let beat = self.agent.next_wake().unwrap_or(0).saturating_sub(boot_ms());
@@ -241,13 +257,20 @@ impl Worker {
             let message: OptionFuture<_> = self.session.as_mut().map(|s| s.incoming.message()).into();
             let opened: OptionFuture<_> = opening.as_mut().into();
             tokio::select! {
-                how = &mut shutdown, if stop_by.is_none() => match how {
+                how = &mut shutdown, if stop_by.is_none() && !self.going.is_ending() => match how {
                     Shutdown::LeaveTasks => return,
                     Shutdown::StopTasks => {
                         self.hands.stop_all();
                         stop_by = Some(Instant::now() + STOP_PATIENCE);
                     }
+                    Shutdown::EvictTasks => {
+                        self.going.end();
+                        if let Some(notice) = notices.sigterm() {
+                            self.noticed(notice, &mut inputs);
+                        }
+                    }
                 },
+                notice = notices.next() => self.noticed(notice, &mut inputs),
                 Some(message) = message => match message {
                     Ok(Some(message)) => self.heard_message(message, &mut inputs),
                     Ok(None) => retry_at = self.lost(&SessionError::Ended, &mut inputs),
@@ -305,6 +328,19 @@ impl Worker {
             }
             inputs = self.hands.perform(actions, self.agent.term(), self.session.as_ref().map(|s| &s.outbox));
         }
+    }
+
+    /// The machine goes, or stays: everything that follows is the agent's.
+    fn noticed(&mut self, notice: Notice, inputs: &mut Vec<Input>) {
+        self.going.noticed(&notice);
+        inputs.push(Input::Notice(notice));
+    }
+
+    /// Tells whoever waits for the tasks to be gone; true when the agent is to end with them.
+    fn is_gone(&mut self, notices: &Notices) -> bool {
+        let holds_nothing = self.agent.held().is_empty();
+        notices.evicted(self.going.is_evicted(holds_nothing));
+        self.going.is_over(self.hands.is_idle(), holds_nothing, Instant::now())
     }
 
     /// Without a session nobody wants to know.
@@ -368,6 +404,9 @@ impl Worker {
                         if instructions.iter().any(|i| matches!(i, muster_agent::Instruction::Renewed { .. }))
                         {
                             self.heard = Instant::now();
+                        }
+                        if instructions.contains(&muster_agent::Instruction::NoticeHeard) {
+                            self.going.heard();
                         }
                         inputs.extend(instructions.into_iter().map(Input::Instruction));
                     }

@@ -3,17 +3,22 @@
 //! Only shims are children, in their own sessions: a SIGKILL of this process frees port and databases, and a start in the same directory
 //! adopts what still runs. Ctrl-C drains for 10 s and stops the tasks; a second one leaves them to the next start.
 
-use super::{Ending, block_on, ending};
+use super::notice::NoticeArgs;
+use super::{Ending, block_on, ending, warn};
 use crate::client::{Client, request_id, user};
 use crate::config::coordinator::socket;
+use crate::config::layers::{Merged, merge};
 use crate::config::log;
+use crate::config::notice::{self, NoticeSection};
 use crate::context::{self, Context};
 use crate::failure::{DONE, Done, Failure};
 use crate::output;
 use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_core::model::notice::NoticeSource;
 use muster_core::model::size::Size;
 use muster_core::view_doc::WorkersDoc;
 use muster_proto::api::{DrainRequest, ListRequest};
+use muster_worker::notice::NoticeConfig;
 use muster_worker::{Shutdown, WorkerConfig, WorkerError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +68,8 @@ pub struct Args {
     /// Workers say that they are spot machines.
     #[arg(long)]
     spot: bool,
+    #[command(flatten)]
+    notice: NoticeArgs,
     /// What is logged: error, warn, info, debug, trace, or directives.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -80,6 +87,7 @@ impl Args {
             )
             .hint("use `muster coordinator` and `muster worker` with TLS beyond this machine"));
         }
+        let notice = self.notice()?;
         let mut builder = std::fs::DirBuilder::new();
         builder
             .recursive(true)
@@ -100,10 +108,29 @@ impl Args {
         let store = dir.join("store");
         std::fs::create_dir_all(&store).map_err(|e| Failure::io("create", &store, &e))?;
         log::start(self.log_level.as_deref(), "warn");
-        block_on(self.serve(member, &dir))
+        block_on(self.serve(member, notice, &dir))
     }
 
-    fn worker(&self, number: u16, dir: &Path, member: &str) -> WorkerConfig {
+    /// The notice sources of every worker, by flags and environment. Nobody takes this machine away unless it is said who: without
+    /// sources none is looked for.
+    fn notice(&self) -> Result<NoticeConfig, Failure> {
+        let ours = std::env::vars().filter(|(name, _)| name.starts_with("MUSTER_NOTICE_"));
+        let Merged { settings: NoticeSection { mut notice }, warnings } =
+            merge::<NoticeSection>(None, &notice::KEYS, &self.notice.flags(), ours)?;
+        warn(&warnings);
+        let sources =
+            notice.sources.get_or_insert_with(|| notice.file.iter().map(|_| NoticeSource::File).collect());
+        if sources.contains(&NoticeSource::Sigterm) {
+            return Err(Failure::new(
+                "BAD_CONFIG",
+                "`muster dev` cannot have the notice source `sigterm`: the signal ends it",
+            )
+            .hint("use `file` with --notice-file '/tmp/{worker}.notice'"));
+        }
+        Ok(notice)
+    }
+
+    fn worker(&self, number: u16, dir: &Path, member: &str, notice: &NoticeConfig) -> WorkerConfig {
         let name = format!("w{number}");
         WorkerConfig {
             data_dir: dir.join("workers").join(&name),
@@ -114,14 +141,15 @@ impl Args {
             cpus: self.cpus,
             memory: self.memory,
             spot: self.spot,
+            notice: notice.clone(),
             ..WorkerConfig::default()
         }
     }
 
-    async fn serve(self, config: CoordinatorConfig, dir: &Path) -> Done {
+    async fn serve(self, config: CoordinatorConfig, notice: NoticeConfig, dir: &Path) -> Done {
         // 1. What cannot work is said before anything starts.
         for number in 1..=self.workers {
-            let config = self.worker(number, dir, "127.0.0.1:1");
+            let config = self.worker(number, dir, "127.0.0.1:1", &notice);
             config
                 .validate()
                 .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
@@ -142,7 +170,7 @@ impl Args {
         let (stop, stopping) = watch::channel(None);
         let mut workers = JoinSet::new();
         for number in 1..=self.workers {
-            let config = self.worker(number, dir, &address);
+            let config = self.worker(number, dir, &address, &notice);
             let mut stopping = stopping.clone();
             workers.spawn(async move {
                 let shutdown = async move {

@@ -2,6 +2,7 @@
 
 pub mod coordinator;
 pub mod dev;
+mod notice;
 pub mod worker;
 
 use crate::failure::{Done, Failure};

@@ -1,11 +1,13 @@
 //! `muster worker`: one machine's agent. Its end leaves its tasks running; the next start adopts them.
 
-use super::{ConfigArgs, Flag, StoreArgs, TlsArgs, block_on, chain, ending, warn};
+use super::notice::NoticeArgs;
+use super::{ConfigArgs, Ending, Flag, StoreArgs, TlsArgs, block_on, chain, ending, warn};
 use crate::config::layers::{Merged, merge};
-use crate::config::log;
 use crate::config::worker::{KEYS, WorkerFile};
+use crate::config::{log, notice};
 use crate::failure::{DONE, Done, Failure};
 use crate::output;
+use muster_core::model::notice::NoticeSource;
 use muster_worker::{Shutdown, WorkerError};
 
 /// The daemon's settings as flags.
@@ -62,6 +64,8 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
+    notice: NoticeArgs,
+    #[command(flatten)]
     tls: TlsArgs,
 }
 
@@ -69,8 +73,9 @@ impl Args {
     /// # Errors
     /// A bad configuration, before anything is opened; a worker that cannot start or go on.
     pub fn run(self) -> Done {
+        let keys = [&KEYS[..], &notice::KEYS].concat();
         let Merged { settings, warnings } =
-            merge::<WorkerFile>(self.config.config.as_deref(), &KEYS, &self.flags(), std::env::vars())?;
+            merge::<WorkerFile>(self.config.config.as_deref(), &keys, &self.flags(), std::env::vars())?;
         warn(&warnings);
         let config = settings.check()?;
         if self.config.check_config {
@@ -79,11 +84,26 @@ impl Args {
         }
         log::start(settings.log.level.as_deref(), "info");
         block_on(async {
-            let shutdown = async {
-                ending().await;
-                Shutdown::LeaveTasks
+            let evicts = muster_worker::notice::sources(&config.notice).contains(&NoticeSource::Sigterm);
+            let (first, again) = tokio::sync::oneshot::channel();
+            let shutdown = async move {
+                if ending().await != Ending::Terminate || !evicts {
+                    return Shutdown::LeaveTasks;
+                }
+                let _ = first.send(());
+                Shutdown::EvictTasks
             };
-            muster_worker::run(config, shutdown).await?;
+            // Who does not want to wait for the tasks says so again: they are left to the next start.
+            let impatient = async {
+                if again.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                ending().await
+            };
+            tokio::select! {
+                ended = muster_worker::run(config, shutdown) => ended?,
+                _ = impatient => {}
+            }
             Ok(DONE)
         })
     }
@@ -108,6 +128,7 @@ impl Args {
             ("worker", "log_cap", one(&self.log_cap)),
         ];
         flags.extend(self.store.flags());
+        flags.extend(self.notice.flags());
         flags.extend(self.tls.flags());
         flags
     }
