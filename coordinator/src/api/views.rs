@@ -336,6 +336,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         host: spec.host.clone(),
         drain_reason: worker.drain.as_ref().map(|drain| drain.reason.clone()),
         breaker: breaker_doc(state, worker.id),
+        drill: None,
         joined: time(worker.joined),
         changed: time(worker.changed),
         machine: None,

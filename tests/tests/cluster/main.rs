@@ -9,6 +9,7 @@ mod crash;
 mod dev;
 mod devices;
 mod disk;
+mod drills;
 mod failover;
 mod fencing;
 mod first_steps;

@@ -297,3 +297,16 @@ fn what_was_seen_of_a_device_is_said_until_it_is_settled() {
     agent.step(7 + RENEW_MS, Input::Instruction(Instruction::EventsSettled { seq: 5 }));
     assert!(!agent.step(6 + 2 * RENEW_MS, Input::Tick).contains(&said));
 }
+
+/// An exercise takes the way of a real event: numbered here, said until it is settled.
+#[test]
+fn a_device_that_is_sick_on_purpose_is_spoken_of_like_any_other() {
+    let mut agent = Agent::new(Vec::new(), Token(0), 0);
+    let kind = DeviceEventKind::Xid(79);
+    let drill =
+        DeviceEvent { seq: 0, uuid: "GPU-a".to_owned(), kind, at: 7, detail: "drill by ann".to_owned() };
+    let said = Action::DeviceEvents(vec![DeviceEvent { seq: 5, ..drill.clone() }]);
+    agent.step(1, Input::SessionOpened);
+    assert_eq!(agent.step(5, Input::Instruction(Instruction::Drill(drill))), [said.clone()]);
+    assert!(agent.step(6 + RENEW_MS, Input::Tick).contains(&said));
+}

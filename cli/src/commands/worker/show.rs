@@ -60,6 +60,9 @@ fn text(worker: &WorkerDoc) -> String {
         let labels: Vec<String> = worker.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let _ = writeln!(out, "labels {}", labels.join(" "));
     }
+    if let Some(drill) = &worker.drill {
+        let _ = writeln!(out, "drill {drill}");
+    }
     if let Some(breaker) = &worker.breaker {
         let next = match breaker.state.as_str() {
             "open" => format!("a probe goes in {} s", breaker.probe_in),
