@@ -165,7 +165,8 @@ impl Session {
                 | Instruction::Checkpoint { .. }
                 | Instruction::NoticeHeard
                 | Instruction::Notice(_)
-                | Instruction::Probe { .. } => {}
+                | Instruction::Probe { .. }
+                | Instruction::Drill(_) => {}
             }
         }
         for reports in reports.chunks(REPORTS_MAX) {

@@ -1,6 +1,8 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{bench, checkpoint, cluster, context, daemon, gpus, job, meta, queue, worker};
+use crate::commands::{
+    bench, checkpoint, cluster, context, daemon, drill, gpus, job, meta, queue, worker,
+};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -56,6 +58,7 @@ pub enum Command {
     Gpus(gpus::Args),
     Queue(queue::Args),
     Cluster(cluster::Args),
+    Drill(drill::Args),
     Context(context::Args),
     Completions(meta::completions::Args),
     Man(meta::man::Args),

@@ -35,6 +35,11 @@ fn main() -> ExitCode {
     if raw.get(1).is_some_and(|verb| verb == "shim") {
         return commands::shim::run(raw.into_iter().skip(2));
     }
+    if raw.get(1).is_some_and(|verb| verb == commands::daemon::death::VERB) {
+        let mut raw = raw.into_iter();
+        let name = raw.next().unwrap_or_default();
+        return commands::daemon::death::stay_dead(name, raw.skip(1));
+    }
     let json = output::json_wanted(&raw);
     end(match args::parse(raw, json).and_then(commands::run) {
         Ok(code) => code,

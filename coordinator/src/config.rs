@@ -35,6 +35,8 @@ pub struct CoordinatorConfig {
     pub ballast: Size,
     /// New jobs are refused when the disk is this full, per cent.
     pub disk_full_at: u8,
+    /// The cluster is for exercises: `muster drill` needs no confirmation. Give all members the same.
+    pub staging: bool,
     /// Certificates; without them `listen` must be loopback.
     pub tls: Option<Tls>,
     /// Which events of devices take them out of service. Every member judges by its own while it leads: give all the same.
@@ -55,6 +57,7 @@ impl Default for CoordinatorConfig {
             store: StoreConfig::default(),
             ballast: Size(room::BALLAST),
             disk_full_at: room::FULL_AT,
+            staging: false,
             tls: None,
             health: XidPolicy::default(),
         }

@@ -91,6 +91,11 @@ pub enum ToLeader {
         batch: u64,
         ok: bool,
     },
+    /// An exercise: this worker is to say that this was seen of its device.
+    Drill {
+        worker: WorkerId,
+        event: DeviceEvent,
+    },
     /// `replies` none: the proposal's fate is unknown.
     Proposed {
         id: u64,
@@ -278,6 +283,7 @@ impl<H: Hands> Thread<H> {
                 return count;
             }
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
+            ToLeader::Drill { worker, event } => Input::Drill { worker, event },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },
             ToLeader::Refused { id } => Input::Refused { id },
             ToLeader::Stop => return 1,

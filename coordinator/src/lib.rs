@@ -4,13 +4,14 @@
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
 //! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread, [`absence`] what it says of the others · [`sessions`]
 //! workers, [`registrar`], [`uplink`], [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`],
-//! [`history`], [`store`] what is read, [`telemetry`] what was measured.
+//! [`history`], [`store`] what is read, [`telemetry`] what was measured · [`drills`] faults on purpose.
 
 pub mod absence;
 pub mod api;
 pub mod backup;
 pub mod clock;
 pub mod config;
+pub mod drills;
 pub mod history;
 pub mod leader;
 pub mod leadership;

@@ -5,12 +5,14 @@ mod identity;
 mod port;
 
 use crate::absence;
+use crate::api::drill::Drills;
 use crate::api::grpc::Grpc;
 use crate::api::member::Members;
 use crate::api::worker::Workers;
 use crate::api::{Forward, Service};
 use crate::clock::{TermClock, wall_ms};
 use crate::config::CoordinatorConfig;
+use crate::drills::{Death, Silences};
 use crate::history::HistoryReader;
 use crate::leader::{self, Hands, LeaderHandle, ToLeader};
 use crate::leadership;
@@ -65,6 +67,7 @@ pub struct Running {
     pub join_token_file: Option<PathBuf>,
     dir: PathBuf,
     removed: tokio::sync::watch::Receiver<bool>,
+    death: Death,
     node: Node<CoreMachine>,
     leader: LeaderHandle,
     thread: std::thread::JoinHandle<()>,
@@ -87,6 +90,12 @@ impl Running {
     #[must_use]
     pub fn node_status(&self) -> tokio::sync::watch::Receiver<raft::Status> {
         self.node.status()
+    }
+
+    /// Ends when a drill wants this process to die: at once, as in a crash, and to start again after this time. Whoever owns the
+    /// process does it.
+    pub fn asked_to_die(&self) -> impl Future<Output = Duration> + use<> {
+        self.death.asked()
     }
 
     /// Ends when the member can't go on: its listener or its log failed.
@@ -206,6 +215,9 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let forward = Forward::new(node.clone(), proposer, peers, leadership, member, room);
     let gate = Gate::new(secrets.cluster.clone());
     let sessions = Sessions::default();
+    let (silences, death) = (Silences::default(), Death::default());
+    let drills =
+        Drills::new(config.staging, silences.clone(), death.clone(), leader.clone(), forward.clone());
     let service = Service {
         forward: forward.clone(),
         store,
@@ -215,6 +227,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         cluster_id: secrets.cluster_id.as_str().into(),
         gate: gate.clone(),
         telemetries: leader.telemetries().clone(),
+        drills: drills.clone(),
     };
     let workers = Workers {
         forward: forward.clone(),
@@ -224,6 +237,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         gate: gate.clone(),
         cluster_id: secrets.cluster_id.clone(),
         store_url: store_url.clone(),
+        silences,
     };
     let members = Members {
         forward,
@@ -234,6 +248,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         store_url: store_url.clone(),
         joining: Arc::default(),
         standing,
+        drills,
     };
     let stop = CancellationToken::new();
     let mut server = server;
@@ -262,6 +277,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         join_token_file,
         dir,
         removed,
+        death,
         node,
         leader,
         thread,

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod context;
 pub mod daemon;
+pub mod drill;
 pub mod gpus;
 pub mod job;
 pub mod meta;
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> Done {
         Command::Gpus(args) => block_on(args.run(global)),
         Command::Queue(args) => block_on(args.run(global)),
         Command::Cluster(args) => args.run(global),
+        Command::Drill(args) => block_on(args.run(global)),
         Command::Context(args) => args.run(),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(),

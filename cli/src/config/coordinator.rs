@@ -1,4 +1,4 @@
-//! The TOML of `muster coordinator`: `[coordinator]`, `[store]`, `[tls]`, `[log]`.
+//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`.
 
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorFile {
     pub coordinator: CoordinatorSection,
+    pub cluster: ClusterSection,
     pub store: StoreConfig,
     pub tls: Option<Tls>,
     pub log: LogConfig,
@@ -46,6 +47,14 @@ pub struct CoordinatorSection {
     pub disk_full_at: Option<u8>,
 }
 
+/// What the cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterSection {
+    /// For exercises: `muster drill` asks for no confirmation.
+    pub staging: bool,
+}
+
 /// What is done about sick devices.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -66,7 +75,7 @@ impl HealthSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -76,6 +85,7 @@ pub const KEYS: [Key; 18] = [
     Key::new("coordinator", "replace", Kind::Number),
     Key::new("coordinator", "ballast", Kind::Text),
     Key::new("coordinator", "disk_full_at", Kind::Number),
+    Key::new("cluster", "staging", Kind::Switch),
     Key::new("store", "url", Kind::Text),
     Key::new("store", "endpoint", Kind::Text),
     Key::new("store", "region", Kind::Text),
@@ -106,6 +116,7 @@ impl CoordinatorFile {
             join_token_file: section.join_token_file.clone(),
             replace: section.replace,
             store: self.store.clone(),
+            staging: self.cluster.staging,
             tls: self.tls.clone(),
             health: self.health.policy()?,
             ..CoordinatorConfig::default()

@@ -38,6 +38,7 @@ impl Service {
             term: status.term,
             cluster_id: self.cluster_id.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            staging: self.drills.staging,
         }
     }
 

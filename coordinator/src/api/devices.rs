@@ -153,7 +153,7 @@ impl Service {
     }
 
     /// The UUID that this is the beginning of.
-    async fn device(&self, text: &str) -> Result<String, ApiError> {
+    pub(super) async fn device(&self, text: &str) -> Result<String, ApiError> {
         self.forward.catch_up().await?;
         let found: Vec<String> = self.forward.read(|state| {
             let known = state.workers().flat_map(|w| w.spec.devices.iter().map(|d| &d.uuid));

@@ -51,6 +51,10 @@ pub enum ApiError {
     AddressTaken { address: String, member: u64 },
     #[error("the cluster has {members} members; the most is {limit}")]
     GroupFull { members: usize, limit: usize },
+    #[error("this cluster is not marked as staging, and a drill makes a real fault in it")]
+    NotStaging,
+    #[error("{0}")]
+    Drill(String),
     #[error("cannot read the state for the backup: {0}")]
     Backup(std::io::Error),
     /// What the leader answered, passed on as it is.
@@ -96,6 +100,8 @@ impl ApiError {
             Self::Member(error) => member_code(error),
             Self::AddressTaken { .. } => "ADDRESS_TAKEN",
             Self::GroupFull { .. } => "TOO_MANY_MEMBERS",
+            Self::NotStaging => "NOT_STAGING",
+            Self::Drill(_) => "DRILL_REFUSED",
             Self::Peer(_) => "REFUSED",
         }
     }
@@ -114,6 +120,9 @@ impl ApiError {
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
             Self::DiskFull(_) => {
                 "free space where that member's data directory is, or grow its disk; jobs are taken again by themselves, cancel and drain work meanwhile"
+            }
+            Self::NotStaging => {
+                "confirm it with --yes, or give the members of a cluster that is there for exercises `cluster.staging = true`"
             }
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
@@ -170,7 +179,11 @@ impl ApiError {
             | Self::Member(MembershipError::NotLeader { .. } | MembershipError::Fatal { .. }) => {
                 Code::Unavailable
             }
-            Self::Member(_) | Self::AddressTaken { .. } | Self::GroupFull { .. } => Code::FailedPrecondition,
+            Self::Member(_)
+            | Self::AddressTaken { .. }
+            | Self::GroupFull { .. }
+            | Self::NotStaging
+            | Self::Drill(_) => Code::FailedPrecondition,
             Self::Peer(status) => status.code(),
             Self::Store(_) | Self::History(_) | Self::Backup(_) => Code::Internal,
             Self::DiskFull(_) => Code::ResourceExhausted,

@@ -12,10 +12,10 @@ use muster_core::model::ids::JobId;
 use muster_core::spec::limits;
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, GetRequest,
-    ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply, NoticeRequest,
-    PrepareMemberReply, PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest, SubmitPart,
-    SubmitReply, TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, DrillReply,
+    DrillRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply,
+    NoticeRequest, PrepareMemberReply, PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest,
+    SubmitPart, SubmitReply, TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
@@ -166,11 +166,15 @@ impl Api for Grpc {
     }
 
     async fn list_workers(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
-        document(&self.0.list_workers().await?)
+        let mut doc = self.0.list_workers().await?;
+        self.0.drills.mark(&mut doc.workers);
+        document(&doc)
     }
 
     async fn get_worker(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
-        document(&self.0.get_worker(&call.into_inner().id).await?)
+        let mut doc = self.0.get_worker(&call.into_inner().id).await?;
+        self.0.drills.mark(std::slice::from_mut(&mut doc));
+        document(&doc)
     }
 
     async fn explain(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
@@ -302,6 +306,12 @@ impl Api for Grpc {
             let _ = sink.send(Err(ApiError::NoJob(job.0).into())).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(events))))
+    }
+
+    async fn drill(&self, call: Request<DrillRequest>) -> Result<Response<DrillReply>, Status> {
+        let user = user_of(&call);
+        let DrillRequest { confirmed, user: said, fault } = call.into_inner();
+        Ok(Response::new(self.0.drill(confirmed, named(said, user), fault).await?))
     }
 
     type LogsStream = Pin<Box<dyn Stream<Item = Result<LogChunk, Status>> + Send>>;

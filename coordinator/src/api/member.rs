@@ -1,5 +1,6 @@
 //! The adapter of `muster.member.v1`: what members ask each other beside Raft's own calls.
 
+use super::drill::Drills;
 use super::error::ApiError;
 use super::forward::Forward;
 use crate::leader::LeaderHandle;
@@ -14,10 +15,10 @@ use muster_proto::channel::{Bearer, MESSAGE_BYTES_MAX, bearer_of};
 use muster_proto::convert::{pack, unpack};
 use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
-    ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, JoinMemberReply, JoinMemberRequest,
-    ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice, RemovedReply, ReportReply,
-    ReportRequest, StandingReply, StandingRequest, TelemetryReply, TelemetryRequest, WorkerLogChunk,
-    WorkerLogRequest,
+    ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, DrillDone, DrillOrder,
+    JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice,
+    RemovedReply, ReportReply, ReportRequest, StandingReply, StandingRequest, TelemetryReply,
+    TelemetryRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ pub struct Members {
     /// One join at a time, so that two do not take the last place.
     pub joining: Arc<Mutex<()>>,
     pub standing: Standing,
+    pub drills: Drills,
 }
 
 impl Members {
@@ -158,6 +160,12 @@ impl MemberApi for Members {
             .await
             .map(Response::new)
             .map_err(|error| ApiError::from(error).into())
+    }
+
+    async fn drill(&self, call: Request<DrillOrder>) -> Result<Response<DrillDone>, Status> {
+        self.gate.member(&call)?;
+        self.drills.obey(call.into_inner())?;
+        Ok(Response::new(DrillDone {}))
     }
 
     async fn report(&self, call: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {

@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod cluster;
 pub mod devices;
+pub mod drill;
 pub mod error;
 pub mod explain;
 pub mod forward;

@@ -1,5 +1,6 @@
 //! The use cases on core types: what a user may ask of jobs and workers. Left out: the wire (`grpc`), documents (`views`).
 
+use super::drill::Drills;
 use super::error::ApiError;
 use super::forward::Forward;
 use crate::history::HistoryReader;
@@ -26,6 +27,7 @@ pub struct Service {
     pub cluster_id: Arc<str>,
     pub gate: Gate,
     pub telemetries: Telemetries,
+    pub drills: Drills,
 }
 
 /// The four mutations of jobs.

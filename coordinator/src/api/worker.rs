@@ -5,6 +5,7 @@
 
 use super::error::ApiError;
 use super::forward::Forward;
+use crate::drills::Silences;
 use crate::leader::Up;
 use crate::leadership::Leadership;
 use crate::registrar::Registrar;
@@ -43,6 +44,7 @@ pub struct Workers {
     pub gate: Gate,
     pub cluster_id: String,
     pub store_url: String,
+    pub silences: Silences,
 }
 
 impl Workers {
@@ -66,6 +68,8 @@ impl Workers {
     ) -> Result<(), Status> {
         // 1. It registers.
         let admitted = tokio::select! {
+            biased;
+            () = self.silences.begins(name) => return Err(unheard()),
             admitted = self.admit(name, &mut inbound, send) => admitted?,
             // It gave up and asks elsewhere: what is done for it now stands in others' way.
             () = send.closed() => return Ok(()),
@@ -81,6 +85,12 @@ impl Workers {
         // 3. Messages both ways until something ends.
         loop {
             tokio::select! {
+                // Its messages come last: once it is not to be heard, not one of them is.
+                biased;
+                () = self.silences.begins(name) => return Err(unheard()),
+                () = linked.over.cancelled() => return Err(Status::unavailable("the leader ended the session: register again")),
+                () = seat.replaced.cancelled() => return Err(Status::aborted("the worker opened another session")),
+                () = send.closed() => return Ok(()),
                 message = inbound.message() => match message?.and_then(|message| message.kind) {
                     Some(worker_message::Kind::Heartbeat(beat)) => {
                         linked.up(Up::Heartbeat { seq: beat.seq, held: beat.held.into_iter().map(Token).collect() });
@@ -101,9 +111,6 @@ impl Workers {
                     Some(worker_message::Kind::Register(_)) => return Err(Status::invalid_argument("registered already")),
                     None => return Ok(()),
                 },
-                () = linked.over.cancelled() => return Err(Status::unavailable("the leader ended the session: register again")),
-                () = seat.replaced.cancelled() => return Err(Status::aborted("the worker opened another session")),
-                () = send.closed() => return Ok(()),
             }
         }
     }
@@ -168,6 +175,10 @@ impl Workers {
             _ => Err(ApiError::Stopped("a Register was answered with something else".to_owned())),
         }
     }
+}
+
+fn unheard() -> Status {
+    Status::unavailable("a drill: this worker is not heard for a while")
 }
 
 /// Waits until some member leads, as far as this one can tell.

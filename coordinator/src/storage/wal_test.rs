@@ -286,3 +286,28 @@ fn logs_that_are_done_with_do_not_count() {
     drop(disk);
     assert_eq!(Arc::strong_count(&lock), 1, "a closed database lets go of the lock");
 }
+
+/// A record is flushed in one go, however large it is: a copy that is made meanwhile, for a snapshot or a check, ends with a record.
+#[test]
+fn a_copy_that_is_made_while_large_records_are_written_is_whole() {
+    let dir = tempfile::tempdir().expect("dir");
+    let disk = RocksDisk::open(&dir.path().join("state"), Kind::State).expect("open");
+    let large = |n: u32| {
+        let mut value = vec![0; 4_000_000];
+        blake3::Hasher::new().update(&n.to_be_bytes()).finalize_xof().fill(&mut value);
+        value
+    };
+    let mut copies = 0;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..24 {
+                disk.write(vec![Change::Put(Table::Data, key(n % 4), large(n))]).expect("write");
+            }
+        });
+        while !writer.is_finished() || copies == 0 {
+            let copy = disk.links().expect("copy");
+            check(copy.path()).unwrap_or_else(|error| panic!("copy {copies}: {error}"));
+            copies += 1;
+        }
+    });
+}

@@ -10,6 +10,7 @@ mod crash;
 mod dev;
 mod devices;
 mod disk;
+mod drills;
 mod evictions;
 mod failover;
 mod fencing;

@@ -13,6 +13,7 @@ use muster_core::command::{Report, ReportKind};
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::checkpoint::{Saved, Verdict};
+use muster_core::model::device_event::DeviceEvent;
 use muster_core::model::ids::{IndexRef, Token};
 use muster_core::model::lease::RENEW_MS;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,14 +104,7 @@ impl Agent {
                 self.evictions.saved(now, token, saved.took_ms);
                 self.saved(now, token, saved, &mut out);
             }
-            Input::DeviceEvents(seen) => {
-                let any = !seen.is_empty();
-                self.events.add(now, seen);
-                if self.session && any {
-                    // Always from the oldest on: whoever has heard a number has heard all before it.
-                    out.push(Action::DeviceEvents(self.events.unsettled()));
-                }
-            }
+            Input::DeviceEvents(seen) => self.saw(now, seen, &mut out),
         }
         out
     }
@@ -149,7 +143,18 @@ impl Agent {
             Instruction::Heard { tokens } => tokens.iter().for_each(|token| self.heard(*token)),
             Instruction::EventsSettled { seq } => self.events.settle(seq),
             Instruction::Probe { uuids } => out.push(Action::Probe { uuids }),
+            Instruction::Drill(event) => self.saw(now, vec![event], out),
             Instruction::Renewed { seq, term } => self.renewed(now, seq, term, out),
+        }
+    }
+
+    /// Something happened to devices.
+    fn saw(&mut self, now: u64, seen: Vec<DeviceEvent>, out: &mut Vec<Action>) {
+        let any = !seen.is_empty();
+        self.events.add(now, seen);
+        if self.session && any {
+            // Always from the oldest on: whoever has heard a number has heard all before it.
+            out.push(Action::DeviceEvents(self.events.unsettled()));
         }
     }
 

@@ -371,3 +371,16 @@ fn nothing_is_committed_of_what_is_over() {
     assert_eq!(rig.at(1200, saved(6, 10)), vec![]);
     assert_eq!(rig.at(1000 + RENEW_MS, Input::Tick), vec![beat(2, &[6])]);
 }
+
+/// An exercise takes the way of a real event: numbered here, said until it is settled.
+#[test]
+fn a_device_that_is_sick_on_purpose_is_spoken_of_like_any_other() {
+    let mut agent = Agent::new(Vec::new(), Token(0), 0);
+    let kind = DeviceEventKind::Xid(79);
+    let drill =
+        DeviceEvent { seq: 0, uuid: "GPU-a".to_owned(), kind, at: 7, detail: "drill by ann".to_owned() };
+    let said = Action::DeviceEvents(vec![DeviceEvent { seq: 5, ..drill.clone() }]);
+    agent.step(1, Input::SessionOpened);
+    assert_eq!(agent.step(5, Input::Instruction(Instruction::Drill(drill))), [said.clone()]);
+    assert!(agent.step(6 + RENEW_MS, Input::Tick).contains(&said));
+}

@@ -13,6 +13,7 @@ use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, Token};
 use muster_core::model::job_spec::CheckpointSpec;
+use muster_core::model::lease::KILL_BEFORE_MS;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,24 @@ impl Local {
     }
 }
 
+/// What becomes of an attempt whose files are there, or failed to come. `stop`: the signal it would have got meanwhile; `deadline`: its
+/// lease's (boot time, ms). Nothing is launched that was to be stopped, or that could not run until its lease is renewed.
+///
+/// # Errors
+/// How it ends instead.
+pub fn fate<T>(
+    prepared: Result<T, Outcome>,
+    stop: Option<i32>,
+    deadline: u64,
+    now: u64,
+) -> Result<T, Outcome> {
+    match (prepared, stop) {
+        (_, Some(signal)) => Err(Outcome::Signal(signal)),
+        (Ok(_), None) if now + KILL_BEFORE_MS >= deadline => Err(Outcome::Fenced),
+        (prepared, None) => prepared,
+    }
+}
+
 /// How the process ended, in the coordinator's words. `stopping`: the worker is ending its tasks to end itself, which is not their fault.
 pub fn outcome(exit: &Exit, stopping: bool) -> Outcome {
     match exit.status {
@@ -169,6 +188,24 @@ mod tests {
             (&oom, false, Outcome::Oom),
         ] {
             assert_eq!(outcome(exit, stopping), expected, "{exit:?} {stopping}");
+        }
+    }
+
+    /// It may be prepared by the time that the kill comes: its launch is on the way then, and has to be stopped all the same.
+    #[test]
+    fn what_was_killed_while_it_was_prepared_is_never_launched() {
+        let failed = || Err(Outcome::Launch("no workdir".into()));
+        let soon = 1_000 + KILL_BEFORE_MS;
+        for (prepared, stop, deadline, expected) in [
+            (Ok("launch"), None, soon + 1, Ok("launch")),
+            (Ok("launch"), None, soon, Err(Outcome::Fenced)),
+            (Ok("launch"), Some(libc::SIGKILL), soon + 1, Err(Outcome::Signal(libc::SIGKILL))),
+            (Ok("launch"), Some(libc::SIGTERM), soon, Err(Outcome::Signal(libc::SIGTERM))),
+            (Err(Outcome::Fenced), Some(libc::SIGKILL), soon + 1, Err(Outcome::Signal(libc::SIGKILL))),
+            (failed(), None, soon, failed()),
+        ] {
+            let what = format!("{prepared:?} {stop:?} {deadline}");
+            assert_eq!(fate(prepared, stop, deadline, 1_000), expected, "{what}");
         }
     }
 }

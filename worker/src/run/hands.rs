@@ -4,7 +4,7 @@ mod checkpoint;
 mod journaling;
 mod reading;
 
-use super::attempt::{Local, Phase, Result3, outcome};
+use super::attempt::{Local, Phase, Result3, fate, outcome};
 use super::prepare::{Preparer, is_quick};
 use super::vacate::vacate;
 use crate::artifacts::collect;
@@ -19,7 +19,6 @@ use muster_core::command::{Report, ReportKind};
 use muster_core::model::attempt::Outcome;
 use muster_core::model::checkpoint::Saved;
 use muster_core::model::ids::Token;
-use muster_core::model::lease::KILL_BEFORE_MS;
 use muster_failpoint::{Point, pass};
 use muster_proto::convert::pack;
 use muster_proto::worker::worker_message::Kind as Up;
@@ -401,12 +400,7 @@ impl Hands {
         self.preparing.remove(&token);
         let local = self.attempts.get_mut(&token)?;
         let Phase::Preparing { deadline, stop, .. } = local.phase else { return None };
-        let launch = match (launch, stop) {
-            (_, Some(signal)) => Err(Outcome::Signal(signal)),
-            (Ok(_), None) if now + KILL_BEFORE_MS >= deadline => Err(Outcome::Fenced),
-            (launch, None) => launch,
-        };
-        match launch {
+        match fate(launch, stop, deadline, now) {
             Ok(launch) => {
                 local.phase = Phase::Launched;
                 self.hand_over(vec![Launch { deadline_boot_ms: deadline, ..*launch }]);

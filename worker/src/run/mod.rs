@@ -54,6 +54,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// How often the devices are asked what happened to them.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+// A sick device is out of service within 5 s: the wait for the driver is as long, and from there on nothing is waited for but a commit
+// (worker/agent/tests/quarantine.rs).
+const _: () = assert!(2 * LOOK_EVERY.as_millis() < 5_000);
 
 /// What becomes of the tasks when the worker ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! `muster coordinator`: one member.
 
+use super::death::die;
 use super::{ConfigArgs, Flag, StoreArgs, TlsArgs, block_on, ending, warn};
 use crate::args::Global;
 use crate::client::Client;
@@ -54,6 +55,9 @@ pub struct Args {
     /// Refuse new jobs when the disk is this full, per cent [default: 95].
     #[arg(long, value_name = "N")]
     disk_full_at: Option<String>,
+    /// The cluster is for exercises: `muster drill` asks for no confirmation (cluster.staging). Give it to all members.
+    #[arg(long)]
+    staging: bool,
     /// A TOML file whose rows replace those of the shipped XID policy (health.xid_policy).
     #[arg(long, value_name = "FILE")]
     xid_policy: Option<String>,
@@ -97,6 +101,7 @@ impl Args {
             ("coordinator", "replace", one(&self.replace)),
             ("coordinator", "ballast", one(&self.ballast)),
             ("coordinator", "disk_full_at", one(&self.disk_full_at)),
+            ("cluster", "staging", if self.staging { vec!["true".to_owned()] } else { Vec::new() }),
             ("health", "xid_policy", one(&self.xid_policy)),
         ];
         flags.extend(self.store.flags());
@@ -144,8 +149,10 @@ async fn serve(config: CoordinatorConfig, name: String) -> Done {
         _ = ending() => return Ok(DONE),
     };
     introduce(&running, &name, tls, bootstrap)?;
+    let death = running.asked_to_die();
     let failed = tokio::select! {
         _ = ending() => None,
+        away = death => return Err(die(away)),
         error = running.failed() => Some(error),
     };
     if failed.is_none() {

@@ -3,6 +3,7 @@
 //! Only shims are children, in their own sessions: a SIGKILL of this process frees port and databases, and a start in the same directory
 //! adopts what still runs. Ctrl-C drains for 10 s and stops the tasks; a second one leaves them to the next start.
 
+use super::death::die;
 use super::notice::NoticeArgs;
 use super::{Ending, block_on, ending, warn};
 use crate::client::{Client, request_id, user};
@@ -99,6 +100,7 @@ impl Args {
             data_dir: dir.join("member"),
             listen,
             bootstrap: true,
+            staging: true,
             store: StoreConfig {
                 url: Some(format!("file://{}", dir.join("store").display())),
                 ..StoreConfig::default()
@@ -191,12 +193,14 @@ impl Args {
         ));
         output::talk("try `muster run -- echo hello` in another terminal; Ctrl-C here drains and stops");
         // 4. Until it is told to end, or something fails.
+        let death = running.asked_to_die();
         let failed = tokio::select! {
             how = ending() => {
                 let how = if how == Ending::Interrupt { drain(&mut client).await } else { Shutdown::LeaveTasks };
                 let _ = stop.send(Some(how));
                 None
             }
+            away = death => return Err(die(away)),
             error = running.failed() => Some(Failure::from(error)),
             Some(ended) = workers.join_next() => Some(worker_failure(ended)),
         };

@@ -1,6 +1,7 @@
 //! The processes that stay: members, workers, and both together. What they share: a runtime, open files, signals.
 
 pub mod coordinator;
+pub mod death;
 pub mod dev;
 mod notice;
 pub mod worker;

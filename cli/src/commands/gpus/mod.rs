@@ -1,5 +1,6 @@
 //! `muster gpus`: devices, and verbs about them.
 
+mod device_args;
 pub mod list;
 pub mod put_back;
 pub mod quarantine;

@@ -74,6 +74,9 @@ fn text(worker: &WorkerDoc) -> String {
             None => writeln!(out, "hears of a preemption from {sources}"),
         };
     }
+    if let Some(drill) = &worker.drill {
+        let _ = writeln!(out, "drill {drill}");
+    }
     if let Some(breaker) = &worker.breaker {
         let next = match breaker.state.as_str() {
             "open" => format!("a probe goes in {} s", breaker.probe_in),

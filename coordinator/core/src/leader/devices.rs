@@ -40,6 +40,13 @@ impl Leader {
         }
     }
 
+    /// Somebody makes a device sick on purpose: its worker says so on the way that every event takes.
+    pub(super) fn drill_came(&mut self, worker: WorkerId, event: DeviceEvent) {
+        if let Some(session) = self.by_worker.get(&worker).filter(|_| self.term.is_some()) {
+            self.outbox.entry(*session).or_default().push(Instruction::Drill(event));
+        }
+    }
+
     /// The commands that write down what was judged. Should the proposal be lost, the worker says it again.
     pub(super) fn take_device_events(&mut self) -> Vec<Command> {
         let waiting = std::mem::take(&mut self.device_events);

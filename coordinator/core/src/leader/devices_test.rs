@@ -110,3 +110,16 @@ fn a_worker_is_asked_to_look_again_at_what_a_look_may_return() {
         assert!(!asked(&beat(&mut leader, tick, &[])), "at {tick}");
     }
 }
+
+#[test]
+fn a_drill_reaches_the_worker_that_has_the_device_and_nobody_else() {
+    let test = TestState::with_worker(1);
+    let mut leader = leading(&test, &[]);
+    let kind = DeviceEventKind::Xid(79);
+    let event = DeviceEvent { seq: 0, uuid: "w1-0".to_owned(), kind, at: 7, detail: "drill".to_owned() };
+    let drill = |worker| Input::Drill { worker: WorkerId(worker), event: event.clone() };
+    leader.step(20, drill(2));
+    assert_eq!(told(&leader.step(20, Input::Tick)), [], "worker 2 is not connected");
+    leader.step(21, drill(1));
+    assert_eq!(told(&leader.step(21, Input::Tick)), [Instruction::Drill(event.clone())]);
+}

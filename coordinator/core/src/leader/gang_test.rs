@@ -53,7 +53,8 @@ fn told(rig: &mut Rig) -> Vec<(u64, String)> {
             Instruction::Renewed { .. }
             | Instruction::Heard { .. }
             | Instruction::EventsSettled { .. }
-            | Instruction::Probe { .. } => return None,
+            | Instruction::Probe { .. }
+            | Instruction::Drill(_) => return None,
         };
         Some((session, text))
     });

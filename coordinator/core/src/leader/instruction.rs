@@ -3,6 +3,7 @@
 
 use crate::model::blob::BlobId;
 use crate::model::checkpoint::{Part, Verdict};
+use crate::model::device_event::DeviceEvent;
 use crate::model::ids::{IndexRef, Token};
 use crate::model::job_spec::CheckpointSpec;
 use crate::model::notice::Notice;
@@ -34,6 +35,8 @@ pub enum Instruction {
     Probe { uuids: Vec<String> },
     /// Heartbeat `seq` was received and a quorum confirmed the leadership at or after its receipt; `term` is the leader's.
     Renewed { seq: u64, term: u64 },
+    /// An exercise: say of a device that this was seen of it, as if it had been.
+    Drill(DeviceEvent),
 }
 
 /// Everything an attempt needs, rendered: no template is left in it.

@@ -58,6 +58,11 @@ pub enum Input {
         worker: WorkerId,
         computing: Vec<String>,
     },
+    /// An exercise: the worker is to say that this was seen of its device. Lost when it is not connected.
+    Drill {
+        worker: WorkerId,
+        event: DeviceEvent,
+    },
     /// A quorum confirmed (or not) the leadership after `Output::Confirm`.
     Confirmed {
         batch: u64,

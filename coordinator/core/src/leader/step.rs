@@ -118,6 +118,7 @@ impl Leader {
             Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Notice { session, notice } => self.notice_came(session, notice),
             Input::Measured { worker, computing } => self.measured(worker, computing),
+            Input::Drill { worker, event } => self.drill_came(worker, event),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),

@@ -14,6 +14,9 @@ pub struct ClusterDoc {
     /// Of the member that answered.
     #[serde(default)]
     pub version: String,
+    /// It is there for exercises, says the member that answered.
+    #[serde(default)]
+    pub staging: bool,
 }
 
 /// One member.

@@ -62,6 +62,9 @@ pub struct WorkerDoc {
     /// Its circuit breaker, unless it is closed.
     #[serde(default)]
     pub breaker: Option<super::BreakerDoc>,
+    /// A drill that is under way against it, in words.
+    #[serde(default)]
+    pub drill: Option<String>,
     /// RFC 3339, UTC.
     #[serde(default)]
     pub joined: String,

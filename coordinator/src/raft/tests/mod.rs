@@ -6,6 +6,7 @@ mod damage;
 mod ledger;
 mod loopback;
 mod power;
+mod purge;
 mod refusals;
 mod sim;
 mod sim_members;

@@ -66,8 +66,8 @@ impl Apply<'_> {
                 }
             }
             Verdict::Quarantine { fault, returns } => {
-                self.note_device(id, uuid, what, text);
-                self.quarantine(id, uuid, *fault, *returns, &judged.text);
+                self.note_device(id, uuid, what, text.clone());
+                self.quarantine(id, uuid, *fault, *returns, &text);
             }
         }
     }
