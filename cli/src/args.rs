@@ -1,8 +1,6 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{
-    bench, checkpoint, cluster, context, daemon, drill, gpus, job, meta, queue, worker,
-};
+use crate::commands::{bench, checkpoint, cluster, context, daemon, drill, gpus, job, meta, queue, worker};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};

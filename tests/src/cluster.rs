@@ -234,7 +234,7 @@ impl Cluster {
 
     /// How the agent of a worker ended, once it has.
     pub fn agent_ended(&mut self, name: &str) -> Option<std::process::ExitStatus> {
-        self.workers.iter_mut().find(|w| w.0 == name)?.2.as_mut()?.try_wait().ok()?
+        self.workers.iter_mut().find(|w| w.name == name)?.process.as_mut()?.try_wait().ok()?
     }
 
     /// SIGKILL to the agent of a worker, not to its shim.

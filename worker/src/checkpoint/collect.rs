@@ -9,6 +9,7 @@ use crate::blobs::{BlobError, Store};
 use futures::{StreamExt, TryStreamExt};
 use muster_core::model::checkpoint::{Checkpoint, prefix};
 use muster_core::model::ids::{IndexRef, Token};
+use muster_store::StoreError;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Manifests that are read at once.
@@ -52,8 +53,9 @@ impl Garbage {
             async move {
                 let key = of.manifest_key();
                 let bytes = store.get_at(&key).await?;
-                let manifest = Manifest::decode(&bytes, of, Some(part.manifest))
-                    .map_err(|_| BlobError::Wrong { key: key.clone() })?;
+                let manifest = Manifest::decode(&bytes, of, Some(part.manifest)).map_err(|bad| {
+                    BlobError::Store(StoreError::Damaged { key: key.clone(), reason: bad.to_string() })
+                })?;
                 let keys = manifest.keys().map(str::to_owned).chain([key]).collect();
                 Ok::<_, BlobError>(((of.token, of.step, of.rank), keys))
             }

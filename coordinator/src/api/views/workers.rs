@@ -93,6 +93,7 @@ fn worker_doc(state: &State, worker: &Worker) -> WorkerDoc {
         notice_sources: spec.notices.iter().map(|source| source.as_str().to_owned()).collect(),
         notice_seconds: spec.notice_ms.map(|ms| ms as f64 / 1_000.0),
         breaker: breaker_doc(state, worker.id),
+        drill: None,
         joined: time(worker.joined),
         changed: time(worker.changed),
         machine: None,
