@@ -14,8 +14,10 @@ fn saving(name: &str) -> (Cluster, u64, String) {
     let script = format!(
         "test -s {mark} && exit 0; trap 'echo saved > {mark}; exit 9' USR1; while :; do sleep 0.05; done"
     );
-    let task = json!({"run": script, "checkpoint": {"signal": "SIGUSR1", "grace": "20s"}, "retry": {"attempts": 1}});
-    let file = cluster.file(&format!("{name}.yaml"), &json!({"name": name, "tasks": {"t": task}}).to_string());
+    let task =
+        json!({"run": script, "checkpoint": {"signal": "SIGUSR1", "grace": "20s"}, "retry": {"attempts": 1}});
+    let file =
+        cluster.file(&format!("{name}.yaml"), &json!({"name": name, "tasks": {"t": task}}).to_string());
     let job = cluster.submit(&file);
     let worker = until("a running attempt", SOON, || {
         let attempt = attempts(&cluster, job).first().cloned().unwrap_or_default();
