@@ -29,6 +29,8 @@ use tokio_util::task::TaskTracker;
 /// Pauses after the store did not answer, doubled each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_LAST: Duration = Duration::from_secs(10);
+/// Answers that wait to be taken; the oldest go.
+const VERDICTS_MAX: usize = 16;
 /// How long what nobody needs is being removed after a commit; the rest goes after the next one.
 const COLLECT_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -124,7 +126,13 @@ impl Saver {
         if let Verdict::Committed { .. } = verdict {
             self.saved_at.store(boot_ms(), Ordering::Relaxed);
         }
-        self.verdicts.lock().insert(step, verdict);
+        let mut verdicts = self.verdicts.lock();
+        verdicts.insert(step, verdict);
+        // A rank hears of every step of its gang, also where it commits none itself.
+        if verdicts.len() > VERDICTS_MAX {
+            verdicts.pop_first();
+        }
+        drop(verdicts);
         self.answered.notify_one();
     }
 
