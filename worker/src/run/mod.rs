@@ -66,7 +66,7 @@ pub enum Shutdown {
     /// They get SIGTERM, 2 s later SIGKILL.
     StopTasks,
     /// They are evicted as at any other notice, and the worker ends with the last of them.
-    EvictTasks,
+    Evict,
 }
 
 /// Runs a worker until `shutdown` says how to end.
@@ -266,7 +266,7 @@ impl Worker {
                         self.hands.stop_all();
                         stop_by = Some(Instant::now() + STOP_PATIENCE);
                     }
-                    Shutdown::EvictTasks => {
+                    Shutdown::Evict => {
                         self.going.end();
                         if let Some(notice) = notices.sigterm() {
                             self.noticed(notice, &mut inputs);

@@ -69,11 +69,11 @@ pub struct Args {
     /// Workers say that they are spot machines.
     #[arg(long)]
     spot: bool,
-    #[command(flatten)]
-    notice: NoticeArgs,
     /// What is logged: error, warn, info, debug, trace, or directives.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    #[command(flatten)]
+    notice: NoticeArgs, // last: its heading would be that of what follows
 }
 
 impl Args {

@@ -64,9 +64,9 @@ pub struct Args {
     #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
-    notice: NoticeArgs,
-    #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    notice: NoticeArgs, // last: its heading would be that of what follows
 }
 
 impl Args {
@@ -91,7 +91,7 @@ impl Args {
                     return Shutdown::LeaveTasks;
                 }
                 let _ = first.send(());
-                Shutdown::EvictTasks
+                Shutdown::Evict
             };
             // Who does not want to wait for the tasks says so again: they are left to the next start.
             let impatient = async {
