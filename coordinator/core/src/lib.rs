@@ -10,7 +10,7 @@
 //!
 //! Code map: `model` the nouns · `spec` job file → model · `dag` what becomes ready · `command`, `reply`, `event` what may be asked,
 //! what the caller hears, what happened · `state` the replicated state · `scheduler` the plan · `leader` when to plan, leases,
-//! reconcile, timers · `view_doc` the documents that people and programs read.
+//! reconcile, timers · `spot` machines that go · `view_doc` the documents that people and programs read.
 
 pub mod command;
 pub mod dag;
@@ -21,5 +21,6 @@ pub mod model;
 pub mod reply;
 pub mod scheduler;
 pub mod spec;
+pub mod spot;
 pub mod state;
 pub mod view_doc;

@@ -23,6 +23,9 @@ mod ranking;
 mod room;
 mod scarcity;
 mod score;
+mod spot;
+#[cfg(test)]
+mod spot_test;
 mod view;
 
 pub use board::Board;

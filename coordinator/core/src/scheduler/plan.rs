@@ -3,6 +3,7 @@
 use super::board::Board;
 use super::gangs::Gangs;
 use super::ranking::Ask;
+use super::spot::DEADLINES_MAX;
 use super::view::{JobView, View};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
@@ -42,8 +43,14 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
     // 1. What is free now: workers this leader hears and that take work.
     view.set_board();
     let mut board = std::mem::take(&mut view.board);
-    let mut cycle =
-        Cycle { gangs: Gangs::new(now), facts: Facts::default(), used: BTreeMap::new(), placed: 0, looks: 0 };
+    let mut cycle = Cycle {
+        gangs: Gangs::new(now),
+        facts: Facts::default(),
+        used: BTreeMap::new(),
+        placed: 0,
+        looks: 0,
+        in_time: 0,
+    };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
     view.touched.extend(cycle.used.into_keys());
@@ -61,15 +68,17 @@ fn names_workers(ask: &Ask) -> bool {
 }
 
 /// What is known in one cycle.
-struct Cycle {
+pub(super) struct Cycle {
     gangs: Gangs,
-    facts: Facts,
+    pub(super) facts: Facts,
     /// Of workers that get something here, what is taken then.
     used: BTreeMap<WorkerId, Used>,
     /// Seats.
     placed: usize,
     /// Workers that were looked at one by one.
     looks: usize,
+    /// Indices with a deadline that were looked at.
+    in_time: usize,
 }
 
 impl Cycle {
@@ -105,6 +114,18 @@ impl Cycle {
                 if self.placed >= policy.placements_max {
                     return placements;
                 }
+                if let Some(deadline) = common.deadline.as_deref().filter(|_| candidates.is_none()) {
+                    // It may wait by choice: those behind it need not.
+                    self.in_time += 1;
+                    if self.in_time > DEADLINES_MAX {
+                        break;
+                    }
+                    if let Some(placement) = self.place_in_time(view, board, (&ask, deadline), at) {
+                        self.placed += 1;
+                        placements.push(placement);
+                    }
+                    continue;
+                }
                 let placement = match &candidates {
                     Some(candidates) => self.place_gang(view, board, candidates, common, at),
                     None => self.place(view, board, &ask, at),
@@ -123,7 +144,13 @@ impl Cycle {
         placements
     }
 
-    fn place(&mut self, view: &View, board: &mut Board, ask: &Ask, at: IndexRef) -> Option<Placement> {
+    pub(super) fn place(
+        &mut self,
+        view: &View,
+        board: &mut Board,
+        ask: &Ask,
+        at: IndexRef,
+    ) -> Option<Placement> {
         let facts = &mut self.facts;
         // Workers of a kind differ by name alone.
         let (worker, devices) = if names_workers(ask) {
@@ -163,7 +190,7 @@ impl Cycle {
 
 /// What constraints are asked of.
 #[derive(Default)]
-struct Facts {
+pub(super) struct Facts {
     expressions: Expressions,
     values: BTreeMap<WorkerId, WorkerValue>,
 }
@@ -177,7 +204,7 @@ impl Facts {
         ask.constraints.iter().all(|text| self.expressions.constraint(text, value).unwrap_or(false))
     }
 
-    fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
+    pub(super) fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
         if ask.constraints.is_empty() {
             return true;
         }

@@ -4,11 +4,12 @@ use super::{Applied, Entry, State};
 use crate::command::{Command, Placement, Report, ReportKind, Request, Target};
 use crate::event::Event;
 use crate::model::attempt::{Cause, Outcome};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::gang::Gang;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::{
-    ArraySpec, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra, TaskSpec,
+    ArraySpec, Deadline, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra, TaskSpec,
     TriggerRule,
 };
 use crate::model::placement::Seat;
@@ -121,6 +122,11 @@ impl TestJob {
 
     pub(crate) fn timeout(mut self, ms: u64) -> Self {
         self.last().timeout_ms = Some(ms);
+        self
+    }
+
+    pub(crate) fn deadline(mut self, within_ms: u64, work_ms: u64) -> Self {
+        self.last().deadline = Some(Box::new(Deadline { within_ms, work_ms }));
         self
     }
 
@@ -279,6 +285,20 @@ impl TestState {
     pub(crate) fn run(&mut self, at: IndexRef, outcome: Outcome) -> Option<Cause> {
         let token = self.place(at, &[]).expect("placed");
         self.end(token, at, outcome)
+    }
+
+    /// A committed checkpoint that stands for so much run time, as if an earlier attempt had left it.
+    pub(crate) fn keep(&mut self, at: IndexRef, worked_ms: u64) {
+        let checkpoint = Checkpoint {
+            step: 1,
+            token: Token(1),
+            attempt: 1,
+            parts: Vec::new(),
+            committed: Stamp::default(),
+            took_ms: 0,
+            worked_ms,
+        };
+        self.state.checkpoints.insert(at, vec![checkpoint]);
     }
 
     pub(crate) fn index_state(&self, at: IndexRef) -> IndexState {
