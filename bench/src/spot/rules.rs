@@ -11,8 +11,8 @@ pub enum Rule {
     Muster,
     /// The four rules of the NSDI'24 paper as its text has them: on-demand, while behind, until ahead by two restarts; then spot or nothing.
     UniformProgress,
-    /// The same as the authors' code has them: once on-demand, it stays until there is a spot machine and it is ahead.
-    UniformProgressCode,
+    /// The same, but once on-demand it stays until there is a spot machine and it is ahead, as code that was published later does.
+    UniformProgressStays,
     /// Spot where there is one, else on-demand.
     SpotElseOnDemand,
     /// Spot where there is one, else nothing, until the net catches it.
@@ -24,7 +24,7 @@ impl Rule {
     /// The core's own first.
     pub const ALL: [Self; 6] = [
         Self::Muster,
-        Self::UniformProgressCode,
+        Self::UniformProgressStays,
         Self::SpotElseOnDemand,
         Self::UniformProgress,
         Self::Greedy,
@@ -35,8 +35,8 @@ impl Rule {
     pub fn name(self) -> &'static str {
         match self {
             Self::Muster => "Muster",
-            Self::UniformProgress => "Uniform Progress, as the paper says",
-            Self::UniformProgressCode => "Uniform Progress, as its code does",
+            Self::UniformProgress => "Uniform Progress",
+            Self::UniformProgressStays => "Uniform Progress, staying on-demand",
             Self::SpotElseOnDemand => "spot, else on-demand",
             Self::Greedy => "spot, else wait",
             Self::OnDemandOnly => "on-demand only",
@@ -80,7 +80,7 @@ impl State {
         match rule {
             Rule::Muster => self.muster(),
             Rule::UniformProgress => self.uniform_progress(),
-            Rule::UniformProgressCode => self.uniform_progress_code(),
+            Rule::UniformProgressStays => self.uniform_progress_stays(),
             Rule::SpotElseOnDemand => spot_or(Machine::OnDemand),
             Rule::Greedy => spot_or(Machine::None),
             Rule::OnDemandOnly => Machine::OnDemand,
@@ -127,7 +127,7 @@ impl State {
         }
     }
 
-    fn uniform_progress_code(&self) -> Machine {
+    fn uniform_progress_stays(&self) -> Machine {
         let two = 2 * self.setting.restart_s;
         match self.has {
             Machine::Spot => Machine::Spot,
