@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::gangs::Gangs;
 use super::ranking::Ask;
-use super::spot::DEADLINES_MAX;
+use super::spot::{DEADLINES_MAX, Outlook};
 use super::view::{JobView, View};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
@@ -50,6 +50,7 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
         placed: 0,
         looks: 0,
         in_time: 0,
+        outlooks: BTreeMap::new(),
     };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
@@ -79,6 +80,8 @@ pub(super) struct Cycle {
     looks: usize,
     /// Indices with a deadline that were looked at.
     in_time: usize,
+    /// What they may expect of spot workers.
+    pub(super) outlooks: BTreeMap<Ask, Outlook>,
 }
 
 impl Cycle {
@@ -98,6 +101,8 @@ impl Cycle {
                 continue;
             }
             let candidates = common.gang.as_ref().map(|_| self.candidates(view, &ask));
+            let deadline = common.deadline.as_deref().filter(|_| candidates.is_none());
+            let in_time = deadline.map(|deadline| (self.outlook(view, &ask), deadline));
             let looks = match &candidates {
                 Some(candidates) => candidates.len(),
                 None if names_workers(&ask) => view.workers.len(),
@@ -114,13 +119,13 @@ impl Cycle {
                 if self.placed >= policy.placements_max {
                     return placements;
                 }
-                if let Some(deadline) = common.deadline.as_deref().filter(|_| candidates.is_none()) {
+                if let Some(in_time) = &in_time {
                     // It may wait by choice: those behind it need not.
                     self.in_time += 1;
                     if self.in_time > DEADLINES_MAX {
                         break;
                     }
-                    if let Some(placement) = self.place_in_time(view, board, (&ask, deadline), at) {
+                    if let Some(placement) = self.place_in_time(view, board, (&in_time.0, in_time.1), at) {
                         self.placed += 1;
                         placements.push(placement);
                     }

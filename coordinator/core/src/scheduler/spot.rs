@@ -3,7 +3,9 @@
 //! A pool of spot workers is looked at every ten minutes: is one of them ready, busy or not? What was seen is kept by the leader alone; a new
 //! one begins anew, with what is usual.
 //!
-//! Left out: what runs is not moved. Prices: a spot worker is taken to be the cheaper one.
+//! Where workers say what they cost, a spot pool that is not cheaper is nothing to wait for; else it is taken to be cheaper.
+//!
+//! Left out: what runs is not moved.
 
 use super::board::Board;
 use super::feasible::fits_empty;
@@ -24,6 +26,8 @@ const POOLS_MAX: usize = 1_000;
 /// Indices with a deadline that are looked at in one cycle; what is behind them waits for the next.
 pub(super) const DEADLINES_MAX: usize = 4_096;
 
+/// The label of a worker that says what it costs an hour, USD.
+const PRICE: &str = "usd_per_hour";
 const SPOT: &str = "worker.spot";
 const ON_DEMAND: &str = "!worker.spot";
 
@@ -35,27 +39,31 @@ struct Pool {
     history: History,
 }
 
-/// Pools with spot workers, by name.
+/// Pools by name: those with spot workers, and one worker of each of the others.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SpotPools(BTreeMap<String, Pool>);
+pub(super) struct SpotPools {
+    spot: BTreeMap<String, Pool>,
+    on_demand: BTreeMap<String, WorkerSpec>,
+}
 
 impl SpotPools {
     /// There is such a worker, whatever its state.
     pub(super) fn know(&mut self, spec: &WorkerSpec) {
+        let (name, like) = (&spec.pool, spec.clone());
         if !spec.spot {
-            return;
-        }
-        if let Some(pool) = self.0.get_mut(&spec.pool) {
-            pool.like.clone_from(spec);
-        } else if self.0.len() < POOLS_MAX {
-            let pool = Pool { like: spec.clone(), history: History::default() };
-            self.0.insert(spec.pool.clone(), pool);
+            if self.on_demand.len() < POOLS_MAX || self.on_demand.contains_key(name) {
+                self.on_demand.insert(name.clone(), like);
+            }
+        } else if let Some(pool) = self.spot.get_mut(name) {
+            pool.like = like;
+        } else if self.spot.len() < POOLS_MAX {
+            self.spot.insert(name.clone(), Pool { like, history: History::default() });
         }
     }
 
     /// One look at all of them; in these one is ready. A pool of which no worker is left is not forgotten: nothing is there.
     fn look(&mut self, ready: &BTreeSet<&str>) {
-        for (name, pool) in &mut self.0 {
+        for (name, pool) in &mut self.spot {
             pool.history.look(ready.contains(name.as_str()));
         }
     }
@@ -86,43 +94,68 @@ impl View {
     }
 }
 
+/// Millionths of a USD an hour, if the worker says so.
+fn price(spec: &WorkerSpec) -> Option<u64> {
+    let usd: f64 = spec.labels.get(PRICE)?.parse().ok()?;
+    (usd.is_finite() && usd >= 0.0).then_some((usd * 1e6) as u64)
+}
+
+/// What tasks that ask for the same may expect of spot workers.
+#[derive(Debug, Clone)]
+pub(super) struct Outlook {
+    spot: Ask,
+    on_demand: Ask,
+    /// Of the pools whose spot workers could take it, the one where one was there last, or comes most often; none: no such pool is known,
+    /// or none that is cheaper.
+    history: Option<History>,
+}
+
 impl Cycle {
-    /// A place for an index with a deadline; none also when it is better to wait for a spot worker.
-    pub(super) fn place_in_time(
-        &mut self,
-        view: &View,
-        board: &mut Board,
-        (ask, deadline): (&Ask, &Deadline),
-        at: IndexRef,
-    ) -> Option<Placement> {
-        let worked = view.worked.get(&at).copied().unwrap_or(0);
-        let task = standing(deadline, view.jobs.get(&at.job)?.submitted, worked, view.tick);
+    pub(super) fn outlook(&mut self, view: &View, ask: &Ask) -> Outlook {
+        if let Some(outlook) = self.outlooks.get(ask) {
+            return outlook.clone();
+        }
         let only = |text: &str| {
             let mut ask = ask.clone();
             ask.constraints.push(text.to_owned());
             ask
         };
-        let spot = only(SPOT);
-        // Whether a running one is worth leaving depends on the past; whether an idle task takes it does not.
-        if choose(&History::default(), true, &task) == Choice::Spot
-            && let Some(placement) = self.place(view, board, &spot, at)
-        {
-            return Some(placement);
-        }
-        let history = self.history(view, &spot);
-        if history.is_some_and(|history| choose(history, false, &task) == Choice::Wait) {
-            return None;
-        }
-        let on_demand = self.place(view, board, &only(ON_DEMAND), at);
-        // None is free: a spot worker is better than nothing.
-        on_demand.or_else(|| self.place(view, board, &spot, at))
+        let mut could =
+            |spec: &WorkerSpec| fits_empty(&ask.resources, spec) && self.facts.hold_of_kind(ask, spec);
+        let pools: Vec<&Pool> = view.spot.spot.values().filter(|pool| could(&pool.like)).collect();
+        let others = view.spot.on_demand.values().filter(|spec| price(spec).is_some() && could(spec));
+        let on_demand = others.filter_map(price).min();
+        let spot = pools.iter().filter_map(|pool| price(&pool.like)).min();
+        let is_dearer = spot.zip(on_demand).is_some_and(|(spot, on_demand)| spot >= on_demand);
+        let histories = pools.iter().map(|pool| &pool.history).filter(|_| !is_dearer);
+        let history = histories.min_by_key(|h| (h.age(false), Reverse(h.spells_milli(LOOK_MS * 1_000))));
+        let outlook = Outlook { spot: only(SPOT), on_demand: only(ON_DEMAND), history: history.cloned() };
+        self.outlooks.insert(ask.clone(), outlook.clone());
+        outlook
     }
 
-    /// Of the pools whose spot workers could take it, the one where one was there last, or comes most often; none: no such pool is known.
-    fn history<'a>(&mut self, view: &'a View, ask: &Ask) -> Option<&'a History> {
-        let could =
-            |pool: &&Pool| fits_empty(&ask.resources, &pool.like) && self.facts.hold_of_kind(ask, &pool.like);
-        let histories = view.spot.0.values().filter(could).map(|pool| &pool.history);
-        histories.min_by_key(|h| (h.age(false), Reverse(h.spells_milli(LOOK_MS * 1_000))))
+    /// A place for an index with a deadline; none also when it is better to wait for a spot worker.
+    pub(super) fn place_in_time(
+        &mut self,
+        view: &View,
+        board: &mut Board,
+        (outlook, deadline): (&Outlook, &Deadline),
+        at: IndexRef,
+    ) -> Option<Placement> {
+        let worked = view.worked.get(&at).copied().unwrap_or(0);
+        let task = standing(deadline, view.jobs.get(&at.job)?.submitted, worked, view.tick);
+        let Outlook { spot, on_demand, history } = outlook;
+        if let Some(history) = history {
+            if choose(history, true, &task) == Choice::Spot
+                && let Some(placement) = self.place(view, board, spot, at)
+            {
+                return Some(placement);
+            }
+            if choose(history, false, &task) == Choice::Wait {
+                return None;
+            }
+        }
+        // Where no on-demand worker is free, a spot worker is better than nothing.
+        self.place(view, board, on_demand, at).or_else(|| self.place(view, board, spot, at))
     }
 }

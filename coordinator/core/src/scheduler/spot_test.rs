@@ -68,6 +68,27 @@ fn a_gap_is_waited_for_until_the_slack_is_needed() {
 }
 
 #[test]
+fn spot_that_is_not_cheaper_is_nothing_to_wait_for() {
+    for (spot, on_demand, expected) in
+        [("3.2", "9.8", vec![]), ("9.8", "9.8", vec![1]), ("dear", "9.8", vec![])]
+    {
+        let mut test = TestState::new();
+        for (name, price, is_spot) in [("w1", on_demand, false), ("w2", spot, true)] {
+            let labels = [("usd_per_hour".to_owned(), price.to_owned())].into();
+            let pool = if is_spot { "spot" } else { "default" }.to_owned();
+            let spec = WorkerSpec { spot: is_spot, pool, labels, ..worker_spec(name, 8, 0) };
+            test.apply(Command::Register {
+                spec,
+                incarnation: Incarnation("a".to_owned()),
+                held: Vec::new(),
+            });
+        }
+        submit(&mut test, 70 * HOUR, 48 * HOUR);
+        assert_eq!(placed(&mut view(&test, &[1], 1, test.tick)), expected, "{spot} and {on_demand}");
+    }
+}
+
+#[test]
 fn what_waits_by_choice_stands_in_nobodys_way() {
     let mut test = two_kinds();
     submit(&mut test, 70 * HOUR, 48 * HOUR);
