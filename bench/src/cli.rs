@@ -5,7 +5,7 @@ use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
-    apply, dag, dispatch, failover, gangs, herd, latency, openb, plan, raft, readopt, recover, rolling,
+    apply, dag, dispatch, failover, gangs, herd, latency, plan, raft, readopt, recover, replay_args, rolling,
     store, submit,
 };
 use anyhow::{Context, Result, bail};
@@ -83,8 +83,8 @@ enum Verb {
     Plan(plan::PlanArgs),
     /// Files to the store and back, beside cp or one plain stream.
     Store(store::StoreArgs),
-    /// A published trace of GPU tasks: how many GPUs stay unused, beside six published policies.
-    Replay(openb::ReplayArgs),
+    /// A published trace: of GPU tasks, and how many GPUs stay unused; or of spot availability, and what work on it costs and loses.
+    Replay(replay_args::ReplayArgs),
 }
 
 /// What a benchmark printed, and whether it may end with success.
@@ -110,7 +110,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         );
     }
     if let Verb::Replay(args) = &verb {
-        return Ok(Finished { text: openb::run(args, options.output)?, passed: true });
+        return Ok(Finished { text: replay_args::run(args, &options)?, passed: true });
     }
     let machine = Machine::read(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let mut recorder = Recorder::new();

@@ -7,7 +7,7 @@
 //! programs · `procfs` CPU, memory and bytes written · `drive` closed-loop callers · `bare` the bare loop · `etcd` the other store ·
 //! `pace` open-loop writes · `dispatch`, `latency`, `dag`, `submit`, `apply`, `gangs`, `raft`, `failover`, `rolling`, `recover`, `readopt` one file a verb, `herd` a folder · `report`, `ranges` figures and what is expected of them.
 //!
-//! `plan` the scheduler alone · `store` files to the store and back · `openb`, `replay` a published trace.
+//! `plan` the scheduler alone · `store` files to the store and back · `replay_args` what may be typed after `replay` · `replay` a published trace of tasks · `spot` one of spot availability.
 //!
 //! Left out: any measurement across machines.
 
@@ -26,7 +26,6 @@ mod herd;
 mod jobs;
 mod latency;
 mod machine;
-mod openb;
 mod pace;
 mod plan;
 mod procfs;
@@ -35,9 +34,11 @@ mod ranges;
 mod readopt;
 mod recover;
 mod replay;
+mod replay_args;
 mod report;
 mod rolling;
 mod simulated;
+mod spot;
 mod store;
 mod submit;
 

@@ -9,7 +9,7 @@ mod published;
 mod trace;
 
 use document::{Document, Variant};
-pub use protocol::MixOf;
+pub use protocol::{Chance, MixOf};
 use protocol::{Outcome, replay};
 use published::PUBLISHED;
 use trace::Trace;

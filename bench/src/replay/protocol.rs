@@ -30,11 +30,11 @@ pub struct Outcome {
 }
 
 /// `SplitMix64`: the order of a seed is the same everywhere and for ever.
-struct Chance(u64);
+pub struct Chance(pub u64);
 
 impl Chance {
     /// Below `n`.
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

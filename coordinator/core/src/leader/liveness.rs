@@ -9,6 +9,7 @@ use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
+use crate::spot::LOOK_MS;
 
 /// Every worker is looked at this often at most, ms: half a tick of the shell. And only when something may be due.
 const SWEEP_EVERY_MS: u64 = 50;
@@ -149,6 +150,12 @@ impl Leader {
             self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.push(Command::Retire { before });
+        }
+        if now >= self.next_look {
+            self.next_look = now + LOOK_MS;
+            self.view.look_at_spot();
+            // Whoever waited for a spot worker may have to take another now.
+            self.must_plan = true;
         }
         // The view's tick is now this one, so time counts on from here; else every call would add all that passed since the last delta.
         self.tick_at = now;

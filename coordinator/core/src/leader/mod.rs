@@ -24,6 +24,8 @@ mod notices;
 mod orders;
 mod proposals;
 mod reconcile;
+#[cfg(test)]
+mod spot_test;
 mod step;
 #[cfg(test)]
 mod timeout_test;

@@ -5,8 +5,10 @@ use super::instruction::{DeviceOrder, GangHost, GangOrder, LaunchOrder, StartOrd
 use super::step::Leader;
 use crate::model::attempt::Attempt;
 use crate::model::ids::Token;
-use crate::model::job_spec::Run;
+use crate::model::job_spec::{CheckpointSpec, Run, TaskCommon};
 use crate::model::placement::Share;
+use crate::spot::effective_every;
+use crate::state::LiveDelta;
 
 impl Leader {
     /// The order for a rank of a starting attempt, or why it can't be written.
@@ -53,7 +55,7 @@ impl Leader {
                 .collect(),
             restart_count: attempt.number - 1,
             resume: resume(live, rank)?,
-            checkpoint: common.checkpoint.as_deref().cloned().unwrap_or_default(),
+            checkpoint: self.saving(live, common),
             signal: common.stop.signal,
             grace_ms: common.stop.grace_ms,
             gang: common.gang.is_some().then(|| self.gang_order(attempt)),
@@ -68,6 +70,16 @@ impl Leader {
             devices,
             launch,
         })
+    }
+
+    /// How it saves: as its user said, or more often where the pool's losses make that cheaper.
+    fn saving(&self, live: &LiveDelta, common: &TaskCommon) -> CheckpointSpec {
+        let spec = common.checkpoint.as_deref().cloned().unwrap_or_default();
+        let seats = &live.attempt.seats;
+        let save_ms = live.kept.last().map(|checkpoint| checkpoint.took_ms);
+        let mtbf_ms = self.view.mtbf_ms(seats.iter().map(|seat| seat.worker));
+        let ranks = u32::try_from(seats.len()).unwrap_or(u32::MAX);
+        CheckpointSpec { every_ms: effective_every(spec.every_ms, save_ms, mtbf_ms, ranks), ..spec }
     }
 
     fn gang_order(&self, attempt: &Attempt) -> GangOrder {

@@ -14,6 +14,7 @@ use crate::model::time::Tick;
 use crate::model::worker::{Incarnation, WorkerState};
 use crate::scheduler::{Policy, View};
 use crate::spec::{Expressions, Renderer, WhenFacts};
+use crate::spot::LOOK_MS;
 use crate::state::Delta;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,6 +66,8 @@ pub struct Leader {
     pub(super) must_plan: bool,
     pub(super) policy: Policy,
     pub(super) next_retire: u64,
+    /// When the spot workers are looked at again.
+    pub(super) next_look: u64,
     /// Not before this one …
     pub(super) next_sweep: u64,
     /// … and not before a lease or a drain may be over.
@@ -148,6 +151,8 @@ impl Leader {
         let by_worker = std::mem::take(&mut self.by_worker);
         *self = Self { term: Some(term), sessions, by_worker, ..self.afresh() };
         self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
+        // By then the workers that are there have been heard.
+        self.next_look = now + LOOK_MS;
         self.learn(now, state);
         // All leases start anew: nobody is lost for what an older leader did not hear.
         self.heard = self.view.workers.keys().map(|id| (*id, now)).collect();

@@ -8,8 +8,9 @@
 //! manifest while an earlier one of its attempt is unanswered, and never writes another manifest over one that is there: the log holds the
 //! digest of the first. And whoever cannot read a manifest that is kept as far as it knows removes nothing: its list is an old one.
 
+use super::attempt::Attempt;
 use super::ids::{IndexRef, Token};
-use super::time::Stamp;
+use super::time::{Stamp, Tick};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -64,9 +65,20 @@ pub struct Checkpoint {
     pub committed: Stamp,
     /// The longest upload of its ranks, ms.
     pub took_ms: u64,
+    /// Run time that it stands for, of this attempt and of those before it, ms.
+    pub worked_ms: u64,
 }
 
 impl Checkpoint {
+    /// The run time that a checkpoint of this attempt stands for if it is committed now: what the newest one that is kept stands for, and the
+    /// time since, as far as the attempt ran.
+    #[must_use]
+    pub fn worked(newest: Option<&Self>, attempt: &Attempt, now: Tick) -> u64 {
+        let own = newest.filter(|checkpoint| checkpoint.token == attempt.token);
+        let since = own.map(|checkpoint| checkpoint.committed).or(attempt.started);
+        newest.map_or(0, |checkpoint| checkpoint.worked_ms) + since.map_or(0, |since| now.since(since.tick))
+    }
+
     /// What a rank resumes from: its own part, or that of rank 0 where there is none of its own. With the rank whose part it is.
     #[must_use]
     pub fn part_of(&self, rank: u32) -> Option<(u32, &Part)> {

@@ -177,6 +177,8 @@ pub struct TaskCommon {
     pub checkpoint: Option<Box<CheckpointSpec>>,
     /// It needs several workers at once, each with these resources.
     pub gang: Option<Box<Gang>>,
+    /// By when it has to be done: it chooses between spot and on-demand workers.
+    pub deadline: Option<Box<Deadline>>,
 }
 
 impl TaskCommon {
@@ -185,6 +187,15 @@ impl TaskCommon {
     pub fn takes_seats(&self, seats: usize) -> bool {
         self.gang.as_ref().map_or(seats == 1, |gang| gang.takes(seats))
     }
+}
+
+/// By when a task has to be done, and how long it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Milliseconds from the submission of the job.
+    pub within_ms: u64,
+    /// Run time of one index without restarts, as the user expects it, in milliseconds.
+    pub work_ms: u64,
 }
 
 /// How a running attempt is asked to stop before it is killed.

@@ -18,6 +18,7 @@ fn with_save(test: &mut TestState, at: IndexRef, took_ms: u64) {
         parts: vec![crate::model::checkpoint::Part::default()],
         committed: Stamp::default(),
         took_ms,
+        worked_ms: 0,
     };
     let keys = test.state.keys();
     let rows = keys.into_iter().filter_map(|key| test.state.row(&key).map(|row| (key, row)));

@@ -5,8 +5,9 @@
 use super::advice::advice;
 use super::change::smallest;
 use super::obstacle::{Obstacle, obstacle};
+use super::spot::{standing, would_wait};
 use crate::model::breaker::Gate;
-use crate::model::ids::{JobId, TaskNo, WorkerId};
+use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::time::Tick;
 use crate::spec::Expressions;
@@ -83,15 +84,28 @@ pub fn explain(state: &State, job: &Job, no: TaskNo, index: Option<u32>, now: Ti
     // 4. The workers.
     let mut expressions = Expressions::new();
     let mut found: BTreeMap<Obstacle, Vec<WorkerId>> = BTreeMap::new();
+    let (mut any_spot, mut spot_fits) = (false, false);
     for worker in state.workers() {
         explanation.workers += 1;
+        any_spot |= worker.spec.spot;
         match obstacle(state, worker, common, now, &mut expressions) {
             Some(obstacle) => found.entry(obstacle).or_default().push(worker.id),
-            None => explanation.fitting += 1,
+            None => {
+                explanation.fitting += 1;
+                spot_fits |= worker.spec.spot;
+            }
         }
     }
     if explanation.workers == 0 {
         explanation.blockers.push(Blocker::new("there is no worker", 1));
+    }
+    if let Some(deadline) = common.deadline.as_deref().filter(|_| any_spot && !spot_fits) {
+        let newest = state.checkpoints(IndexRef::new(job.id, no, index.unwrap_or(0))).last();
+        let worked = newest.map_or(0, |checkpoint| checkpoint.worked_ms);
+        if would_wait(&standing(deadline, job.submitted.tick, worked, now)) {
+            let reason = "no spot worker has room, and its deadline leaves time to wait for one";
+            explanation.blockers.push(Blocker::new(reason, 1));
+        }
     }
     let needed = common.gang.as_ref().map_or(1, |gang| u64::from(gang.min));
     if needed > 1 && (1..needed).contains(&explanation.fitting) {

@@ -29,6 +29,9 @@ mod reserve_test;
 mod room;
 mod scarcity;
 mod score;
+mod spot;
+#[cfg(test)]
+mod spot_test;
 mod view;
 
 pub use advice::advice;

@@ -3,6 +3,7 @@
 use super::board::Board;
 use super::gangs::Gangs;
 use super::ranking::Ask;
+use super::spot::{DEADLINES_MAX, Outlook};
 use super::view::{Class, JobView, View};
 use crate::command::Placement;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
@@ -49,6 +50,8 @@ pub fn plan(view: &mut View, now: Tick, policy: &Policy) -> Plan {
         placed: 0,
         looks: 0,
         reserved: 0,
+        in_time: 0,
+        outlooks: BTreeMap::new(),
     };
     let placements = cycle.run(view, &mut board, policy);
     // 2. What was planned is not yet so: the board is told of it again by what becomes of it.
@@ -69,7 +72,7 @@ fn names_workers(ask: &Ask) -> bool {
 /// What is known in one cycle.
 pub(super) struct Cycle {
     gangs: Gangs,
-    facts: Facts,
+    pub(super) facts: Facts,
     /// Of workers that get something here, what is taken then.
     used: BTreeMap<WorkerId, Used>,
     /// Seats.
@@ -78,6 +81,10 @@ pub(super) struct Cycle {
     pub(super) looks: usize,
     /// Attempts for whose next one room was kept, or sought.
     pub(super) reserved: usize,
+    /// Indices with a deadline that were looked at.
+    in_time: usize,
+    /// What they may expect of spot workers.
+    pub(super) outlooks: BTreeMap<Ask, Outlook>,
 }
 
 impl Cycle {
@@ -99,6 +106,8 @@ impl Cycle {
                 continue;
             }
             let candidates = common.gang.as_ref().map(|_| self.candidates(view, &ask));
+            let deadline = common.deadline.as_deref().filter(|_| candidates.is_none());
+            let in_time = deadline.map(|deadline| (self.outlook(view, &ask), deadline));
             let looks = match &candidates {
                 Some(candidates) => candidates.len(),
                 None if names_workers(&ask) => view.workers.len(),
@@ -114,6 +123,18 @@ impl Cycle {
                 }
                 if self.placed >= policy.placements_max {
                     return placements;
+                }
+                if let Some(in_time) = &in_time {
+                    // It may wait by choice: those behind it need not.
+                    self.in_time += 1;
+                    if self.in_time > DEADLINES_MAX {
+                        break;
+                    }
+                    if let Some(placement) = self.place_in_time(view, board, (&in_time.0, in_time.1), at) {
+                        self.placed += 1;
+                        placements.push(placement);
+                    }
+                    continue;
                 }
                 let placement = match &candidates {
                     Some(candidates) => self.place_gang(view, board, candidates, common, at),
@@ -184,7 +205,7 @@ impl Cycle {
 
 /// What constraints are asked of.
 #[derive(Default)]
-struct Facts {
+pub(super) struct Facts {
     expressions: Expressions,
     values: BTreeMap<WorkerId, WorkerValue>,
 }
@@ -198,7 +219,7 @@ impl Facts {
         ask.constraints.iter().all(|text| self.expressions.constraint(text, value).unwrap_or(false))
     }
 
-    fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
+    pub(super) fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
         if ask.constraints.is_empty() {
             return true;
         }

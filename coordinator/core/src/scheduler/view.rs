@@ -1,6 +1,7 @@
 //! What the leader knows for planning and instructing: its own copy, fed by deltas, so no lock is held against apply.
 
 use super::board::Board;
+use super::spot::SpotPools;
 use crate::command::Placement;
 use crate::model::attempt::StopReason;
 use crate::model::breaker::{Breaker, BreakerKey};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 pub struct JobView {
     pub spec: Arc<JobSpec>,
     pub held: bool,
+    pub submitted: Tick,
 }
 
 impl JobView {
@@ -80,6 +82,10 @@ pub struct View {
     pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
     /// What is remembered of pools, by name.
     pools: BTreeMap<String, PoolRecord>,
+    /// What was seen of pools with spot workers.
+    pub(super) spot: SpotPools,
+    /// Run time that is saved, of indices with a deadline, ms.
+    pub(super) worked: BTreeMap<IndexRef, u64>,
     /// Breakers that let nothing pass at `tick`.
     pub(super) tripped: BTreeSet<BreakerKey>,
 }
@@ -96,7 +102,8 @@ impl View {
                 if !self.jobs.contains_key(&job.id) {
                     self.board.mix().observe_job(spec);
                 }
-                self.jobs.insert(job.id, JobView { spec: spec.clone(), held: job.held });
+                let (spec, submitted) = (spec.clone(), job.submitted);
+                self.jobs.insert(job.id, JobView { spec, held: job.held, submitted });
             }
         }
         for task in delta.tasks {
@@ -105,6 +112,7 @@ impl View {
         for (at, not_before) in delta.returned {
             self.put_back(at, not_before);
         }
+        self.worked.extend(delta.worked);
         for (token, live) in delta.live {
             self.learn_live(token, live);
         }
@@ -118,6 +126,9 @@ impl View {
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {
         self.altered.insert(id);
+        if let Some(worker) = &worker {
+            self.spot.know(&worker.spec);
+        }
         match (self.workers.get_mut(&id), worker) {
             (Some(view), Some(worker)) => view.worker = worker,
             (None, Some(worker)) => {
@@ -224,6 +235,7 @@ impl View {
         arrays.iter().for_each(|key| {
             self.arrays.remove(key);
         });
+        self.worked.retain(|at, _| at.job != id);
         self.forget_delayed(IndexRef::new(id, TaskNo(0), 0)..=IndexRef::new(id, TaskNo(u32::MAX), u32::MAX));
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::deadline;
 use super::error::{SpecCode, SpecError};
 use super::expr::{self, Scope};
 use super::file::{DefaultsFile, TaskFile};
@@ -73,7 +74,8 @@ impl<'a> Commons<'a> {
         env_faults(&env, self.job_env, faults);
         let mut constraints: Vec<String> =
             defaults.constraints.iter().chain(&task.constraints).flat_map(|t| t.0.iter().cloned()).collect();
-        match task.spot.or(defaults.spot).unwrap_or_default() {
+        let spot = task.spot.or(defaults.spot).unwrap_or_default();
+        match spot {
             SpotFile::Allow => {}
             SpotFile::Require => constraints.push("worker.spot".to_owned()),
             SpotFile::Avoid => constraints.push("!worker.spot".to_owned()),
@@ -84,6 +86,7 @@ impl<'a> Commons<'a> {
         }
         let checkpoint_file =
             policy::merge_checkpoint(task.checkpoint.as_deref(), defaults.checkpoint.as_ref());
+        let gang = gang::resolve(task, defaults, faults).map(Box::new);
         let common = TaskCommon {
             rule: task.rule.or(defaults.rule).map(Into::into).unwrap_or_default(),
             resources: resources(
@@ -95,7 +98,8 @@ impl<'a> Commons<'a> {
             timeout_ms: timeout.map(|t| t.get()),
             stop: stop(&checkpoint_file, faults),
             checkpoint: checkpoint(&checkpoint_file, faults),
-            gang: gang::resolve(task, defaults, faults).map(Box::new),
+            deadline: deadline::resolve(task, spot, gang.is_some(), faults),
+            gang,
             constraints,
         };
         for (i, text) in common.constraints.iter().enumerate() {
@@ -130,6 +134,10 @@ impl Faults {
     pub(super) fn push(&mut self, code: SpecCode, field: &str, message: String) {
         self.list.push(SpecError::at(code, format!("{}.{field}", self.path), message));
     }
+
+    pub(super) fn push_with(&mut self, code: SpecCode, field: &str, message: String, hint: &str) {
+        self.list.push(SpecError::at(code, format!("{}.{field}", self.path), message).hint(hint));
+    }
 }
 
 fn says_nothing(t: &TaskFile) -> bool {
@@ -140,6 +148,8 @@ fn says_nothing(t: &TaskFile) -> bool {
         && t.retry.is_none()
         && t.timeout.is_none()
         && t.spot.is_none()
+        && t.deadline.is_none()
+        && t.expected.is_none()
         && t.checkpoint.is_none()
         && t.workers.is_none()
         && t.elastic.is_none()

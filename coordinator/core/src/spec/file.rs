@@ -117,6 +117,12 @@ pub struct TaskFile {
     /// Whether workers that may be taken away are used. Default: `allow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spot: Option<SpotFile>,
+    /// By when it has to be done, from the submission on: it chooses between spot and on-demand workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// With a deadline: how long one index runs, restarts not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Millis>,
     /// How it saves progress, and how it is asked to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Box<CheckpointFile>>,

@@ -10,6 +10,7 @@ mod array_file;
 mod artifacts;
 mod bytes;
 mod common;
+mod deadline;
 mod diagnose;
 mod error;
 mod expr;

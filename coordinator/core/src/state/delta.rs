@@ -30,6 +30,8 @@ pub struct Delta {
     pub live: Vec<(Token, Option<LiveDelta>)>,
     pub workers: Vec<(WorkerId, Option<Worker>)>,
     pub whens: Vec<WhenDelta>,
+    /// Run time that the newest checkpoint of an index with a deadline stands for, ms.
+    pub worked: Vec<(IndexRef, u64)>,
     /// UUIDs of devices that went out of service, or came back.
     pub devices: Vec<(String, Option<Quarantine>)>,
     /// None: nothing of it matters any more.
@@ -44,6 +46,7 @@ pub struct JobDelta {
     pub id: JobId,
     pub spec: Option<Arc<JobSpec>>,
     pub held: bool,
+    pub submitted: Tick,
 }
 
 /// The pending indices of a task, all of them: replaces what the view knew. Neighbours of which the same is to be said, such as
@@ -87,6 +90,7 @@ impl State {
                 Key::Job(id) | Key::Spec(id) if delta.jobs.last().is_none_or(|j| j.id != *id) => {
                     delta.jobs.push(self.job_delta(*id));
                 }
+                Key::Checkpoints(at) => delta.worked.extend(self.worked(*at)),
                 Key::Worker(id) => delta.workers.push((*id, self.worker(*id).cloned())),
                 Key::Live(token) => {
                     delta.live.push((*token, self.attempt(*token).map(|a| self.live_delta(a))))
@@ -129,6 +133,7 @@ impl State {
                 }
             }
         }
+        delta.worked = self.checkpoints.keys().filter_map(|at| self.worked(*at)).collect();
         delta.live = self.live().map(|a| (a.token, Some(self.live_delta(a)))).collect();
         delta.workers = self.workers().map(|w| (w.id, Some(w.clone()))).collect();
         let sick =
@@ -141,7 +146,19 @@ impl State {
 
     fn job_delta(&self, id: JobId) -> JobDelta {
         let job = self.job(id).filter(|j| j.open > 0 || j.live > 0);
-        JobDelta { id, spec: job.map(|j| j.spec.clone()), held: job.is_some_and(|j| j.held) }
+        JobDelta {
+            id,
+            spec: job.map(|j| j.spec.clone()),
+            held: job.is_some_and(|j| j.held),
+            submitted: job.map(|j| j.submitted.tick).unwrap_or_default(),
+        }
+    }
+
+    /// None without a deadline, or when nothing of its job is left to do.
+    fn worked(&self, at: IndexRef) -> Option<(IndexRef, u64)> {
+        let job = self.job(at.job).filter(|j| j.open > 0 || j.live > 0)?;
+        job.common(at.task).deadline.as_ref()?;
+        Some((at, self.checkpoints(at).last().map_or(0, |checkpoint| checkpoint.worked_ms)))
     }
 
     fn task_delta(&self, id: JobId, no: TaskNo, delta: &mut Delta) {

@@ -4,13 +4,13 @@ use super::{Applied, Entry, State};
 use crate::command::{Command, Placement, Report, ReportKind, Request, Target};
 use crate::event::Event;
 use crate::model::attempt::{Cause, Outcome};
-use crate::model::checkpoint::{Part, Saved, Sha256};
+use crate::model::checkpoint::{Checkpoint, Part, Saved, Sha256};
 use crate::model::gang::Gang;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::{
-    ArraySpec, CheckpointSpec, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon, TaskExtra,
-    TaskSpec, TriggerRule,
+    ArraySpec, CheckpointSpec, Deadline, IndexRange, Indices, JobSpec, Need, NeedWhen, Run, TaskCommon,
+    TaskExtra, TaskSpec, TriggerRule,
 };
 use crate::model::placement::Seat;
 use crate::model::resources::{GpuAmount, GpuLink, GpuRequest};
@@ -128,6 +128,11 @@ impl TestJob {
 
     pub(crate) fn timeout(mut self, ms: u64) -> Self {
         self.last().timeout_ms = Some(ms);
+        self
+    }
+
+    pub(crate) fn deadline(mut self, within_ms: u64, work_ms: u64) -> Self {
+        self.last().deadline = Some(Box::new(Deadline { within_ms, work_ms }));
         self
     }
 
@@ -304,6 +309,20 @@ impl TestState {
     pub(crate) fn run(&mut self, at: IndexRef, outcome: Outcome) -> Option<Cause> {
         let token = self.place(at, &[]).expect("placed");
         self.end(token, at, outcome)
+    }
+
+    /// A committed checkpoint that stands for so much run time, as if an earlier attempt had left it.
+    pub(crate) fn keep(&mut self, at: IndexRef, worked_ms: u64) {
+        let checkpoint = Checkpoint {
+            step: 1,
+            token: Token(1),
+            attempt: 1,
+            parts: Vec::new(),
+            committed: Stamp::default(),
+            took_ms: 0,
+            worked_ms,
+        };
+        self.state.checkpoints.insert(at, vec![checkpoint]);
     }
 
     pub(crate) fn index_state(&self, at: IndexRef) -> IndexState {

@@ -81,7 +81,15 @@ impl World {
         {
             let stamp = muster_core::model::time::Stamp::default();
             let parts = vec![Part::default()];
-            shelf.collect(&[Checkpoint { step, token, attempt: 1, parts, committed: stamp, took_ms: 0 }]);
+            shelf.collect(&[Checkpoint {
+                step,
+                token,
+                attempt: 1,
+                parts,
+                committed: stamp,
+                took_ms: 0,
+                worked_ms: 0,
+            }]);
         }
     }
 }

@@ -30,12 +30,21 @@ impl Apply<'_> {
         self.touched.add(Key::Live(token));
         let Some((parts, took_ms)) = whole(attempt, saved) else { return };
         let (step, number) = (saved.step, attempt.number);
+        let worked_ms = Checkpoint::worked(kept.last(), attempt, self.stamp.tick);
         attempt.progress.committed = Some(step);
         attempt.progress.offers.clear();
         let spec = self.state.jobs.get(&at.job).and_then(|job| job.common(at.task).checkpoint.as_deref());
         let keep = spec.map_or(CheckpointSpec::default().keep, |spec| spec.keep).max(1) as usize;
         let kept = self.state.checkpoints.entry(at).or_default();
-        kept.push(Checkpoint { step, token, attempt: number, parts, committed: self.stamp, took_ms });
+        kept.push(Checkpoint {
+            step,
+            token,
+            attempt: number,
+            parts,
+            committed: self.stamp,
+            took_ms,
+            worked_ms,
+        });
         kept.drain(..kept.len().saturating_sub(keep));
         self.touch(Key::Checkpoints(at));
         self.events.push(Event::CheckpointCommitted { at, number, token, step });
