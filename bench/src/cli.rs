@@ -5,8 +5,8 @@ use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
-    apply, dag, dispatch, failover, gangs, herd, latency, plan, raft, readopt, recover, replay_args, rolling,
-    store, submit,
+    apply, dag, dispatch, evict, failover, gangs, herd, latency, plan, raft, readopt, recover, replay_args,
+    rolling, store, submit,
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -79,6 +79,8 @@ enum Verb {
     Recover(recover::RecoverArgs),
     /// A worker's agent is killed and started again while its tasks run.
     Readopt(readopt::ReadoptArgs),
+    /// Preemption notices: how long until the task goes on elsewhere, and what a commit of a checkpoint costs.
+    Evict(evict::EvictArgs),
     /// The scheduler alone: decisions a second with 10,000 workers of 8 GPUs and 100,000 ready tasks.
     Plan(plan::PlanArgs),
     /// Files to the store and back, beside cp or one plain stream.
@@ -134,6 +136,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Rolling(args) => local.block_on(&runtime, rolling::run(args, &env, &mut recorder)),
         Verb::Recover(args) => local.block_on(&runtime, recover::run(args, &env, &mut recorder)),
         Verb::Readopt(args) => runtime.block_on(readopt::run(args, &env, &mut recorder)),
+        Verb::Evict(args) => runtime.block_on(evict::run(args, &env, &mut recorder)),
         Verb::Plan(args) => plan::run(&args, options.seed, &mut recorder),
         Verb::Store(args) => runtime.block_on(store::run(args, &env, &mut recorder)),
         Verb::Replay(_) => Ok(()),
@@ -172,6 +175,7 @@ impl Verb {
             Self::Rolling(_) => "rolling",
             Self::Recover(_) => "recover",
             Self::Readopt(_) => "readopt",
+            Self::Evict(_) => "evict",
             Self::Plan(_) => "plan",
             Self::Store(_) => "store",
             Self::Replay(_) => "replay",

@@ -20,6 +20,7 @@ mod dag;
 mod dispatch;
 mod drive;
 mod etcd;
+mod evict;
 mod failover;
 mod gangs;
 mod herd;

@@ -65,6 +65,7 @@ impl Ranges {
             "recover" => include_str!("../ranges/recover.toml"),
             "plan" => include_str!("../ranges/plan.toml"),
             "readopt" => include_str!("../ranges/readopt.toml"),
+            "evict" => include_str!("../ranges/evict.toml"),
             _ => bail!("there are no ranges of {verb}"),
         };
         toml::from_str(text).with_context(|| format!("bench/ranges/{verb}.toml"))

@@ -10,7 +10,7 @@ use crate::failover::Clients;
 use crate::jobs;
 use crate::report::{Recorder, median, percentile, say};
 use crate::rolling::submissions;
-use crate::simulated::Simulated;
+use crate::simulated::{Conduct, Simulated};
 use anyhow::{Context, Result, ensure};
 use muster_core::view_doc::JobsDoc;
 use muster_proto::api::{DrainRequest, ListJobsRequest};
@@ -69,7 +69,8 @@ async fn fill(cluster: &mut Cluster, tasks: u32) -> Result<u64> {
     }
     let array = tasks - explicit;
     client::submit(&mut api, &jobs::array(array), false).await?;
-    let mut worker = Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), SLOTS).await?;
+    let mut worker =
+        Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), SLOTS, Conduct::Ends).await?;
     worker.until_settled(u64::from(array / 2)).await?;
     let drain = DrainRequest {
         request_id: client::request_id(),

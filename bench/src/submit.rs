@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::jobs;
 use crate::procfs;
 use crate::report::{Recorder, say};
-use crate::simulated::Simulated;
+use crate::simulated::{Conduct, Simulated};
 use anyhow::{Context, Result, bail, ensure};
 use muster_core::view_doc::JobDoc;
 use muster_proto::api::{DrainRequest, GetRequest};
@@ -94,7 +94,8 @@ async fn running(args: &SubmitArgs, env: &Env<'_>, record: &mut Recorder) -> Res
     let pid = cluster.member_pid();
     let idle = procfs::rss(pid)?;
     let mut worker =
-        Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), args.slots).await?;
+        Simulated::start(WORKER, cluster.target(), &cluster.join_token_file(), args.slots, Conduct::Ends)
+            .await?;
     let before = procfs::written(pid)?;
     let started = Instant::now();
     let job = client::submit(&mut api, &jobs::array(1_000_000), false).await?.job;

@@ -43,7 +43,15 @@ impl Log {
                 return Some(Verdict::Refused(format!("step {} is not new", saved.step)));
             }
             let (parts, committed) = (vec![saved.part], Stamp::default());
-            self.kept.push(Checkpoint { step: saved.step, token, attempt: 2, parts, committed, took_ms: 1 });
+            self.kept.push(Checkpoint {
+                step: saved.step,
+                token,
+                attempt: 2,
+                parts,
+                committed,
+                took_ms: 1,
+                worked_ms: 0,
+            });
             let drop = self.kept.len().saturating_sub(2);
             self.kept.drain(..drop);
         }
