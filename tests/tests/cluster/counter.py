@@ -42,8 +42,9 @@ def save():
 
 
 def commit():
-    path = save()
-    return step, subprocess.Popen(["muster", "checkpoint", "commit", path, "--step", str(step)])
+    arguments = ["muster", "checkpoint", "commit", save(), "--step", str(step)]
+    # Else the order to leave, which goes to the whole process group, ends it when it has hardly begun.
+    return step, subprocess.Popen(arguments, start_new_session=True)
 
 
 def settle(committing):
