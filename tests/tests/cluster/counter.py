@@ -43,13 +43,15 @@ def save():
 
 def commit():
     arguments = ["muster", "checkpoint", "commit", save(), "--step", str(step)]
-    # Else the order to leave, which goes to the whole process group, ends it when it has hardly begun.
+    # The order to leave goes to the whole process group, and ends what has hardly begun.
     return step, subprocess.Popen(arguments, start_new_session=True)
 
 
 def settle(committing):
     at, process = committing
-    say("committed" if process.wait() == 0 else "refused", at)
+    code = process.wait()
+    if code >= 0:  # else the order to leave ended it before it ran: the newer one that follows makes up for it
+        say("committed" if code == 0 else "refused", at)
 
 
 step, total = 0, 0
