@@ -67,7 +67,8 @@ def loss_and_accuracy(weights, x, y):
 
 def commit(path, step):
     """Starts the commit of what was saved; training goes on meanwhile, however slow the store is."""
-    return subprocess.Popen(["muster", "checkpoint", "commit", path, "--step", str(step)])
+    arguments = ["muster", "checkpoint", "commit", path, "--step", str(step)]
+    return subprocess.Popen(arguments, start_new_session=True)  # the next signal to this process group is not for it
 
 
 def save():

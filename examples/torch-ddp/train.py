@@ -74,7 +74,8 @@ def save(step, model, optimizer):
 
 def commit(path, step):
     """Starts the commit for all ranks; training goes on meanwhile."""
-    return subprocess.Popen(["muster", "checkpoint", "commit", path, "--step", str(step), "--single"])
+    arguments = ["muster", "checkpoint", "commit", path, "--step", str(step), "--single"]
+    return subprocess.Popen(arguments, start_new_session=True)  # the next signal to this process group is not for it
 
 
 parser = argparse.ArgumentParser()

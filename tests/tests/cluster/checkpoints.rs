@@ -38,7 +38,7 @@ fn what_must_not_be_committed_is_refused_in_words() {
             "not inside the checkpoint directory",
         ),
         ("upwards", "commit(CHECKPOINTS / '..', 6)", "not inside the checkpoint directory"),
-        ("a link out as the path", "commit(CHECKPOINTS / 'etc', 6)", "error:"),
+        ("a link out as the path", "commit(CHECKPOINTS / 'etc', 6)", "not inside the checkpoint directory"),
         ("a link out in it", "commit(CHECKPOINTS / 'leads-out', 6)", "leads out"),
         ("a pipe", "commit(CHECKPOINTS / 'pipe', 6)", "neither a file"),
         ("nothing", "commit(CHECKPOINTS / 'gone', 6)", "does not exist"),

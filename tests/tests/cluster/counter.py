@@ -42,13 +42,16 @@ def save():
 
 
 def commit():
-    path = save()
-    return step, subprocess.Popen(["muster", "checkpoint", "commit", path, "--step", str(step)])
+    arguments = ["muster", "checkpoint", "commit", save(), "--step", str(step)]
+    # The order to leave goes to the whole process group, and ends what has hardly begun.
+    return step, subprocess.Popen(arguments, start_new_session=True)
 
 
 def settle(committing):
     at, process = committing
-    say("committed" if process.wait() == 0 else "refused", at)
+    code = process.wait()
+    if code >= 0:  # else the order to leave ended it before it ran: the newer one that follows makes up for it
+        say("committed" if code == 0 else "refused", at)
 
 
 step, total = 0, 0
