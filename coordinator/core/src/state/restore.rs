@@ -173,6 +173,9 @@ impl State {
                 }
             }
         }
+        if self.checkpoints != again.checkpoints {
+            return Err(format!("checkpoints: kept {:?}, is {:?}", self.checkpoints, again.checkpoints));
+        }
         let probes = self.breakers.values().filter_map(|b| b.probe);
         if let Some(token) = probes.into_iter().find(|token| !self.live.contains_key(token)) {
             return Err(format!("the probe of a breaker, token {token}, is not live"));
