@@ -98,7 +98,8 @@ impl Bench {
         let incarnation = Incarnation("bench".to_owned());
         let worker =
             WorkerSpec { name: "w".to_owned(), cpu_milli: u64::from(batch) * 1_000, ..WorkerSpec::default() };
-        let register = Command::Register { spec: worker, incarnation: incarnation.clone(), held: Vec::new() };
+        let register =
+            Command::Register { spec: Box::new(worker), incarnation: incarnation.clone(), held: Vec::new() };
         let Reply::Registered { worker } = self.apply(&register) else { bail!("the worker was refused") };
         let request = Request { id: "bench".to_owned(), user: "bench".to_owned() };
         let Reply::Submitted { job, .. } = self.apply(&Command::Submit { request, spec, parts: 0 }) else {

@@ -99,7 +99,7 @@ impl Bench {
                 ..WorkerSpec::default()
             };
             let incarnation = Incarnation("bench".to_owned());
-            bench.apply(&Command::Register { spec, incarnation, held: Vec::new() });
+            bench.apply(&Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
         }
         let mut chance = StdRng::seed_from_u64(seed);
         bench.free = (0..workers).filter(|_| chance.random_bool(0.5)).collect();

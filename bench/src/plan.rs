@@ -122,7 +122,7 @@ fn measure(workers: u64, tasks: u64, seed: u64) -> Result<Measured> {
     let mut cluster = Cluster { state: State::new(), view: View::default(), index: 0 };
     for number in 0..workers {
         let incarnation = Incarnation("bench".to_owned());
-        let register = Command::Register { spec: worker(number), incarnation, held: Vec::new() };
+        let register = Command::Register { spec: Box::new(worker(number)), incarnation, held: Vec::new() };
         let (Reply::Registered { .. }, _) = cluster.apply(&register) else { bail!("a worker was refused") };
     }
     let mut chance = seed;

@@ -130,7 +130,7 @@ pub enum Command {
     },
     /// A worker registers: a new one, one that returns, or a new incarnation. It ends nothing: the leader's lease timer does.
     Register {
-        spec: WorkerSpec,
+        spec: Box<WorkerSpec>,
         incarnation: Incarnation,
         held: Vec<Token>,
     },

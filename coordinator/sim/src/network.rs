@@ -182,7 +182,11 @@ impl World {
         };
         session.leader = Some(leader);
         let (spec, incarnation, held) = session.register.clone();
-        self.propose(leader, vec![Command::Register { spec, incarnation, held }], Origin::Session(number));
+        self.propose(
+            leader,
+            vec![Command::Register { spec: Box::new(spec), incarnation, held }],
+            Origin::Session(number),
+        );
     }
 
     /// The registration was applied: the leader's thread opens the session, the worker hears of it.

@@ -169,7 +169,8 @@ impl Workers {
         incarnation: &Incarnation,
         held: &[Token],
     ) -> Result<WorkerId, ApiError> {
-        let command = Command::Register { spec, incarnation: incarnation.clone(), held: held.to_vec() };
+        let command =
+            Command::Register { spec: Box::new(spec), incarnation: incarnation.clone(), held: held.to_vec() };
         match self.registrar.register(command).await? {
             Reply::Registered { worker } => Ok(worker),
             _ => Err(ApiError::Stopped("a Register was answered with something else".to_owned())),

@@ -38,7 +38,11 @@ impl Pair {
             ..WorkerSpec::default()
         };
         let incarnation = Incarnation("a".to_owned());
-        pair.apply(&Command::Register { spec, incarnation: incarnation.clone(), held: Vec::new() });
+        pair.apply(&Command::Register {
+            spec: Box::new(spec),
+            incarnation: incarnation.clone(),
+            held: Vec::new(),
+        });
         let state = Box::new(pair.state.full_delta());
         pair.leader.step(0, leader::Input::Elected { term: 1, state });
         let (session, worker, held) = (SESSION, WorkerId(1), Vec::new());

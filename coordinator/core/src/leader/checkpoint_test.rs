@@ -126,7 +126,7 @@ fn the_next_attempt_is_ordered_to_begin_from_the_newest() {
 fn of_a_gang_each_rank_waits_for_the_others_and_hears_of_the_commit() {
     let mut rig = Rig::new();
     let incarnation = Incarnation("a".to_owned());
-    rig.apply(Command::Register { spec: worker_spec("w2", 8, 0), incarnation, held: Vec::new() });
+    rig.apply(Command::Register { spec: Box::new(worker_spec("w2", 8, 0)), incarnation, held: Vec::new() });
     rig.test.submit(&TestJob::new().task(&[]).workers(2, 2));
     rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
     for worker in [1, 2] {

@@ -14,7 +14,7 @@ use crate::state::test_state::{TestJob, at, worker_spec};
 fn gang() -> (Rig, u64) {
     let mut rig = Rig::new();
     let incarnation = Incarnation("a".to_owned());
-    rig.apply(Command::Register { spec: worker_spec("w2", 8, 0), incarnation, held: Vec::new() });
+    rig.apply(Command::Register { spec: Box::new(worker_spec("w2", 8, 0)), incarnation, held: Vec::new() });
     let job = rig.test.submit(&TestJob::new().task(&[]).workers(2, 2));
     rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
     rig.open_of(1, 1, "a");
@@ -105,7 +105,7 @@ fn a_lost_worker_stops_the_others_and_nothing_is_granted_before_they_are_gone() 
     report(&mut rig, 2, token, ended(Outcome::Signal(15)));
     assert_eq!(rig.test.state.attempt_of(at(1, 0, 0)), None, "it waits for a second worker");
     rig.apply(Command::Register {
-        spec: worker_spec("w1", 8, 0),
+        spec: Box::new(worker_spec("w1", 8, 0)),
         incarnation: Incarnation("a".to_owned()),
         held: Vec::new(),
     });

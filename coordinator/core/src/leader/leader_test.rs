@@ -36,7 +36,11 @@ impl Rig {
 
     fn register(&mut self, incarnation: &str) {
         let incarnation = Incarnation(incarnation.to_owned());
-        self.apply(Command::Register { spec: worker_spec("w1", 8, 0), incarnation, held: Vec::new() });
+        self.apply(Command::Register {
+            spec: Box::new(worker_spec("w1", 8, 0)),
+            incarnation,
+            held: Vec::new(),
+        });
     }
 
     fn open(&mut self, session: u64, incarnation: &str) {

@@ -12,7 +12,11 @@ const MINUTE: u64 = 60_000;
 fn a_gap_is_waited_for_and_on_demand_taken_while_there_is_still_time() {
     let mut rig = Rig::new();
     let spec = WorkerSpec { spot: true, pool: "spot".to_owned(), ..worker_spec("w2", 8, 0) };
-    rig.apply(Command::Register { spec, incarnation: Incarnation("a".to_owned()), held: Vec::new() });
+    rig.apply(Command::Register {
+        spec: Box::new(spec),
+        incarnation: Incarnation("a".to_owned()),
+        held: Vec::new(),
+    });
     let job = rig.test.submit(&TestJob::new().task(&[]).deadline(180 * MINUTE, 60 * MINUTE));
     rig.leader.step(0, Input::Elected { term: 1, state: Box::new(rig.test.state.full_delta()) });
     rig.open_of(1, 1, "a");

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// Worker-time after which the past counts half, ms: 2,000 worker-hours.
 pub const WINDOW_MS: u64 = 2_000 * 3_600_000;
 
+/// Worker-time of which nothing is concluded yet, ms: a machine that is reclaimed in its first minutes says little of the next ones.
+pub const SEEN_MIN_MS: u64 = 3_600_000;
+
 /// The record of one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PoolRecord {
@@ -48,11 +51,14 @@ impl PoolRecord {
         self.losses_milli = self.losses_milli.saturating_add(1_000);
     }
 
-    /// How long a worker of it lasts, by what was seen until now, ms; none while none was ever lost.
+    /// How long a worker of it lasts, by what was seen until now, ms; none while none was ever lost, or too little was seen.
     #[must_use]
     pub fn mtbf_ms(&self, now: Tick) -> Option<u64> {
         let mut until_now = self.clone();
         until_now.count(now);
+        if until_now.worker_ms < SEEN_MIN_MS {
+            return None;
+        }
         let seen = u128::from(until_now.worker_ms) * 1_000;
         let mtbf = seen.checked_div(u128::from(until_now.losses_milli))?;
         u64::try_from(mtbf).ok()
@@ -70,6 +76,10 @@ mod tests {
         let mut pool = PoolRecord::default();
         (0..4).for_each(|_| pool.came(Tick(HOUR)));
         assert_eq!(pool.mtbf_ms(Tick(6 * HOUR)), None);
+        let mut hasty = PoolRecord::default();
+        hasty.came(Tick(0));
+        hasty.lost(Tick(HOUR / 2));
+        assert_eq!((hasty.mtbf_ms(Tick(HOUR - 1)), hasty.mtbf_ms(Tick(HOUR))), (None, Some(HOUR)));
         pool.lost(Tick(3 * HOUR));
         pool.lost(Tick(6 * HOUR));
         assert_eq!(pool.mtbf_ms(Tick(6 * HOUR)), Some(10 * HOUR));

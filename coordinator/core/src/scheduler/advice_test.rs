@@ -34,7 +34,7 @@ fn said(test: &TestState, job: u64) -> Vec<String> {
 fn spot(test: &mut TestState, name: &str, notice_ms: u64) {
     let spec = WorkerSpec { pool: "spot".into(), notice_ms: Some(notice_ms), ..worker_spec(name, 8, 1) };
     let incarnation = Incarnation("a".to_owned());
-    test.apply(Command::Register { spec, incarnation, held: Vec::new() });
+    test.apply(Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
 }
 
 #[test]

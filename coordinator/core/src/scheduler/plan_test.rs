@@ -63,7 +63,7 @@ fn a_part_goes_to_the_fullest_device_that_has_room_and_mig_only_to_those_who_ask
     let mut spec = worker_spec("w1", 8, 4);
     spec.devices[0].mig = Some("1g.10gb".to_owned());
     let incarnation = Incarnation("a".to_owned());
-    test.apply(Command::Register { spec, incarnation, held: Vec::new() });
+    test.apply(Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
     let job = test.submit(&TestJob::new().task(&[]).amount(GpuAmount::Fraction(600)).array(2, None));
     let share = Share { device: 2, milli: 600, memory: 0 };
     let seat = Seat { worker: WorkerId(1), devices: vec![share] };
@@ -111,7 +111,7 @@ fn the_driver_and_its_cuda_are_known_to_constraints() {
     let mut test = TestState::with_worker(0);
     let incarnation = Incarnation("a".to_owned());
     let spec = WorkerSpec { cuda: (12, 4), driver: "550.54".to_owned(), ..worker_spec("w2", 8, 0) };
-    test.apply(Command::Register { spec, incarnation, held: Vec::new() });
+    test.apply(Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
     let task = TestJob::new().task(&[]).constraint("worker.cuda >= '12.3'");
     test.submit(&task.constraint("worker.driver >= '550.9'"));
     assert_eq!(planned(&test), [(1, 0, 2, vec![])]);
@@ -126,7 +126,7 @@ fn linked_devices_are_found_or_waited_for() {
     }
     spec.devices[1].links = vec![Link { peer: 3, class: LinkClass::Nvlink, lanes: 4 }];
     let incarnation = Incarnation("a".to_owned());
-    test.apply(Command::Register { spec, incarnation, held: Vec::new() });
+    test.apply(Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
     test.submit(&TestJob::new().task(&[]).gpus(2).link(GpuLink::Nvlink).priority(90));
     test.submit(&TestJob::new().task(&[]).gpus(2).link(GpuLink::SameNuma));
     assert_eq!(planned(&test), [(1, 0, 1, vec![1, 3])], "what is left is on two nodes");

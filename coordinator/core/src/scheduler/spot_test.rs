@@ -15,7 +15,11 @@ const HOUR: u64 = 3_600_000;
 fn two_kinds() -> TestState {
     let mut test = TestState::with_worker(0);
     let spec = WorkerSpec { spot: true, pool: "spot".to_owned(), ..worker_spec("w2", 8, 0) };
-    test.apply(Command::Register { spec, incarnation: Incarnation("a".to_owned()), held: Vec::new() });
+    test.apply(Command::Register {
+        spec: Box::new(spec),
+        incarnation: Incarnation("a".to_owned()),
+        held: Vec::new(),
+    });
     test
 }
 
@@ -78,7 +82,7 @@ fn spot_that_is_not_cheaper_is_nothing_to_wait_for() {
             let pool = if is_spot { "spot" } else { "default" }.to_owned();
             let spec = WorkerSpec { spot: is_spot, pool, labels, ..worker_spec(name, 8, 0) };
             test.apply(Command::Register {
-                spec,
+                spec: Box::new(spec),
                 incarnation: Incarnation("a".to_owned()),
                 held: Vec::new(),
             });

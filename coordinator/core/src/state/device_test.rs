@@ -254,7 +254,11 @@ fn a_device_that_died_under_a_restarted_agent_shifts_no_number() {
     // The agent is started again, and the driver does not find the first device: it numbers the others from 0.
     let mut spec = worker_spec("w1", 8, 3);
     spec.devices.remove(0);
-    let again = Command::Register { spec, incarnation: Incarnation("a".to_owned()), held: Vec::new() };
+    let again = Command::Register {
+        spec: Box::new(spec),
+        incarnation: Incarnation("a".to_owned()),
+        held: Vec::new(),
+    };
     test.apply(again.clone());
     let named = |test: &TestState| {
         let worker = test.state.worker(WorkerId(1)).expect("worker");

@@ -206,7 +206,7 @@ impl TestState {
     pub(crate) fn register(&mut self, name: &str, gpus: usize, incarnation: &str, held: &[u64]) -> Reply {
         let held = held.iter().map(|t| Token(*t)).collect();
         self.apply(Command::Register {
-            spec: worker_spec(name, 8, gpus),
+            spec: Box::new(worker_spec(name, 8, gpus)),
             incarnation: Incarnation(incarnation.to_owned()),
             held,
         })
