@@ -319,7 +319,8 @@ fn a_commit_that_is_cut_off_anywhere_leaves_the_one_before_and_goes_well_the_nex
             }
             cut += 1;
         }
-        assert!(cut > 10, "{cut}");
+        // How many moments there are depends on how the threads that read files are scheduled.
+        assert!(cut > 3, "{cut}");
     }
 }
 
