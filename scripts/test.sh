@@ -24,7 +24,7 @@ cargo_flags=(${MUSTER_CARGO_FLAGS:-} --release)
 if [ "$#" -eq 0 ]; then
     while IFS= read -r manifest; do
         crate=$(dirname "$manifest")
-        if [ -f "$crate/src/lib.rs" ] && grep -rqE '^\s*//[/!] ```(rust|no_run|should_panic)?\s*$' "$crate/src"; then
+        if [ -f "$crate/src/lib.rs" ] && grep -rhE '^\s*//[/!] ```' "$crate/src" | awk -f scripts/doc-examples.awk; then
             cargo test "${cargo_flags[@]}" --quiet --doc --manifest-path "$manifest"
         fi
     done < <(git ls-files '*/Cargo.toml')

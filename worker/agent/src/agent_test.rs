@@ -381,6 +381,6 @@ fn a_device_that_is_sick_on_purpose_is_spoken_of_like_any_other() {
         DeviceEvent { seq: 0, uuid: "GPU-a".to_owned(), kind, at: 7, detail: "drill by ann".to_owned() };
     let said = Action::DeviceEvents(vec![DeviceEvent { seq: 5, ..drill.clone() }]);
     agent.step(1, Input::SessionOpened);
-    assert_eq!(agent.step(5, Input::Instruction(Instruction::Drill(drill))), [said.clone()]);
+    assert_eq!(agent.step(5, Input::Instruction(Instruction::Drill(drill))), std::slice::from_ref(&said));
     assert!(agent.step(6 + RENEW_MS, Input::Tick).contains(&said));
 }

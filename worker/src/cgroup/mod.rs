@@ -84,7 +84,8 @@ pub trait Backend {
 /// # Errors
 /// When the directories of the backend cannot be made.
 pub fn build(kind: Kind, dir: &Path) -> Result<Box<dyn Backend>, CgroupError> {
-    let name = format!("muster-{}", fs::short_hash(dir));
+    // Of this process alone: a shim that outlives its directory, deleted and made again, must not take the groups of the next one with it.
+    let name = format!("muster-{}-{}", fs::short_hash(dir), std::process::id());
     Ok(match kind {
         Kind::V2 => Box::new(v2::V2::create(&probe::v2_parent()?, &name)?),
         Kind::V1 => Box::new(v1::V1::create(&probe::v1_parents()?, &name)?),

@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::fs::{numbered, open, open_dir};
+use super::fs::{numbered, open, open_dir, short_hash};
 use super::{CgroupError, Kind, Members};
 
 /// Name of the file in the worker's directory: a line a backend, its name and its directories between tabs.
 const RECORD: &str = "cgroups";
 
-/// Empties and removes everything that is written down for `dir`, and what is at `bases`, which is written down for the next time. Returns
-/// how many groups had processes in them.
+/// Empties and removes everything that is written down for `dir`, and what older shims of it left beside `bases`, which are written down
+/// for the next time. Returns how many groups had processes in them.
 ///
 /// # Errors
 /// [`CgroupError::Unkillable`] when something is still there after `patience`; the record then stays as it was.
@@ -21,12 +21,41 @@ pub fn sweep(dir: &Path, kind: Kind, bases: &[PathBuf], patience: Duration) -> R
     let until = Instant::now() + patience;
     let path = dir.join(RECORD);
     let mut swept = 0;
-    for (kind, bases) in parse(&std::fs::read_to_string(&path).unwrap_or_default()) {
-        swept += sweep_bases(kind, &bases, until)?;
+    for (kind, old) in parse(&std::fs::read_to_string(&path).unwrap_or_default()) {
+        swept += sweep_bases(kind, &old, until)?;
+        remove(old.iter().filter(|base| !bases.contains(base)));
+    }
+    for (at, base) in bases.iter().enumerate() {
+        let old = older(dir, base);
+        // On v1 only the first lists processes.
+        if at == 0 {
+            for base in &old {
+                swept += sweep_bases(kind, std::slice::from_ref(base), until)?;
+            }
+        }
+        old.iter().flat_map(|base| numbered(base)).for_each(|(_, group)| {
+            let _ = std::fs::remove_dir(group);
+        });
+        remove(old.iter());
     }
     swept += sweep_bases(kind, bases, until)?;
     std::fs::write(&path, line(kind, bases)).map_err(|e| CgroupError::file("cannot write", &path, e))?;
     Ok(swept)
+}
+
+/// Directories beside `base` of the same name but for the process, of shims whose record is gone with their directory.
+fn older(dir: &Path, base: &Path) -> Vec<PathBuf> {
+    let prefix = format!("muster-{}", short_hash(dir));
+    let siblings = base.parent().and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten();
+    let ours = siblings.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    ours.map(|entry| entry.path()).filter(|path| path != base).collect()
+}
+
+/// Empty ones; another shim may still be using one that is not.
+fn remove<'a>(bases: impl Iterator<Item = &'a PathBuf>) {
+    bases.for_each(|base| {
+        let _ = std::fs::remove_dir(base);
+    });
 }
 
 /// The first directory is the one whose groups list their processes; on v1 the others belong to the other controllers.

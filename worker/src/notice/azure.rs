@@ -223,6 +223,9 @@ mod tests {
         now: Instant,
     }
 
+    /// An event, its kind, seconds left.
+    type Heard = (String, Option<(NoticeKind, Option<u64>)>);
+
     impl Case {
         fn new() -> Self {
             let (out, said) = unbounded_channel();
@@ -235,7 +238,7 @@ mod tests {
         }
 
         /// What a document makes it say: event, kind, seconds left.
-        fn take(&mut self, json: &str) -> Vec<(String, Option<(NoticeKind, Option<u64>)>)> {
+        fn take(&mut self, json: &str) -> Vec<Heard> {
             let document = serde_json::from_str(json).unwrap();
             self.known.take(document, "gpu-vm_7", (parse_date(DATE).unwrap(), self.now), &self.mouth);
             let mut said = Vec::new();

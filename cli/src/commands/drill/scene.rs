@@ -8,6 +8,7 @@ use muster_core::view_doc::{
     DeviceDoc, DeviceNoteDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, WorkersDoc, parse_rfc3339,
 };
 use muster_proto::api::{GetRequest, ListJobsRequest, ListRequest};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Jobs of one answer.
@@ -89,11 +90,11 @@ impl Scene {
         let mut docs: BTreeMap<u64, Option<JobDoc>> = BTreeMap::new();
         let mut stories = Vec::new();
         for held in &self.others {
-            if !docs.contains_key(&held.name.job) {
-                docs.insert(held.name.job, job(client, held.name.job).await?);
-            }
-            let doc = docs.get(&held.name.job).and_then(Option::as_ref);
-            stories.extend(doc.and_then(|doc| story(doc, held, &Commits::default())));
+            let doc = match docs.entry(held.name.job) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(job(client, held.name.job).await?),
+            };
+            stories.extend(doc.as_ref().and_then(|doc| story(doc, held, &Commits::default())));
         }
         Ok(stories)
     }

@@ -31,11 +31,11 @@ fn planned(test: &mut TestState, leader: &mut Leader, gpus: u32) -> Vec<u16> {
     let spec = TestJob::new().task(&[]).gpus(gpus).bytes();
     let applied = test.apply(Command::Submit { request, spec, parts: 0 });
     leader.step(30, Input::Delta(Box::new(test.state.delta(&applied.changes))));
-    let proposed = leader.step(30, Input::Tick).into_iter().filter_map(|output| match output {
+    let mut proposed = leader.step(30, Input::Tick).into_iter().filter_map(|output| match output {
         Output::Propose { id, commands } => Some((id, commands)),
         _ => None,
     });
-    let (id, commands) = proposed.last().expect("a plan");
+    let (id, commands) = proposed.next_back().expect("a plan");
     let Some(Command::ApplyPlan { placements }) = commands.first() else { panic!("{commands:?}") };
     let devices: Vec<Share> = placements.last().expect("a placement").seats[0].devices.clone();
     let applied = test.apply(commands[0].clone());
