@@ -234,3 +234,33 @@ fn a_gpu_gets_sick_on_purpose_and_is_returned_and_a_whole_dev_cluster_dies_and_g
         (doc["state"] == "succeeded").then_some(()).ok_or(doc.to_string())
     });
 }
+
+#[test]
+fn a_worker_that_is_said_to_go_saves_and_its_task_goes_on_elsewhere() {
+    let cluster = Cluster::start(1, 2, &["--cpus", "4"]);
+    let go = cluster.dir.path().join("go");
+    let run = format!(
+        "save() {{ echo 7 > $MUSTER_CHECKPOINT_DIR/state; muster checkpoint commit $MUSTER_CHECKPOINT_DIR --step 7; exit 1; }}\n\
+         trap save TERM; echo from ${{MUSTER_RESUME_STEP:-0}}; while [ ! -e {} ]; do sleep 0.05; done",
+        go.display()
+    );
+    let job = json!({"name": "train", "tasks": {"t": {"run": run, "resources": {"cpus": 1}, "checkpoint": {"grace": "20s"}}}});
+    let job = cluster.submit(&cluster.file("train.yaml", &job.to_string()));
+    let first = running(&cluster.cli, job, 1);
+    let worker = first["worker"].as_str().unwrap().to_owned();
+
+    let doc = drill(&cluster.cli, &["spot", &worker, "--in", "30s", "--yes"]);
+
+    let second = running(&cluster.cli, job, 2);
+    assert_ne!(second["worker"], first["worker"]);
+    assert_eq!(attempts(&cluster.cli, job)[0]["cause"], "evicted(notice)");
+    for key in ["not_saved_after_notice", "charged", "failed_submissions", "leases_lost"] {
+        assert_eq!(row(&doc, key)["measured"], 0.0, "{key}: {doc:#}");
+    }
+    assert_eq!(doc["attempts"][0]["committed_step"], 7, "{doc:#}");
+    let back = cluster.cli.json(&["worker", "show", &worker]).unwrap();
+    assert_eq!(back["state"], "ready", "{back}");
+    std::fs::write(go, "").unwrap();
+    assert_eq!(cluster.finished(job, SOON)["state"], "succeeded");
+    assert!(cluster.cli.run(&["logs", &job.to_string(), "--attempt", "2"]).ok().contains("from 7"));
+}
