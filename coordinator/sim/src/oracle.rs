@@ -40,6 +40,8 @@ pub struct Oracle {
     pub last_token: Token,
     /// Every grant there ever was.
     pub granted: BTreeMap<Token, (IndexRef, Vec<WorkerId>)>,
+    /// Ends that the log has answered: of which worker, under which token.
+    pub answered: BTreeSet<(WorkerId, Token)>,
     /// Workers by name.
     pub workers: BTreeMap<String, WorkerId>,
     /// When the last process of each grant started in truth.
@@ -160,6 +162,9 @@ impl World {
             && !self.was_asked(request, command)
         {
             return;
+        }
+        if let (Command::Reports { worker, .. }, Reply::Reported { settled, .. }) = (command, &applied.reply) {
+            self.oracle.answered.extend(settled.iter().map(|token| (*worker, *token)));
         }
         if let (Command::Register { spec, .. }, Reply::Registered { worker }) = (command, &applied.reply) {
             self.oracle.workers.insert(spec.name.clone(), *worker);

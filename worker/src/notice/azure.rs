@@ -216,15 +216,15 @@ mod tests {
 
     const DATE: &str = "Mon, 19 Sep 2016 18:29:17 GMT";
 
+    /// Kind and seconds left; none: taken back.
+    type Heard = Option<(NoticeKind, Option<u64>)>;
+
     struct Case {
         known: Known,
         mouth: Mouth,
         said: UnboundedReceiver<Said>,
         now: Instant,
     }
-
-    /// An event, its kind, seconds left.
-    type Heard = (String, Option<(NoticeKind, Option<u64>)>);
 
     impl Case {
         fn new() -> Self {
@@ -237,8 +237,8 @@ mod tests {
             }
         }
 
-        /// What a document makes it say: event, kind, seconds left.
-        fn take(&mut self, json: &str) -> Vec<Heard> {
+        /// What a document makes it say of which event.
+        fn take(&mut self, json: &str) -> Vec<(String, Heard)> {
             let document = serde_json::from_str(json).unwrap();
             self.known.take(document, "gpu-vm_7", (parse_date(DATE).unwrap(), self.now), &self.mouth);
             let mut said = Vec::new();

@@ -49,11 +49,12 @@ pub(crate) fn on_ended(world: &mut World, at: IndexRef, token: Token, cause: &Ca
 /// A worker hears that it may forget these.
 pub(crate) fn on_settled(world: &mut World, w: usize, tokens: &[Token]) {
     let state = &world.members[world.most_applied()].state;
-    let worker = state.worker_named(&world.machines[w].spec.name).map(|w| w.id);
-    // A rank of a gang may have ended while others go on.
+    let worker = world.oracle.workers.get(&world.machines[w].spec.name).copied();
+    // A rank of a gang may have ended while others go on; members may all have started again since and know less than was committed.
     let rank_ended = |token: &Token| {
+        let answered = worker.is_some_and(|worker| world.oracle.answered.contains(&(worker, *token)));
         let attempt = state.attempt(*token);
-        attempt.zip(worker).is_some_and(|(attempt, worker)| !attempt.lives_on(worker))
+        answered || attempt.zip(worker).is_some_and(|(attempt, worker)| !attempt.lives_on(worker))
     };
     let early: Vec<Token> =
         tokens.iter().filter(|t| !world.oracle.ended.contains(t) && !rank_ended(t)).copied().collect();
