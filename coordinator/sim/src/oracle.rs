@@ -163,7 +163,8 @@ impl World {
         {
             return;
         }
-        if let (Command::Reports { worker, .. }, Reply::Reported { settled, .. }) = (command, &applied.reply) {
+        if let (Command::Reports { worker, .. }, Reply::Reported { settled, .. }) = (command, &applied.reply)
+        {
             self.oracle.answered.extend(settled.iter().map(|token| (*worker, *token)));
         }
         if let (Command::Register { spec, .. }, Reply::Registered { worker }) = (command, &applied.reply) {

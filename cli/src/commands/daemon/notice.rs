@@ -10,13 +10,13 @@ pub struct NoticeArgs {
     /// none [default: what the machine is].
     #[arg(long, value_name = "LIST", alias = "notice-source")]
     notice_sources: Option<String>,
-    /// AWS's metadata service; {worker} stands for the worker's name [default: http://169.254.169.254].
+    /// AWS's metadata service; {worker} stands for the worker's name [default: 169.254.169.254].
     #[arg(long, value_name = "URL")]
     notice_aws_endpoint: Option<String>,
-    /// Google's metadata service [default: http://metadata.google.internal].
+    /// Google's metadata service [default: metadata.google.internal].
     #[arg(long, value_name = "URL")]
     notice_gcp_endpoint: Option<String>,
-    /// Azure's metadata service [default: http://169.254.169.254].
+    /// Azure's metadata service [default: 169.254.169.254].
     #[arg(long, value_name = "URL")]
     notice_azure_endpoint: Option<String>,
     /// A file whose appearing is a notice; {worker} stands for the worker's name.
