@@ -21,11 +21,8 @@ mod tests {
 
     const CHILD: &str = "MUSTER_VITAL_CHILD";
 
-    /// Run by the test below, in a process of its own: a thread that holds a `Vital` panics, and another one would go on.
-    #[test]
-    #[ignore = "a part of another test"]
-    fn child() {
-        let Ok(what) = std::env::var(CHILD) else { return };
+    /// In a process of its own: a thread that holds a `Vital` panics, and the main one would go on.
+    fn child(what: String) {
         let thread = std::thread::spawn(move || {
             let _vital = Vital("a thread of a test");
             assert_eq!(what, "ends well", "a panic on purpose");
@@ -35,9 +32,13 @@ mod tests {
 
     #[test]
     fn a_panic_in_what_is_vital_ends_the_process_and_an_end_does_not() {
+        if let Ok(what) = std::env::var(CHILD) {
+            return child(what);
+        }
+        let this = "vital::tests::a_panic_in_what_is_vital_ends_the_process_and_an_end_does_not";
         let run = |what: &str| {
             let mut command = Command::new(std::env::current_exe().expect("this binary"));
-            command.args(["--ignored", "--exact", "vital::tests::child"]).env(CHILD, what);
+            command.args(["--exact", this]).env(CHILD, what);
             command.output().expect("start").status
         };
         assert_eq!(run("panics").signal(), Some(libc::SIGABRT));

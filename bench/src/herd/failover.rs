@@ -62,7 +62,8 @@ pub async fn leaders(cluster: &mut Cluster, fleet: &Fleet, load: &Load, times: u
         tokio::time::sleep_until(until.into()).await;
         // 3. It comes back, and nobody was lost meanwhile.
         cluster.restart_member(leader).await?;
-        let lost = lost(cluster.target()).await? - before + fleet.tally.harm() - harm;
+        let lost =
+            lost(cluster.target()).await?.saturating_sub(before) + fleet.tally.harm().saturating_sub(harm);
         let during = load.samples().into_iter().filter(|s| (ready..until).contains(&s.began));
         cost.submits.extend(during.map(|sample| sample.took.as_secs_f64() * 1e3));
         cost.gaps.push((ready - killed).as_secs_f64());
@@ -96,7 +97,7 @@ pub async fn follower(cluster: &mut Cluster, fleet: &Fleet) -> Result<(f64, u64)
         .until_all("its session at another member", LIMIT, |w| !is_theirs(w.number) || w.is_back(killed))
         .await?;
     cluster.restart_member(follower + 1).await?;
-    let lost = lost(cluster.target()).await? - before + fleet.tally.harm() - harm;
+    let lost = lost(cluster.target()).await?.saturating_sub(before) + fleet.tally.harm().saturating_sub(harm);
     say(&format!(
         "member {} killed, a follower with {} sessions: all renewed elsewhere after {:.2} s, {lost} lost",
         follower + 1,

@@ -13,6 +13,7 @@
 use super::trace::{Counts, counts};
 use crate::replay::Chance;
 use anyhow::Result;
+use muster_core::spot::effective_every;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -160,7 +161,9 @@ impl Pool {
         // How long a worker lasts by what was seen so far, and how often to save then.
         let lasts = self.spent.all / self.spent.workers_lost;
         if self.way != Way::Scratch {
-            self.every = (2 * SAVE_S * lasts).isqrt().clamp(SAVE_S, EVERY_S);
+            let advised =
+                effective_every(Some(EVERY_S * 1_000), Some(SAVE_S * 1_000), Some(lasts * 1_000), 1);
+            self.every = advised.map_or(EVERY_S, |ms| ms / 1_000);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! Left out: what is under a notice when the agent restarts. The sources say it again, and the leader's order to stop needs nothing from here.
 
 use crate::input::{Action, StartOrder};
-use muster_core::model::attempt::Outcome;
+use muster_core::model::attempt::{Outcome, TERM_TO_KILL_MS};
 use muster_core::model::ids::Token;
 use muster_core::model::lease::RENEW_MS;
 use muster_core::model::notice::{Notice, NoticeKind};
@@ -15,8 +15,6 @@ use muster_core::model::placement::WHOLE;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// From SIGTERM to SIGKILL of an ordered stop, ms.
-pub const TERM_TO_KILL_MS: u64 = 2_000;
 /// Kept for saying how the attempt ended, ms.
 pub const REPORT_MS: u64 = 500;
 /// A notice that is sooner by less than this is the same one, said again, ms.

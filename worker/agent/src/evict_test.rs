@@ -1,11 +1,11 @@
 //! Who is asked to save when the machine goes, for how long, and what the coordinator hears of it.
 
 use crate::Agent;
-use crate::evict::{REPORT_MS, TERM_TO_KILL_MS};
+use crate::evict::REPORT_MS;
 use crate::input::{Action, Input, Instruction, LaunchOrder, StartOrder};
 use muster_core::command::ReportKind;
 use muster_core::leader::instruction::DeviceOrder;
-use muster_core::model::attempt::Outcome;
+use muster_core::model::attempt::{Outcome, TERM_TO_KILL_MS};
 use muster_core::model::checkpoint::{Part, Saved};
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token};
 use muster_core::model::job_spec::CheckpointSpec;

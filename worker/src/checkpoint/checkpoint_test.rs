@@ -420,10 +420,15 @@ async fn the_end_waits_for_what_is_under_way_and_for_a_directory_that_is_whole()
 
     let rig = Rig::new();
     rig.write("s/a", "one");
+    rig.log.lock().is_silent = true;
     let saver = rig.saver.clone();
     let asked = tokio::spawn(async move { saver.commit(commit("s", 7)).await });
-    until("the commit", || rig.saver.is_busy()).await;
-    rig.saver.finish(false, Duration::from_secs(60)).await;
+    until("the commit at the log", || !rig.log.lock().told.is_empty()).await;
+    assert!(rig.saver.is_busy());
+    let kept = rig.log.lock().kept.clone();
+    let answer = async { rig.saver.answer(7, Verdict::Committed { kept }) };
+    // The end is waiting when the answer comes.
+    tokio::join!(biased; rig.saver.finish(false, Duration::from_secs(60)), answer);
     assert_eq!((asked.await.unwrap().unwrap(), rig.log.lock().kept.len()), (7, 1));
 }
 

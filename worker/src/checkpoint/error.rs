@@ -96,6 +96,7 @@ impl CommitError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Outside { .. } => "write checkpoints below $MUSTER_CHECKPOINT_DIR",
+            Self::Absent { .. } => "write it first; a relative path begins where the task runs the command",
             Self::Link { .. } => "copy what it leads to, or make a hard link",
             Self::Special { .. } => {
                 "keep pipes, sockets and devices elsewhere, for instance in $MUSTER_SCRATCH_DIR"

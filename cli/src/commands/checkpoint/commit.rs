@@ -89,7 +89,8 @@ fn ask(socket: &Path, token: u64, commit: &Commit, within: Duration) -> Result<A
     let (mut heard, mut pause) = (Instant::now(), PAUSE_FIRST);
     loop {
         let left = by.saturating_duration_since(Instant::now());
-        let commit = Commit { timeout: Some(left.as_secs().max(1)), ..commit.clone() };
+        let commit =
+            Commit { timeout: Some(left.as_millis().div_ceil(1_000).max(1) as u64), ..commit.clone() };
         let error = match UnixStream::connect(socket) {
             Err(error) => error,
             Ok(stream) => {

@@ -5,8 +5,8 @@ use crate::client::Client;
 use crate::client::mutate::target;
 use crate::failure::{DONE, Done};
 use crate::output::{self, OutputArgs, table::Table, time};
+use muster_core::view_doc::{CheckpointDoc, CheckpointsDoc};
 use muster_proto::api::GetRequest;
-use serde::Deserialize;
 
 /// Lists the committed checkpoints of a job, a task or an index: what its next attempt begins from is the last one.
 #[derive(Debug, clap::Args)]
@@ -21,27 +21,6 @@ pub struct Args {
     output: OutputArgs,
 }
 
-/// What is shown of the document.
-#[derive(Debug, Deserialize)]
-struct Checkpoints {
-    checkpoints: Vec<Row>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Row {
-    job: u64,
-    task: String,
-    index: Option<u32>,
-    step: u64,
-    attempt: u32,
-    size: u64,
-    files: u64,
-    ranks: u64,
-    committed: String,
-    took_seconds: f64,
-    resumed_by: Option<u32>,
-}
-
 impl Args {
     /// # Errors
     /// Nothing of that name; nothing reachable.
@@ -49,8 +28,9 @@ impl Args {
         target(&self.id)?;
         let request = GetRequest { id: self.id.clone() };
         let mut client = Client::new(global)?;
-        let (json, found) =
-            client.document::<Checkpoints>(async |api| api.list_checkpoints(request.clone()).await).await?;
+        let (json, found) = client
+            .document::<CheckpointsDoc>(async |api| api.list_checkpoints(request.clone()).await)
+            .await?;
         if self.output.is_json() {
             output::document(&json)?;
         } else {
@@ -60,7 +40,7 @@ impl Args {
     }
 }
 
-fn table(rows: &[Row], now_ms: i64) -> String {
+fn table(rows: &[CheckpointDoc], now_ms: i64) -> String {
     let mut table =
         Table::new(&["ATTEMPT", ">STEP", ">SIZE", ">FILES", ">RANKS", ">TOOK", ">AGE", "RESUMED BY"]);
     for row in rows {
@@ -90,7 +70,7 @@ mod tests {
              "ranks": 1, "committed": "1970-01-01T00:01:00Z", "took_seconds": 1.25, "resumed_by": 3},
             {"job": 42, "task": "train", "index": null, "step": 600, "attempt": 3, "token": 100, "size": 0, "files": 0,
              "ranks": 4, "committed": "1970-01-01T00:02:00Z", "took_seconds": 0.0, "resumed_by": null}], "omitted": 0}"#;
-        let found: Checkpoints = serde_json::from_str(json).unwrap();
+        let found: CheckpointsDoc = serde_json::from_str(json).unwrap();
         let expected = "\
 ATTEMPT        STEP    SIZE  FILES  RANKS  TOOK  AGE  RESUMED BY
 42.train[7]#2   500  1.5MiB      3      1  1.2s   2m  #3

@@ -1,11 +1,12 @@
 //! What ran before the drill and what is seen of it since.
 
 use super::fault::{Fault, device};
-use super::story::{CheckpointsDoc, Commits, Held, Story, story};
+use super::story::{Commits, Held, Story, story};
 use crate::client::Client;
 use crate::failure::Failure;
 use muster_core::view_doc::{
-    DeviceDoc, DeviceNoteDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, WorkersDoc, parse_rfc3339,
+    CheckpointsDoc, DeviceDoc, DeviceNoteDoc, JobDoc, JobSummary, JobsDoc, LeaseDoc, WorkersDoc,
+    parse_rfc3339,
 };
 use muster_proto::api::{GetRequest, ListJobsRequest, ListRequest};
 use std::collections::btree_map::Entry;

@@ -1,8 +1,8 @@
 //! What became of an attempt that was hit: how it ended, what came after it, what of its work is lost. Pure: documents in, a story out.
 
-use muster_core::view_doc::{AttemptDoc, JobDoc, parse_rfc3339};
+use muster_core::view_doc::{AttemptDoc, CheckpointsDoc, JobDoc, parse_rfc3339};
 use muster_proto::convert::TargetName;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// An attempt that ran before the drill.
@@ -15,27 +15,6 @@ pub struct Held {
     pub token: u64,
 }
 
-/// Committed checkpoints of a job, as far as a drill reads them.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct CheckpointsDoc {
-    #[serde(default)]
-    pub checkpoints: Vec<CheckpointDoc>,
-}
-
-/// One of them.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct CheckpointDoc {
-    pub task: String,
-    #[serde(default)]
-    pub index: Option<u32>,
-    pub step: u64,
-    /// Number of the attempt that made it.
-    pub attempt: u32,
-    /// RFC 3339, UTC.
-    #[serde(default)]
-    pub committed: Option<String>,
-}
-
 /// The newest step that an attempt committed, and when (ms since 1970).
 pub type Saved = (u64, i64);
 
@@ -46,7 +25,7 @@ pub struct Commits(BTreeMap<(u64, String, u32, u32), Saved>);
 impl Commits {
     pub fn add(&mut self, job: u64, doc: CheckpointsDoc) {
         for one in doc.checkpoints {
-            let Some(Ok(at)) = one.committed.as_deref().map(parse_rfc3339) else { continue };
+            let Ok(at) = parse_rfc3339(&one.committed) else { continue };
             let newest = self.0.entry((job, one.task, one.index.unwrap_or(0), one.attempt)).or_default();
             *newest = (*newest).max((one.step, at));
         }
@@ -157,7 +136,7 @@ pub fn story(doc: &JobDoc, held: &Held, commits: &Commits) -> Option<Story> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_core::view_doc::{TaskDoc, rfc3339};
+    use muster_core::view_doc::{CheckpointDoc, TaskDoc, rfc3339};
 
     fn held() -> Held {
         let attempt = "7.train[3]#1".to_owned();
@@ -186,11 +165,16 @@ mod tests {
 
     fn commits(step: u64, at: i64) -> Commits {
         let mut commits = Commits::default();
-        let json = format!(
-            r#"{{"checkpoints": [{{"job": 7, "task": "train", "index": 3, "step": {step}, "attempt": 1, "committed": "{}"}}]}}"#,
-            rfc3339(at)
-        );
-        commits.add(7, serde_json::from_str(&json).unwrap());
+        let one = CheckpointDoc {
+            job: 7,
+            task: "train".to_owned(),
+            index: Some(3),
+            step,
+            attempt: 1,
+            committed: rfc3339(at),
+            ..CheckpointDoc::default()
+        };
+        commits.add(7, CheckpointsDoc { checkpoints: vec![one], omitted: 0 });
         commits
     }
 

@@ -4,7 +4,7 @@ use super::instruction::Instruction;
 use super::io::{Output, SessionId};
 use super::step::Leader;
 use crate::command::Command;
-use crate::model::attempt::StopReason;
+use crate::model::attempt::{StopReason, TERM_TO_KILL_MS};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
@@ -13,8 +13,6 @@ use crate::spot::LOOK_MS;
 
 /// Every worker is looked at this often at most, ms: half a tick of the shell. And only when something may be due.
 const SWEEP_EVERY_MS: u64 = 50;
-/// From SIGTERM to SIGKILL of an ordered stop, ms.
-const TERM_TO_KILL_MS: u64 = 2_000;
 /// An eviction for a drain begins so much earlier: the order and the report have their ways to go, ms.
 const STOP_SLACK_MS: u64 = 1_000;
 /// An attempt that was to stop for its timeout, and was not asked to, is asked again after this long, ms.

@@ -108,8 +108,8 @@ fn a_drain_is_over_by_its_deadline() {
     rig.apply(Command::Drain { request, worker, deadline_ms: Some(60_000), reason });
     let stopped = |rig: &Rig| rig.test.state.attempt(Token(token)).and_then(|a| a.stop);
     // 10 s of grace, 2 s to SIGKILL, 1 s for the messages.
-    for now in (0..=46_000).step_by(1_000) {
-        (rig.now, rig.test.tick) = (now, now);
+    for ms in (0..=46_000).step_by(1_000) {
+        (rig.now, rig.test.tick) = (ms, ms);
         rig.beat(1, &[token]);
     }
     assert_eq!(stopped(&rig), None);

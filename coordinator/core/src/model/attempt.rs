@@ -132,6 +132,8 @@ pub enum Outcome {
 
 /// The exit code with which a task says: I have saved, run me again.
 pub const EXIT_SAVED: i32 = 85;
+/// From SIGTERM to SIGKILL of an ordered stop, ms.
+pub const TERM_TO_KILL_MS: u64 = 2_000;
 
 /// Why an attempt ended (SPEC section 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 
 use super::feasible::fits_empty;
 use super::obstacle::broken_constraint;
+use crate::model::attempt::TERM_TO_KILL_MS;
 use crate::model::ids::TaskNo;
 use crate::model::job_spec::{CheckpointSpec, StopSpec};
 use crate::model::time::Tick;
@@ -13,8 +14,6 @@ use crate::state::{Job, State};
 
 /// Newest checkpoints of an array's indices that are looked at.
 const INDICES_MAX: usize = 1_000;
-/// From SIGTERM to SIGKILL of an ordered stop, ms: what a notice leaves no room for.
-const TERM_TO_KILL_MS: u64 = 2_000;
 
 /// Sentences, none where nothing was measured or all is well.
 #[must_use]

@@ -5,14 +5,11 @@ use crate::checkpoint::deadline;
 use crate::executor::{AttemptDirs, Exit, ExitStatus};
 use crate::run::attempt::{Local, Phase};
 use crate::shim::clock::boot_ms;
+use muster_core::model::attempt::{EXIT_SAVED, TERM_TO_KILL_MS};
 use std::time::Duration;
 
-/// From SIGTERM to SIGKILL, where the order to stop says nothing of its end.
-const TERM_TO_KILL_MS: u64 = 2_000;
 /// How long the end of an attempt waits for a commit that is under way.
 const LAST_PATIENCE: Duration = Duration::from_secs(60);
-/// The exit code with which a task says that it has saved and is to be queued again.
-const EXIT_SAVED: i32 = 85;
 /// From here on a shell says with its exit code that a signal ended what it ran.
 const EXIT_SIGNAL: i32 = 128;
 
