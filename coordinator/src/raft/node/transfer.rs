@@ -28,7 +28,7 @@ impl<M: Machine> Node<M> {
     /// others elect one as they always do.
     ///
     /// # Errors
-    /// A successor that does not vote or answer; [`MembershipError`].
+    /// A successor that does not vote, or does not answer within the shortest election timeout; [`MembershipError`].
     pub async fn transfer_leader(&self, to: Option<u64>) -> Result<Transfer, MembershipError> {
         let from = self.0.config.member;
         let begun = Instant::now();
@@ -38,7 +38,17 @@ impl<M: Machine> Node<M> {
         let changing = self.0.changing.lock().await;
         let to = loop {
             let peers = self.peers().ok_or_else(|| self.not_leader())?;
-            let successor = successor(&peers, from, to)?;
+            let successor = match successor(&peers, from, to) {
+                // A leader of a moment ago has heard of nobody yet; whoever is up answers its first heartbeats.
+                Err(MembershipError::Silent { .. } | MembershipError::NobodyElse)
+                    if begun.elapsed() < self.0.config.election.0
+                        && peers.iter().any(|peer| peer.voter && peer.id != from) =>
+                {
+                    tokio::time::sleep(self.0.config.heartbeat / 4).await;
+                    continue;
+                }
+                chosen => chosen?,
+            };
             let entries = self.last_index().saturating_sub(successor.matched);
             if entries <= BEHIND_MAX {
                 break successor.id;
