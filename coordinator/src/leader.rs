@@ -2,6 +2,7 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
+use crate::signals::Signals;
 use crate::telemetry::Telemetries;
 use crate::vital::Vital;
 use bytes::Bytes;
@@ -114,6 +115,7 @@ pub struct LeaderHandle {
     sender: mpsc::Sender<ToLeader>,
     lines: Arc<AtomicU64>,
     telemetries: Telemetries,
+    signals: Signals,
 }
 
 impl LeaderHandle {
@@ -121,14 +123,21 @@ impl LeaderHandle {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<ToLeader>) {
         let (sender, receiver) = mpsc::channel();
-        let (lines, telemetries) = (Arc::new(AtomicU64::new(1)), Telemetries::default());
-        (Self { sender, lines, telemetries }, receiver)
+        let lines = Arc::new(AtomicU64::new(1));
+        let (telemetries, signals) = (Telemetries::default(), Signals::default());
+        (Self { sender, lines, telemetries, signals }, receiver)
     }
 
     /// What workers measured last, while this member leads.
     #[must_use]
     pub fn telemetries(&self) -> &Telemetries {
         &self.telemetries
+    }
+
+    /// What the cluster asks for, while this member leads.
+    #[must_use]
+    pub fn signals(&self) -> &Signals {
+        &self.signals
     }
 
     /// Never blocks; after the thread ended nobody listens.

@@ -27,6 +27,7 @@ pub mod reports;
 pub mod room;
 pub mod security;
 pub mod sessions;
+mod signals;
 pub mod standing;
 mod start;
 #[cfg(test)]

@@ -228,6 +228,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         gate: gate.clone(),
         telemetries: leader.telemetries().clone(),
         drills: drills.clone(),
+        signals: leader.signals().clone(),
     };
     let workers = Workers {
         forward: forward.clone(),

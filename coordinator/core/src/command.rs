@@ -7,6 +7,7 @@ use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
 use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
+use crate::model::fleet::{Fleet, PoolScale};
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::notice::Notice;
 use crate::model::placement::Seat;
@@ -199,6 +200,31 @@ pub enum Command {
         request: Request,
         uuid: String,
         reason: String,
+    },
+    /// The pools, as the leading member is configured: all of them, in place of what was there.
+    SetFleet {
+        fleet: Box<Fleet>,
+    },
+    /// How far the scaling of a pool has got. `based_on`: the generation that it was reckoned from; another has come since, and nothing
+    /// changes. Its own generation is the index of this entry.
+    Scale {
+        pool: String,
+        based_on: u64,
+        scale: PoolScale,
+    },
+    /// These workers are to go, each as the incarnation that was looked at: drained by the deadline, then ended. Not what is drained, lost
+    /// or another by now.
+    ScaleIn {
+        workers: Vec<(WorkerId, Incarnation)>,
+        deadline_ms: u64,
+        reason: String,
+    },
+    /// A worker that is lost or drained, with nothing living on it, is forgotten: by a call, or (`request` none) because its machine was
+    /// ended.
+    Forget {
+        request: Option<Request>,
+        worker: WorkerId,
+        incarnation: Option<Incarnation>,
     },
     /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
     /// and whatever it was running is lost.

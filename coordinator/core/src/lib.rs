@@ -10,8 +10,9 @@
 //!
 //! Code map: `model` the nouns · `spec` job file → model · `dag` what becomes ready · `command`, `reply`, `event` what may be asked,
 //! what the caller hears, what happened · `state` the replicated state · `scheduler` the plan · `leader` when to plan, leases,
-//! reconcile, timers · `spot` machines that go · `view_doc` the documents that people and programs read.
+//! reconcile, timers · `spot` machines that go · `autoscale` how many machines · `ledger` where their time and money went · `view_doc` the documents that people and programs read.
 
+pub mod autoscale;
 pub mod command;
 pub mod dag;
 pub mod event;

@@ -65,6 +65,12 @@ pub enum Rejection {
     Fenced { token: Token },
     #[error("{open} members are about to join; the most at once is {limit}")]
     TooManyAdmissions { open: usize, limit: usize },
+    #[error(
+        "worker {worker} is {state} with {live} attempts living on it: only a lost or drained one is forgotten"
+    )]
+    WorkerInUse { worker: WorkerId, state: String, live: usize },
+    #[error("the scaling of pool {pool:?} has changed since: its generation is {is}, not {based_on}")]
+    OldScale { pool: String, is: u64, based_on: u64 },
     #[error("member {member} is already being replaced, by member {by}")]
     ReplacedAlready { member: MemberId, by: MemberId },
 }
@@ -87,6 +93,8 @@ impl Rejection {
             Self::Fenced { .. } => "FENCED",
             Self::TooManyAdmissions { .. } => "TOO_MANY_ADMISSIONS",
             Self::ReplacedAlready { .. } => "REPLACED_ALREADY",
+            Self::WorkerInUse { .. } => "WORKER_IN_USE",
+            Self::OldScale { .. } => "OLD_SCALE",
         }
     }
 }

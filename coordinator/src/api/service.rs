@@ -6,6 +6,7 @@ use super::forward::Forward;
 use crate::history::HistoryReader;
 use crate::security::Gate;
 use crate::sessions::Sessions;
+use crate::signals::Signals;
 use crate::store::Store;
 use crate::telemetry::Telemetries;
 use crate::watch::Hub;
@@ -28,6 +29,7 @@ pub struct Service {
     pub gate: Gate,
     pub telemetries: Telemetries,
     pub drills: Drills,
+    pub signals: Signals,
 }
 
 /// The four mutations of jobs.

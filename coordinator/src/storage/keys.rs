@@ -21,6 +21,8 @@ const BREAKER_OF_WORKER: u8 = 0x0d;
 const BREAKER_OF_COMMAND: u8 = 0x0e;
 const CHECKPOINTS: u8 = 0x0f;
 const POOL: u8 = 0x10;
+const FLEET: u8 = 0x11;
+const SCALE: u8 = 0x12;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -63,6 +65,8 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Breaker(BreakerKey::Worker(worker)) => Bytes::of(BREAKER_OF_WORKER).long(worker.0),
         Key::Breaker(BreakerKey::Command(digest)) => Bytes::of(BREAKER_OF_COMMAND).long(*digest),
         Key::Pool(name) => Bytes::of(POOL).text(name),
+        Key::Fleet => Bytes::of(FLEET),
+        Key::Scale(pool) => Bytes::of(SCALE).text(pool),
         Key::Checkpoints(at) => Bytes::of(CHECKPOINTS).long(at.job.0).short(at.task.0).short(at.index),
     }
     .0
@@ -76,7 +80,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     let short = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let wanted = match *kind {
-        META | MEMBERS => 0,
+        META | MEMBERS | FLEET => 0,
         SPEC | JOB | WORKER | LIVE | BREAKER_OF_WORKER | BREAKER_OF_COMMAND => 8,
         TASK => 12,
         BLOCK | ARTIFACTS | CHECKPOINTS => 16,
@@ -102,6 +106,8 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
         }
         DEVICE => Key::Device(text(rest)?),
         POOL => Key::Pool(text(rest)?),
+        FLEET => Key::Fleet,
+        SCALE => Key::Scale(text(rest)?),
         BREAKER_OF_WORKER => Key::Breaker(BreakerKey::Worker(WorkerId(long(0)?))),
         BREAKER_OF_COMMAND => Key::Breaker(BreakerKey::Command(long(0)?)),
         CHECKPOINTS => Key::Checkpoints(IndexRef::new(JobId(long(0)?), TaskNo(short(8)?), short(12)?)),
@@ -164,6 +170,9 @@ mod tests {
             Key::Device("GPU-a".into()),
             Key::Breaker(BreakerKey::Worker(WorkerId(1))),
             Key::Breaker(BreakerKey::Command(1)),
+            Key::Pool("spot".into()),
+            Key::Fleet,
+            Key::Scale("spot".into()),
         ];
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());

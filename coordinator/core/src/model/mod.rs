@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod device_event;
 pub mod device_record;
 pub mod duration;
+pub mod fleet;
 pub mod gang;
 pub mod ids;
 pub mod job;

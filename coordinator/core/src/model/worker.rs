@@ -136,6 +136,8 @@ pub struct Drain {
     /// When what still runs is evicted; none: it may finish.
     pub deadline: Option<Tick>,
     pub reason: String,
+    /// Once it is empty its machine is ended: by the driver of its pool. An undrain takes this back as long as it has not been.
+    pub leaves: bool,
 }
 
 /// The durable row of a worker. Use is not stored: it is the sum over the worker's live attempts.

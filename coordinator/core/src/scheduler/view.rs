@@ -6,6 +6,7 @@ use crate::command::Placement;
 use crate::model::attempt::StopReason;
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::device_record::Quarantine;
+use crate::model::fleet::{Fleet, PoolScale};
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job_spec::JobSpec;
 use crate::model::placement::Share;
@@ -82,6 +83,9 @@ pub struct View {
     pub(super) breakers: BTreeMap<BreakerKey, Breaker>,
     /// What is remembered of pools, by name.
     pools: BTreeMap<String, PoolRecord>,
+    /// Pools as configured, and how far the scaling of each has got.
+    pub(crate) fleet: Fleet,
+    pub(crate) scales: BTreeMap<String, PoolScale>,
     /// What was seen of pools with spot workers.
     pub(super) spot: SpotPools,
     /// Run time that is saved, of indices with a deadline, ms.
@@ -122,6 +126,11 @@ impl View {
         self.learn_devices(delta.devices);
         self.learn_breakers(delta.breakers);
         self.pools.extend(delta.pools);
+        if let Some(fleet) = delta.fleet {
+            self.scales.retain(|name, _| fleet.pools.contains_key(name));
+            self.fleet = fleet;
+        }
+        self.scales.extend(delta.scales);
     }
 
     fn learn_worker(&mut self, id: WorkerId, worker: Option<Worker>) {

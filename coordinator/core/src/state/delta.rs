@@ -8,6 +8,7 @@ use crate::model::attempt::Attempt;
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::Quarantine;
+use crate::model::fleet::{Fleet, PoolScale};
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::JobSpec;
@@ -38,6 +39,9 @@ pub struct Delta {
     pub breakers: Vec<(BreakerKey, Option<Breaker>)>,
     /// Pools of which something new is known.
     pub pools: Vec<(String, PoolRecord)>,
+    /// The pools as configured, when they changed.
+    pub fleet: Option<Fleet>,
+    pub scales: Vec<(String, PoolScale)>,
 }
 
 /// A job that came, changed, or is of no more interest (`spec` none).
@@ -103,6 +107,10 @@ impl State {
                 Key::Pool(name) => {
                     delta.pools.extend(self.pools().get(name).map(|record| (name.clone(), record.clone())));
                 }
+                Key::Fleet => delta.fleet = Some(self.fleet().clone()),
+                Key::Scale(name) => {
+                    delta.scales.extend(self.scales().get(name).map(|scale| (name.clone(), scale.clone())));
+                }
                 _ => {}
             }
         }
@@ -141,6 +149,8 @@ impl State {
         delta.devices = sick.map(|(uuid, quarantine)| (uuid, Some(quarantine))).collect();
         delta.breakers = self.breakers().iter().map(|(key, b)| (*key, Some(b.clone()))).collect();
         delta.pools = self.pools().iter().map(|(name, record)| (name.clone(), record.clone())).collect();
+        delta.fleet = Some(self.fleet().clone());
+        delta.scales = self.scales().iter().map(|(name, scale)| (name.clone(), scale.clone())).collect();
         delta
     }
 

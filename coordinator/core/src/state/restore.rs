@@ -6,6 +6,7 @@ use super::rows::{JobRow, Key, Row, TaskRow};
 use super::store::State;
 use crate::model::attempt::{Attempt, AttemptState, RankState};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::fleet::Fleet;
 use crate::model::ids::{IndexRef, JobId, TaskNo, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::job_spec::{CheckpointSpec, JobSpec};
@@ -52,6 +53,8 @@ impl State {
             Key::Breaker(key) => self.breakers.get(key).map(|b| Row::Breaker(Box::new(b.clone()))),
             Key::Checkpoints(at) => self.checkpoints.get(at).cloned().map(Row::Checkpoints),
             Key::Pool(name) => self.pools.get(name).cloned().map(Row::Pool),
+            Key::Fleet => (self.fleet != Fleet::default()).then(|| Row::Fleet(Box::new(self.fleet.clone()))),
+            Key::Scale(name) => self.scales.get(name).cloned().map(Row::Scale),
         }
     }
 
@@ -134,6 +137,10 @@ impl State {
             }
             (Key::Pool(name), Row::Pool(record)) => {
                 self.pools.insert(name, record);
+            }
+            (Key::Fleet, Row::Fleet(fleet)) => self.fleet = *fleet,
+            (Key::Scale(name), Row::Scale(scale)) => {
+                self.scales.insert(name, scale);
             }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }

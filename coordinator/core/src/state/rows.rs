@@ -8,6 +8,7 @@ use crate::model::attempt::{Attempt, Cause};
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
+use crate::model::fleet::{Fleet, PoolScale};
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::job::IndexState;
 use crate::model::placement::Seat;
@@ -50,6 +51,10 @@ pub enum Key {
     Checkpoints(IndexRef),
     /// What is remembered of a pool's workers; absent until one came.
     Pool(String),
+    /// The pools as configured; absent while there are none.
+    Fleet,
+    /// How far the scaling of a pool has got; absent until it was changed.
+    Scale(String),
 }
 
 /// The value of a row.
@@ -70,6 +75,8 @@ pub enum Row {
     Breaker(Box<Breaker>),
     Checkpoints(Vec<Checkpoint>),
     Pool(PoolRecord),
+    Fleet(Box<Fleet>),
+    Scale(PoolScale),
 }
 
 /// The counters of the log.

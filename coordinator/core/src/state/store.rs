@@ -6,6 +6,7 @@ use crate::model::attempt::Attempt;
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
+use crate::model::fleet::{Fleet, PoolScale};
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::placement::{DeviceUse, Share, WHOLE};
 use crate::model::pool::PoolRecord;
@@ -87,6 +88,9 @@ pub struct State {
     pub(super) checkpoints: BTreeMap<IndexRef, Vec<Checkpoint>>,
     /// By name.
     pub(super) pools: BTreeMap<String, PoolRecord>,
+    pub(super) fleet: Fleet,
+    /// By pool.
+    pub(super) scales: BTreeMap<String, PoolScale>,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -135,6 +139,18 @@ impl State {
     #[must_use]
     pub fn pools(&self) -> &BTreeMap<String, PoolRecord> {
         &self.pools
+    }
+
+    /// The pools as configured.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// How far the scaling of each pool has got, by its name.
+    #[must_use]
+    pub fn scales(&self) -> &BTreeMap<String, PoolScale> {
+        &self.scales
     }
 
     /// The tick of the last entry.
@@ -295,6 +311,8 @@ impl State {
         keys.extend(self.breakers.keys().map(|key| Key::Breaker(*key)));
         keys.extend(self.checkpoints.keys().map(|at| Key::Checkpoints(*at)));
         keys.extend(self.pools.keys().map(|name| Key::Pool(name.clone())));
+        keys.extend((self.fleet != Fleet::default()).then_some(Key::Fleet));
+        keys.extend(self.scales.keys().map(|name| Key::Scale(name.clone())));
         keys
     }
 

@@ -4,6 +4,7 @@ mod breaker;
 mod checkpoint;
 mod device;
 mod finish;
+mod fleet;
 mod flow;
 mod gang;
 mod inventory;
@@ -133,6 +134,13 @@ impl Apply<'_> {
                 self.admit_member(admission, *floor)
             }
             Command::CloseAdmission { member, floor } => self.close_admission(*member, *floor),
+            Command::SetFleet { fleet } => self.set_fleet(fleet),
+            Command::Scale { pool, based_on, scale } => self.scale(pool, *based_on, scale),
+            Command::ScaleIn { workers, deadline_ms, reason } => self.scale_in(workers, *deadline_ms, reason),
+            Command::Forget { request, worker, incarnation } => match request {
+                Some(request) => self.once(request, command, |a| a.forget(*worker, incarnation.as_ref())),
+                None => self.forget(*worker, incarnation.as_ref()),
+            },
             Command::Restored => self.restored(),
             Command::DeviceEvents { worker, incarnation, events } => {
                 self.device_events(*worker, incarnation, events)

@@ -133,6 +133,7 @@ impl Apply<'_> {
         worker.drain = Some(Drain {
             deadline: deadline_ms.map(|ms| self.stamp.tick.plus(ms)),
             reason: reason.to_owned(),
+            leaves: false,
         });
         if worker.state != WorkerState::Lost {
             worker.state = worker.standing(empty);

@@ -1,0 +1,133 @@
+//! What a decision is made of, and what it says.
+
+use crate::model::fleet::{Fleet, PoolScale};
+use crate::model::gang::Gang;
+use crate::model::ids::{JobId, TaskNo, WorkerId};
+use crate::model::resources::Resources;
+use crate::model::time::Tick;
+use crate::model::worker::WorkerSpec;
+use crate::state::Used;
+use std::collections::BTreeMap;
+
+/// Everything that a decision looks at.
+#[derive(Debug, Clone)]
+pub struct Situation<'a> {
+    pub now: Tick,
+    pub fleet: &'a Fleet,
+    pub scales: &'a BTreeMap<String, PoolScale>,
+    pub machines: Vec<Machine<'a>>,
+    /// In the order in which they are served: priority first, then age.
+    pub waiting: Vec<Waiting<'a>>,
+    /// What providers said last, by pool; of pools that are driven and have none nothing is known, and they are held as they are.
+    pub groups: BTreeMap<String, GroupSeen>,
+}
+
+/// Task indices that wait and ask for the same.
+#[derive(Debug, Clone)]
+pub struct Waiting<'a> {
+    pub job: JobId,
+    pub task: TaskNo,
+    pub resources: &'a Resources,
+    pub constraints: &'a [String],
+    /// How many workers one index takes.
+    pub gang: Option<&'a Gang>,
+    /// How many indices may run at once now.
+    pub count: u64,
+    /// How long one is expected to run, ms; none: unknown.
+    pub run_ms: Option<u64>,
+    /// Since when the oldest of them waits.
+    pub since: Tick,
+}
+
+/// A worker.
+#[derive(Debug, Clone)]
+pub struct Machine<'a> {
+    pub id: WorkerId,
+    pub spec: &'a WorkerSpec,
+    pub used: &'a Used,
+    pub state: MachineState,
+    /// Since when nothing lives on it; none: something does.
+    pub idle_since: Option<Tick>,
+    /// GPU-milliseconds (of a worker without GPUs: milliseconds) that are lost if what runs here is stopped now.
+    pub at_risk_ms: u64,
+    /// When what runs here is expected to be over; none: unknown, or nothing runs.
+    pub free_at: Option<Tick>,
+    /// When it joined.
+    pub joined: Tick,
+}
+
+/// What a worker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MachineState {
+    /// It takes work.
+    Ready,
+    /// It is not heard just now, its breaker is open, or the like: it is there, takes nothing, and is not ended for that.
+    Unusable,
+    /// It goes, or its machine does: drained by somebody, reclaimed, or for a decision of before.
+    Leaving,
+}
+
+/// A provider's group as its driver described it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupSeen {
+    /// When, by the leader's tick; what is older than [`super::GROUP_STALE_MS`] is not known any more.
+    pub at: Tick,
+    pub desired: u32,
+    pub min: u32,
+    pub max: u32,
+    pub instances: Vec<InstanceSeen>,
+}
+
+/// One machine of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceSeen {
+    pub id: String,
+    /// The worker on it, if one has joined and says this id in its label `instance_id`.
+    pub worker: Option<WorkerId>,
+    /// Asked for and not up.
+    pub booting: bool,
+    /// The provider is about to end it and waits for us.
+    pub held: bool,
+    /// It is being ended.
+    pub going: bool,
+    pub image: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decision {
+    pub pools: Vec<PoolDecision>,
+    pub unmet: Vec<Unmet>,
+}
+
+/// About one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolDecision {
+    pub pool: String,
+    /// Workers that are there and stay.
+    pub current: u32,
+    /// Machines that were asked for and have not joined.
+    pub booting: u32,
+    pub desired: u32,
+    /// Jobs for which more are wanted, by id.
+    pub jobs: Vec<JobId>,
+    /// How long what is asked for is needed, ms, and what it costs, millionths of a USD; none: unknown.
+    pub for_ms: Option<u64>,
+    pub worth_micro_usd: Option<u64>,
+    pub reason: String,
+    /// Why nothing is changed just now.
+    pub hold: Option<String>,
+    /// Workers that are to go, the first one first.
+    pub remove: Vec<WorkerId>,
+    /// The scale as it is to be, if that is another than it was. Its generation is not its own: apply gives it.
+    pub scale: Option<PoolScale>,
+}
+
+/// What waits and can be served by no pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    pub job: JobId,
+    pub task: TaskNo,
+    pub count: u64,
+    pub reason: String,
+}
