@@ -1,5 +1,6 @@
 //! The replicated state: what is true after each entry of the log. `apply` is a match; families are files of `apply/`.
 
+mod accounting;
 mod apply;
 #[cfg(test)]
 mod checkpoint_test;
@@ -10,6 +11,8 @@ mod device_test;
 mod gang_test;
 pub mod indices;
 pub mod job;
+#[cfg(test)]
+mod ledger_test;
 #[cfg(test)]
 mod member_test;
 #[cfg(test)]

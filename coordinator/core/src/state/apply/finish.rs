@@ -32,7 +32,9 @@ struct Next {
 impl Apply<'_> {
     /// Ends a live attempt.
     pub(super) fn end(&mut self, token: Token, cause: Cause, artifacts: &[Artifact]) {
+        self.count_end_of(token, &cause);
         let Some(attempt) = self.state.unlink(token) else { return };
+        self.count_ended(&attempt);
         self.touch(Key::Live(token));
         let at = attempt.at;
         let has_saved = attempt.progress.committed.is_some();

@@ -8,6 +8,7 @@ mod fleet;
 mod flow;
 mod gang;
 mod inventory;
+mod ledger;
 mod member;
 mod mutate;
 mod notice;

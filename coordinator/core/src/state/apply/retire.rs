@@ -54,6 +54,8 @@ impl Apply<'_> {
             self.touch(Key::Part(key.0, key.1));
         }
         self.forget_breakers();
+        let touched = &mut self.touched;
+        self.state.ledger.drop_old(&mut |key| touched.add(key));
         Ok(Reply::Changed { indices: gone.len() as u64 })
     }
 
@@ -73,6 +75,8 @@ impl Apply<'_> {
         }
         self.touch(Key::Spec(id));
         self.touch(Key::Job(id));
+        self.touch(Key::Spent(id));
+        self.state.ledger.jobs.remove(&id);
         self.state.jobs.remove(&id);
     }
 }
