@@ -3,6 +3,7 @@
 //! Adding a command: the variant here, its file in `state/apply/`, its rows in `state/rows.rs`, its conversion in `proto`, its
 //! use case in the API, its verb in the CLI, its part in the simulator's workload, its page in the docs.
 
+use crate::ledger::EmptyPart;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
 use crate::model::checkpoint::Saved;
@@ -78,6 +79,14 @@ pub enum ReportKind {
         /** How long it ran, ms. */
         ran_ms: u64,
     },
+}
+
+/// On parts of the seat of an attempt on this worker nothing computed for a while, the earlier ones first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptyClaim {
+    pub token: Token,
+    pub worker: WorkerId,
+    pub parts: Vec<EmptyPart>,
 }
 
 /// What may be asked.
@@ -229,4 +238,8 @@ pub enum Command {
     /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
     /// and whatever it was running is lost.
     Restored,
+    /// What the leader concludes from what workers measured: on parts of what running attempts have, nothing computed.
+    HeldEmpty {
+        claims: Vec<EmptyClaim>,
+    },
 }

@@ -9,7 +9,7 @@ use crate::state::test_state::{TestJob, TestState};
 
 fn measured(leader: &mut Leader, computing: &[&str]) {
     let computing = computing.iter().map(|uuid| (*uuid).to_owned()).collect();
-    leader.step(20, Input::Measured { worker: WorkerId(1), computing });
+    leader.step(20, Input::Measured { worker: WorkerId(1), computing, empty: Vec::new() });
 }
 
 /// A leader that hears the one worker, of three GPUs.

@@ -1,5 +1,6 @@
 //! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
 
+use super::empties::Emptiness;
 use super::instruction::Instruction;
 use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
@@ -80,6 +81,10 @@ pub struct Leader {
     pub(super) notices: BTreeMap<WorkerId, Notice>,
     /// Devices that nothing of ours had when something was last seen to compute on them.
     pub(super) computing: BTreeMap<WorkerId, BTreeSet<u16>>,
+    /// Seats on which nothing computes, as last measured.
+    pub(super) empties: BTreeMap<(Token, WorkerId), Emptiness>,
+    /// When what is known of them is proposed again.
+    pub(super) next_empty: u64,
     /// When each worker was last asked to look at its devices again.
     pub(super) probed: BTreeMap<WorkerId, u64>,
     pub(super) expressions: Expressions,
@@ -120,7 +125,10 @@ impl Leader {
             Input::Reports { session, reports } => self.reported(session, reports),
             Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Notice { session, notice } => self.notice_came(session, notice),
-            Input::Measured { worker, computing } => self.measured(worker, computing),
+            Input::Measured { worker, computing, empty } => {
+                self.measured(worker, computing);
+                self.looked_for_empty(now, worker, &empty);
+            }
             Input::Drill { worker, event } => self.drill_came(worker, event),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
@@ -189,6 +197,7 @@ impl Leader {
             ended.extend(ranks.map(|(rank, seat)| (*token, rank, seat.worker)));
             if live.is_none() {
                 self.forget_deadline(*token);
+                self.forget_empties(*token);
             }
         }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();

@@ -103,6 +103,14 @@ pub fn class_of(attempt: &Attempt, rank: u32) -> Class {
     }
 }
 
+/// For a while nothing computed on so many parts of a seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptyPart {
+    pub units: u64,
+    pub from: Tick,
+    pub to: Tick,
+}
+
 /// What the seats of a live attempt are doing, by rank.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tab {
@@ -118,6 +126,8 @@ pub struct Spell {
     pub since: Tick,
     /// What a part of its worker had cost then, attoUSD.
     pub spent: u128,
+    /// Up to when it is known whether anything computed on it.
+    pub looked: Tick,
     /// Useful time of before, not saved: by month, the older first.
     pub open: Vec<(Month, Amount)>,
 }
@@ -131,6 +141,7 @@ impl Spell {
             units,
             since: now,
             spent: meter.map_or(0, |meter| meter.spent_at(now)),
+            looked: now,
             open: Vec::new(),
         }
     }
@@ -147,9 +158,33 @@ impl Spell {
     /// Ends it, and begins another: what it came to, and over how long.
     pub fn turn(&mut self, class: Class, units: u64, meter: Option<&Meter>, now: Tick) -> (u64, Amount) {
         let came_to = self.amount(meter, now);
-        (self.class, self.units, self.since) = (class, units, now);
+        (self.class, self.units, self.since, self.looked) = (class, units, now, now);
         self.spent = meter.map_or(0, |meter| meter.spent_at(now));
         came_to
+    }
+
+    /// On `parts` of it nothing computed: that much of what is open, no more than there is and nothing twice. By month, the newest first.
+    pub fn take_empty(&mut self, parts: &[EmptyPart], now: Tick) -> Vec<(Month, Amount)> {
+        let mut empty = 0;
+        for part in parts {
+            let (from, to) = (part.from.max(self.looked), part.to.min(now));
+            empty += u128::from(to.since(from)) * u128::from(part.units.min(self.units));
+            self.looked = self.looked.max(to);
+        }
+        let mut taken = Vec::new();
+        while empty > 0 {
+            let Some((month, last)) = self.open.last_mut() else { break };
+            let part = if empty >= last.time { *last } else { last.part(empty, last.time) };
+            *last -= part;
+            empty = empty.saturating_sub(part.time);
+            taken.push((*month, part));
+            if last.is_none() {
+                self.open.pop();
+            } else if part.time == 0 {
+                break;
+            }
+        }
+        taken
     }
 
     /// So much useful time more waits to be saved: it grew over the last `ms`.
@@ -204,6 +239,22 @@ mod tests {
         assert_eq!(meter.amount(700, Tick(110)), Amount { time: 7_000, money: 21_000 });
         let cpus = Meter { gpus: false, ..meter };
         assert_eq!(cpus.amount(700, Tick(110)), Amount { time: 0, money: 21_000 });
+    }
+
+    #[test]
+    fn what_was_empty_is_taken_once_and_never_more_than_there_is() {
+        let mut spell = Spell::new(Class::Useful, 1_000, None, Tick(100));
+        let now = Stamp { wall: Wall(0), tick: Tick(200) };
+        spell.keep_open(100, Amount { time: 100_000, money: 1_000 }, now);
+        let part = |units, from, to| EmptyPart { units, from: Tick(from), to: Tick(to) };
+        // Before it began nothing is taken, nor after now, nor more parts than it has.
+        let taken =
+            spell.take_empty(&[part(500, 0, 120), part(4_000, 110, 130), part(500, 190, 900)], Tick(200));
+        assert_eq!(taken, [(Month(197_001), Amount { time: 10_000 + 10_000 + 5_000, money: 250 })]);
+        assert_eq!(spell.take_empty(&[part(1_000, 100, 200)], Tick(200)), []);
+        let rest = spell.take_empty(&[part(1_000, 200, 500)], Tick(500));
+        assert_eq!(rest, [(Month(197_001), Amount { time: 75_000, money: 750 })]);
+        assert!(spell.open.is_empty());
     }
 
     #[test]

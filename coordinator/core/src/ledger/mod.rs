@@ -12,10 +12,12 @@ pub mod class;
 pub mod meter;
 pub mod month;
 pub mod price;
+pub mod report;
 
 pub use account::{Account, AccountKey};
 pub use amount::{Amount, Amounts};
 pub use books::{Ledger, Owner, Totals};
 pub use class::Class;
-pub use meter::{Meter, Spell, Tab};
+pub use meter::{EmptyPart, Meter, Spell, Tab};
 pub use month::Month;
+pub use report::{BadQuery, By, Counters, Query};

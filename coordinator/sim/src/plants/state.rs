@@ -5,6 +5,7 @@ use crate::replicas::Origin;
 use crate::world::World;
 use muster_core::command::{Command, ReportKind, Request, Target};
 use muster_core::event::Event;
+use muster_core::ledger::Meter;
 use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
 use muster_core::model::device_record::DeviceHealth;
 use muster_core::model::ids::{JobId, Token};
@@ -92,6 +93,15 @@ impl World {
                         let row = Row::Live(Box::new(attempt));
                         self.members[m].state = rebuilt(state, Some((Key::Live(report.token), row)), |_| {});
                     }
+                }
+            }
+            Command::Reports { worker, reports, .. } if self.planted.is(Plant::ForgetsIdle) => {
+                let ends = reports.iter().any(|r| matches!(r.kind, ReportKind::Ended { .. }));
+                let state = &self.members[m].state;
+                if let Some(Row::Meter(meter)) = state.row(&Key::Meter(*worker)).filter(|_| ends) {
+                    let (at, spent) = (entry.stamp.tick.max(meter.at), meter.spent_at(entry.stamp.tick));
+                    let meter = Row::Meter(Box::new(Meter { at, spent, ..*meter }));
+                    self.members[m].state = rebuilt(state, Some((Key::Meter(*worker), meter)), |_| {});
                 }
             }
             Command::Reports { reports, .. } if self.planted.is(Plant::StepsGoBack) => {

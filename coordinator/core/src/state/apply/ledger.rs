@@ -1,10 +1,12 @@
 //! The books, kept: whatever changes what a part of a worker is doing is told here, in one line and after the change. What was until then is
 //! in the books themselves, so that nothing has to be told before.
 
-use super::Apply;
+use super::{Answer, Apply};
+use crate::command::EmptyClaim;
 use crate::ledger::{Class, Meter, Spell, Tab};
 use crate::model::attempt::{Attempt, Cause};
 use crate::model::ids::{Token, WorkerId};
+use crate::reply::Reply;
 use crate::state::accounting::owner;
 use crate::state::rows::Key;
 use crate::state::store::Used;
@@ -85,6 +87,41 @@ impl Apply<'_> {
             }
             state.ledger.book(&owner, class, (ms, amount), *stamp, touch);
         }
+    }
+
+    /// Of what these seats computed on, parts were empty.
+    pub(super) fn held_empty(&mut self, claims: &[EmptyClaim]) -> Answer {
+        let mut changed = 0;
+        for claim in claims {
+            changed += u64::from(self.seat_was_empty(claim));
+        }
+        Ok(Reply::Changed { indices: changed })
+    }
+
+    fn seat_was_empty(&mut self, claim: &EmptyClaim) -> bool {
+        let Self { state, touched, stamp, .. } = self;
+        let Some(attempt) = state.live.get(&claim.token) else { return false };
+        let (Some((rank, _)), Some(mut tab)) =
+            (attempt.seat_on(claim.worker), state.ledger.tabs.remove(&claim.token))
+        else {
+            return false;
+        };
+        let mut taken = Vec::new();
+        if let Some(spell) = tab.spells.get_mut(rank as usize).filter(|s| s.class == Class::Useful) {
+            let (meter, looked) = (state.ledger.meters.get(&claim.worker), spell.looked);
+            let (ms, amount) = spell.turn(spell.class, spell.units, meter, stamp.tick);
+            spell.looked = looked;
+            spell.keep_open(ms, amount, *stamp);
+            taken = spell.take_empty(&claim.parts, stamp.tick);
+        }
+        let owner = owner(&state.jobs, &state.workers, attempt.at.job, claim.worker);
+        for (month, amount) in &taken {
+            let touch = &mut |key| touched.add(key);
+            state.ledger.post(&owner, Class::HeldEmpty, *month, *amount, touch);
+        }
+        state.ledger.tabs.insert(claim.token, tab);
+        touched.add(Key::Tab(claim.token));
+        !taken.is_empty()
     }
 
     /// An attempt ends for this; it is live still.

@@ -143,6 +143,7 @@ impl Apply<'_> {
                 None => self.forget(*worker, incarnation.as_ref()),
             },
             Command::Restored => self.restored(),
+            Command::HeldEmpty { claims } => self.held_empty(claims),
             Command::DeviceEvents { worker, incarnation, events } => {
                 self.device_events(*worker, incarnation, events)
             }
