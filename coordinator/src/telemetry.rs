@@ -4,6 +4,7 @@
 use muster_core::model::ids::WorkerId;
 use muster_core::model::telemetry::{DeviceSample, Telemetry};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl Telemetries {
 }
 
 /// What a measurement says of who uses the devices, by UUID. In neither list: it cannot be said.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Looked {
     /// Something computes on them.
     pub computing: Vec<String>,

@@ -6,6 +6,7 @@
 use crate::ledger::EmptyPart;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
+use crate::model::budget::{Budget, Scope};
 use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
 use crate::model::fleet::{Fleet, PoolScale};
@@ -103,6 +104,8 @@ pub enum Command {
         request: Request,
         spec: SpecBytes,
         parts: u32,
+        /// What it is thought to cost, as the member that took it reckoned; none: nobody asked, or it is not known.
+        forecast_micro_usd: Option<u64>,
     },
     Cancel {
         request: Request,
@@ -242,4 +245,12 @@ pub enum Command {
     HeldEmpty {
         claims: Vec<EmptyClaim>,
     },
+    /// The most that the scope may cost from now on; none: no limit.
+    SetBudget {
+        request: Request,
+        scope: Scope,
+        budget: Option<Budget>,
+    },
+    /// Time to look at what budgets have come to: the leader says so once a minute.
+    Settle,
 }

@@ -2,6 +2,7 @@
 //! and the attempts of one index lie together. Kind bytes are never used again for something else.
 
 use muster_core::model::breaker::BreakerKey;
+use muster_core::model::budget::Scope;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use muster_core::state::Key;
 
@@ -28,6 +29,7 @@ const ACCOUNT: u8 = 0x14;
 const METER: u8 = 0x15;
 const TAB: u8 = 0x16;
 const SPENT: u8 = 0x17;
+const BUDGET: u8 = 0x18;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -77,6 +79,7 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Meter(worker) => Bytes::of(METER).long(worker.0),
         Key::Tab(token) => Bytes::of(TAB).long(token.0),
         Key::Spent(job) => Bytes::of(SPENT).long(job.0),
+        Key::Budget(scope) => Bytes::of(BUDGET).text(&scope.to_string()),
         Key::Checkpoints(at) => Bytes::of(CHECKPOINTS).long(at.job.0).short(at.task.0).short(at.index),
     }
     .0
@@ -124,6 +127,7 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
         METER => Key::Meter(WorkerId(long(0)?)),
         TAB => Key::Tab(Token(long(0)?)),
         SPENT => Key::Spent(JobId(long(0)?)),
+        BUDGET => Key::Budget(Scope::parse(&text(rest)?)?),
         BREAKER_OF_WORKER => Key::Breaker(BreakerKey::Worker(WorkerId(long(0)?))),
         BREAKER_OF_COMMAND => Key::Breaker(BreakerKey::Command(long(0)?)),
         CHECKPOINTS => Key::Checkpoints(IndexRef::new(JobId(long(0)?), TaskNo(short(8)?), short(12)?)),
@@ -194,6 +198,8 @@ mod tests {
             Key::Meter(WorkerId(1)),
             Key::Tab(Token(1)),
             Key::Spent(job),
+            Key::Budget(Scope::Job(job)),
+            Key::Budget(Scope::Queue("a:b".into())),
         ];
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());

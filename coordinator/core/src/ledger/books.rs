@@ -5,6 +5,7 @@ use super::amount::{Amount, Amounts};
 use super::class::Class;
 use super::meter::{Meter, Tab};
 use super::month::{Month, split};
+use crate::model::budget::{BudgetRow, Scope};
 use crate::model::ids::{JobId, Token, WorkerId};
 use crate::model::time::{Stamp, Tick};
 use crate::state::Key;
@@ -81,6 +82,13 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// What was booked for a job, and what it was forecast to cost when it came, millionths of a USD.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobBooks {
+    pub amounts: Amounts,
+    pub forecast: Option<u64>,
+}
+
 /// Part of the replicated state: changed by apply alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
@@ -89,7 +97,8 @@ pub struct Ledger {
     pub(crate) meters: BTreeMap<WorkerId, Meter>,
     pub(crate) tabs: BTreeMap<Token, Tab>,
     /// Of jobs in memory.
-    pub(crate) jobs: BTreeMap<JobId, Amounts>,
+    pub(crate) jobs: BTreeMap<JobId, JobBooks>,
+    pub(crate) budgets: BTreeMap<Scope, BudgetRow>,
     // Derived: never stored.
     numbers: BTreeMap<AccountKey, u64>,
 }
@@ -106,10 +115,16 @@ impl Ledger {
         self.accounts.values()
     }
 
+    /// Budgets, and how far each has got.
+    #[must_use]
+    pub fn budgets(&self) -> &BTreeMap<Scope, BudgetRow> {
+        &self.budgets
+    }
+
     /// What was booked for a job that is in memory.
     #[must_use]
     pub fn job(&self, id: JobId) -> Amounts {
-        self.jobs.get(&id).copied().unwrap_or_default()
+        self.jobs.get(&id).map(|books| books.amounts).unwrap_or_default()
     }
 
     /// Books an amount that grew over the last `ms`.
@@ -141,7 +156,7 @@ impl Ledger {
         self.totals.booked.add(class, amount);
         touch(Key::Ledger);
         if let Some(job) = owner.job {
-            self.jobs.entry(job).or_default().add(class, amount);
+            self.jobs.entry(job).or_default().amounts.add(class, amount);
             touch(Key::Spent(job));
         }
         let number = self.number(owner.key(month));

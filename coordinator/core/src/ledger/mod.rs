@@ -9,6 +9,7 @@ pub mod account;
 pub mod amount;
 pub mod books;
 pub mod class;
+pub mod forecast;
 pub mod meter;
 pub mod month;
 pub mod price;
@@ -16,8 +17,9 @@ pub mod report;
 
 pub use account::{Account, AccountKey};
 pub use amount::{Amount, Amounts};
-pub use books::{Ledger, Owner, Totals};
+pub use books::{JobBooks, Ledger, Owner, Totals};
 pub use class::Class;
+pub use forecast::forecast;
 pub use meter::{EmptyPart, Meter, Spell, Tab};
 pub use month::Month;
 pub use report::{BadQuery, By, Counters, Query};

@@ -6,6 +6,7 @@ use crate::ledger::month::split;
 use crate::ledger::price::{micro_usd_per_hour, rate};
 use crate::ledger::{Amount, Amounts, Class, Ledger, Meter, Month, Owner};
 use crate::model::attempt::Attempt;
+use crate::model::budget::Scope;
 use crate::model::ids::{JobId, WorkerId};
 use crate::model::placement::WHOLE;
 use crate::model::time::Stamp;
@@ -187,6 +188,10 @@ impl State {
         }
         if let Some(id) = ledger.jobs.keys().find(|id| !self.jobs.contains_key(*id)) {
             return Err(format!("job {id} is on the books and not in memory"));
+        }
+        let stray = |scope: &&Scope| matches!(scope, Scope::Job(id) if !self.jobs.contains_key(id));
+        if let Some(scope) = ledger.budgets.keys().find(stray) {
+            return Err(format!("{scope} has a budget and is not in memory"));
         }
         let mut booked = ledger.totals.dropped;
         ledger.accounts().for_each(|account| booked.add_all(&account.amounts));

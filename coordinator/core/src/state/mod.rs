@@ -3,6 +3,8 @@
 mod accounting;
 mod apply;
 #[cfg(test)]
+mod budget_test;
+#[cfg(test)]
 mod checkpoint_test;
 mod delta;
 #[cfg(test)]

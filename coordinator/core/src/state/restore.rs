@@ -65,7 +65,10 @@ impl State {
             }
             Key::Meter(id) => self.ledger.meters.get(id).map(|meter| Row::Meter(Box::new(meter.clone()))),
             Key::Tab(token) => self.ledger.tabs.get(token).map(|tab| Row::Tab(Box::new(tab.clone()))),
-            Key::Spent(id) => self.ledger.jobs.get(id).map(|amounts| Row::Spent(Box::new(*amounts))),
+            Key::Spent(id) => self.ledger.jobs.get(id).map(|books| Row::Spent(Box::new(books.clone()))),
+            Key::Budget(scope) => {
+                self.ledger.budgets.get(scope).map(|row| Row::Budget(Box::new(row.clone())))
+            }
         }
     }
 
@@ -161,8 +164,11 @@ impl State {
             (Key::Tab(token), Row::Tab(tab)) => {
                 self.ledger.tabs.insert(token, *tab);
             }
-            (Key::Spent(id), Row::Spent(amounts)) => {
-                self.ledger.jobs.insert(id, *amounts);
+            (Key::Spent(id), Row::Spent(books)) => {
+                self.ledger.jobs.insert(id, *books);
+            }
+            (Key::Budget(scope), Row::Budget(row)) => {
+                self.ledger.budgets.insert(scope, *row);
             }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }

@@ -3,10 +3,11 @@
 use super::indices::BlockRow;
 use super::job::Phase;
 use crate::dag::Parents;
-use crate::ledger::{Account, Amounts, Meter, Tab, Totals};
+use crate::ledger::{Account, JobBooks, Meter, Tab, Totals};
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
 use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::budget::{BudgetRow, Scope};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
 use crate::model::fleet::{Fleet, PoolScale};
@@ -66,6 +67,7 @@ pub enum Key {
     Tab(Token),
     /// What was booked for a job in memory.
     Spent(JobId),
+    Budget(Scope),
 }
 
 /// The value of a row.
@@ -92,7 +94,8 @@ pub enum Row {
     Account(Box<Account>),
     Meter(Box<Meter>),
     Tab(Box<Tab>),
-    Spent(Box<Amounts>),
+    Spent(Box<JobBooks>),
+    Budget(Box<BudgetRow>),
 }
 
 /// The counters of the log.

@@ -321,6 +321,7 @@ impl State {
         keys.extend(self.ledger.meters.keys().map(|id| Key::Meter(*id)));
         keys.extend(self.ledger.tabs.keys().map(|token| Key::Tab(*token)));
         keys.extend(self.ledger.jobs.keys().map(|id| Key::Spent(*id)));
+        keys.extend(self.ledger.budgets.keys().map(|scope| Key::Budget(scope.clone())));
         keys
     }
 

@@ -218,9 +218,10 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (_, Outcome::Exit(0)) => Cause::Exit(0),
         (Some(StopReason::Device(fault)), _) => Cause::Device(fault),
         (Some(StopReason::Timeout), _) => Cause::Timeout,
-        (Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice)), _) => {
-            Cause::Evicted(reason)
-        }
+        (
+            Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice | StopReason::Budget)),
+            _,
+        ) => Cause::Evicted(reason),
         (None, Outcome::Exit(code)) => Cause::Exit(*code),
         (None, Outcome::Signal(n)) => Cause::Signal(*n),
         (None, Outcome::Oom) => Cause::Oom,
