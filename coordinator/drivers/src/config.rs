@@ -1,5 +1,7 @@
 //! The `driver` of a `[[pool]]`: which provider, which group, how to reach it.
 
+use crate::azure_vmss::{AzureVmss, AzureVmssConfig};
+use crate::gcp_mig::{GcpMig, GcpMigConfig};
 use crate::{Driver, DriverError};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ pub enum DriverConfig {
     /// Nobody is asked for machines: the signals are for whoever scales.
     #[default]
     None,
+    GcpMig(GcpMigConfig),
+    AzureVmss(AzureVmssConfig),
 }
 
 impl DriverConfig {
@@ -19,6 +23,8 @@ impl DriverConfig {
     pub fn group_key(&self) -> Option<String> {
         match self {
             Self::None => None,
+            Self::GcpMig(config) => Some(config.group_key()),
+            Self::AzureVmss(config) => Some(config.group_key()),
         }
     }
 }
@@ -30,5 +36,9 @@ impl DriverConfig {
 pub fn open(config: &DriverConfig, _pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
     match config {
         DriverConfig::None => Ok(None),
+        DriverConfig::GcpMig(config) => Ok(Some(Arc::new(GcpMig::open(config)?))),
+        DriverConfig::AzureVmss(config) => {
+            Ok(Some(Arc::new(AzureVmss::open(config, &|name| std::env::var(name).ok())?)))
+        }
     }
 }

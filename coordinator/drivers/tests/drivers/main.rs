@@ -1,0 +1,5 @@
+//! Drivers against servers that answer as their providers do.
+
+mod azure;
+mod faults;
+mod gcp;
