@@ -166,9 +166,10 @@ async fn granted(
         let words = tame(&String::from_utf8_lossy(&answer.body), secrets);
         return Err(match answer.refusal(what, &words) {
             // No account at all: not the group that is missing.
-            DriverError::NoGroup { what } => {
-                DriverError::Denied { what, reason: "this machine has no service account".to_owned() }
-            }
+            DriverError::NoGroup { what } => DriverError::Denied {
+                what,
+                reason: format!("no token: 404 {words}; has this machine a service account?"),
+            },
             DriverError::Refused { what, reason } => {
                 DriverError::Denied { what, reason: format!("no token: {reason}") }
             }

@@ -279,3 +279,21 @@ fn accepted(url: &str) -> Reply {
 pub fn error(status: u16, code: &str, message: &str) -> Reply {
     Reply::json(status, &json!({ "error": { "code": code, "message": message } }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_set_chooses_a_machine_that_runs_and_is_not_protected() {
+        let mut set = Azure::new("http://localhost", "s", "r", "g", 3).set;
+        set.machines[0].protected = true;
+        let second = set.machines[1].vm_id.clone();
+        set.resize(2);
+        assert_eq!((set.chosen.clone(), set.capacity), (vec![second], 2));
+        set.settle();
+        // Its instance id is given again.
+        set.resize(3);
+        assert_eq!(set.machines.last().map(|machine| machine.instance_id.as_str()), Some("1"));
+    }
+}

@@ -300,3 +300,32 @@ pub fn error(status: u16, reason: &str, message: &str) -> Reply {
     let errors = json!([{ "message": message, "domain": "global", "reason": reason }]);
     Reply::json(status, &json!({ "error": { "code": status, "message": message, "errors": errors } }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_group_chooses_a_machine_that_runs() {
+        let mut gcp = Gcp::new("p");
+        gcp.add("zones/z", "g", 2);
+        gcp.group().resize(3);
+        gcp.group().resize(2);
+        assert_eq!(
+            (gcp.group().chosen.clone(), gcp.group().machines[0].action.as_str()),
+            (vec!["gpu-0001".into()], "DELETING")
+        );
+        gcp.group().settle();
+        assert_eq!(gcp.group().machines.len(), 2);
+    }
+
+    #[test]
+    fn a_uuid_has_its_form_and_is_not_nothing() {
+        assert!(is_uuid("0a1b2c3d-0000-4000-8000-000000000000"));
+        for bad in
+            ["00000000-0000-0000-0000-000000000000", "0a1b2c3d", "0a1b2c3d-0000-4000-8000-00000000000g"]
+        {
+            assert!(!is_uuid(bad), "{bad}");
+        }
+    }
+}
