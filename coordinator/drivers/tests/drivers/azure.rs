@@ -2,8 +2,7 @@
 
 use crate::faults::{self, fault, pass};
 use muster_cloud_groups::azure::{self, Azure, Machine, ScaleSet};
-use muster_cloud_groups::serve_json::Reply;
-use muster_cloud_groups::{Call, Kind, Server};
+use muster_cloud_groups::serve_json::{Call, Kind, Reply, Server};
 use muster_drivers::{AzureVmss, AzureVmssConfig, Driver, DriverConfig, DriverError, Group, Instance, Phase};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -1,7 +1,6 @@
 //! What every cloud's driver makes of a server that is slow, broken or full.
 
-use muster_cloud_groups::serve_json::{Cloud, Reply};
-use muster_cloud_groups::{Fault, Kind, Server};
+use muster_cloud_groups::serve_json::{Cloud, Fault, Kind, Reply, Server};
 use muster_drivers::{Driver, DriverError};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,8 +2,7 @@
 
 use crate::faults::{self, fault, pass};
 use muster_cloud_groups::gcp::{self, Gcp, Group as Emulated};
-use muster_cloud_groups::serve_json::Reply;
-use muster_cloud_groups::{Call, Kind, Server};
+use muster_cloud_groups::serve_json::{Call, Kind, Reply, Server};
 use muster_drivers::{Driver, DriverConfig, DriverError, GcpMig, GcpMigConfig, Group, Instance, Phase};
 use ring::signature::RsaKeyPair;
 use rustls::pki_types::PrivatePkcs8KeyDer;

@@ -11,5 +11,3 @@
 pub mod azure;
 pub mod gcp;
 pub mod serve_json;
-
-pub use serve_json::{Call, Fault, Kind, Server};
