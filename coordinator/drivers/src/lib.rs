@@ -4,13 +4,19 @@
 //! which calls are due (`muster_core::autoscale`), who may make them (the leader, `muster_coordinator`).
 
 mod aws_asg;
+mod azure_vmss;
 mod config;
 mod error;
+mod gcp_mig;
 mod group;
+mod http;
+mod token;
 
 pub use aws_asg::AwsAsgConfig;
+pub use azure_vmss::{AzureVmss, AzureVmssConfig};
 pub use config::{DriverConfig, open};
 pub use error::DriverError;
+pub use gcp_mig::{GcpMig, GcpMigConfig};
 pub use group::{Group, Instance, Phase};
 
 use futures::future::BoxFuture;

@@ -5,6 +5,9 @@
 
 mod aws_emulator;
 mod aws_moto;
+mod azure;
+mod faults;
+mod gcp;
 #[path = "../../../../store/tests/store/moto.rs"]
 mod moto;
 

@@ -15,13 +15,20 @@
 //! | `passed` | `3600`: so many seconds have passed |
 //! | `faults` | `{"kind": "throttle", "action": "SetDesiredCapacity", "times": 1}`, see [`Fault`]; `DELETE`: none of them any more |
 //!
+//! `gcp`: Compute Engine's managed instance groups with both ways to a token. `azure`: virtual machine scale sets, the same.
+//! `serve_json`: what these two share: a server, its record of calls, its faults. A group whose size is lowered chooses a victim as its
+//! cloud would, a running one too: a driver that leaves the choice to the group is seen by what it did.
+//!
 //! `GET /_control` tells what was asked in its order (`calls`) and what became of the groups (`asg`).
 
 pub mod asg;
+pub mod azure;
 mod call;
 mod control;
 mod fault;
+pub mod gcp;
 mod serve;
+pub mod serve_json;
 
 pub use call::Call;
 pub use control::ControlError;
