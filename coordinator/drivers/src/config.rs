@@ -1,5 +1,8 @@
 //! The `driver` of a `[[pool]]`: which provider, which group, how to reach it.
 
+use crate::aws_asg::{AwsAsg, AwsAsgConfig};
+use crate::azure_vmss::{AzureVmss, AzureVmssConfig};
+use crate::gcp_mig::{GcpMig, GcpMigConfig};
 use crate::{Driver, DriverError};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -11,6 +14,10 @@ pub enum DriverConfig {
     /// Nobody is asked for machines: the signals are for whoever scales.
     #[default]
     None,
+    /// An Auto Scaling group of AWS.
+    AwsAsg(AwsAsgConfig),
+    GcpMig(GcpMigConfig),
+    AzureVmss(AzureVmssConfig),
 }
 
 impl DriverConfig {
@@ -19,6 +26,9 @@ impl DriverConfig {
     pub fn group_key(&self) -> Option<String> {
         match self {
             Self::None => None,
+            Self::AwsAsg(config) => Some(config.key()),
+            Self::GcpMig(config) => Some(config.group_key()),
+            Self::AzureVmss(config) => Some(config.group_key()),
         }
     }
 }
@@ -30,5 +40,10 @@ impl DriverConfig {
 pub fn open(config: &DriverConfig, _pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
     match config {
         DriverConfig::None => Ok(None),
+        DriverConfig::AwsAsg(config) => Ok(Some(Arc::new(AwsAsg::new(config.clone())?))),
+        DriverConfig::GcpMig(config) => Ok(Some(Arc::new(GcpMig::open(config)?))),
+        DriverConfig::AzureVmss(config) => {
+            Ok(Some(Arc::new(AzureVmss::open(config, &|name| std::env::var(name).ok())?)))
+        }
     }
 }

@@ -3,12 +3,20 @@
 //! A driver decides nothing: the core says how many machines a pool wants and which one goes, and every call is safe to repeat. Left out:
 //! which calls are due (`muster_core::autoscale`), who may make them (the leader, `muster_coordinator`).
 
+mod aws_asg;
+mod azure_vmss;
 mod config;
 mod error;
+mod gcp_mig;
 mod group;
+mod http;
+mod token;
 
+pub use aws_asg::AwsAsgConfig;
+pub use azure_vmss::{AzureVmss, AzureVmssConfig};
 pub use config::{DriverConfig, open};
 pub use error::DriverError;
+pub use gcp_mig::{GcpMig, GcpMigConfig};
 pub use group::{Group, Instance, Phase};
 
 use futures::future::BoxFuture;

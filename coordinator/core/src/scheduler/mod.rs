@@ -33,13 +33,17 @@ mod spot;
 #[cfg(test)]
 mod spot_test;
 mod view;
+mod waiting;
 
 pub use advice::advice;
 pub use board::Board;
 pub use change::nearest;
 pub use explain::{Blocker, Explanation, explain};
 pub use feasible::{Shortfall, could_ever_fit, fits_empty};
+pub(crate) use feasible::{fit, has_room};
 pub use mix::{Mix, Shape};
+pub(crate) use plan::Facts;
 pub use plan::{Plan, Policy, plan};
 pub use ranking::Ask;
+pub(crate) use room::kind_key;
 pub use view::{View, WorkerView};
