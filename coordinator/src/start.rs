@@ -3,10 +3,13 @@
 mod error;
 mod identity;
 mod port;
+#[cfg(test)]
+mod signals_test;
 
 use crate::absence;
 use crate::api::drill::Drills;
 use crate::api::grpc::Grpc;
+use crate::api::keda::Keda;
 use crate::api::member::Members;
 use crate::api::worker::Workers;
 use crate::api::{Forward, Service};
@@ -254,6 +257,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let stop = CancellationToken::new();
     let mut server = server;
     let router = server
+        .add_service(Keda::server(service.clone()))
         .add_service(Grpc::server(service, gate))
         .add_service(workers.server())
         .add_service(members.server())

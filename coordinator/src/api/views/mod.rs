@@ -3,6 +3,7 @@
 mod checkpoints;
 mod cost;
 mod jobs;
+mod pools;
 mod queues;
 mod timeline;
 mod words;
