@@ -6,6 +6,7 @@ mod artifacts;
 mod backups;
 mod bad_input;
 mod checkpoints;
+mod cost;
 mod crash;
 mod dev;
 mod devices;

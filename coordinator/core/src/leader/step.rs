@@ -1,7 +1,7 @@
 //! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
 
-use super::empties::Emptiness;
 use super::autoscale::Scaling;
+use super::empties::Emptiness;
 use super::instruction::Instruction;
 use super::io::{Input, Output, SessionId};
 use super::liveness::Session;

@@ -51,6 +51,19 @@ pub struct Budget {
     pub on_exceed: OnExceed,
 }
 
+/// The largest budget, USD: beyond it somebody has written something else.
+pub const USD_MAX: f64 = 1e9;
+
+impl Budget {
+    /// Of an amount as people write it. None: it is not more than 0, or above [`USD_MAX`].
+    #[must_use]
+    pub fn of_usd(usd: f64, on_exceed: OnExceed) -> Option<Self> {
+        let is_amount = usd.is_finite() && usd > 0.0 && usd <= USD_MAX;
+        let micro_usd = (usd * 1e6).round() as u64;
+        (is_amount && micro_usd > 0).then_some(Self { micro_usd, on_exceed })
+    }
+}
+
 /// What a budget is of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {

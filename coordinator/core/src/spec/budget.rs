@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::{SpecCode, SpecError};
-use crate::model::budget::{Budget, OnExceed};
-
-/// The largest budget, USD: beyond it somebody has written something else.
-const USD_MAX: f64 = 1e9;
+use crate::model::budget::{Budget, OnExceed, USD_MAX};
 
 /// The most money a job may cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,10 +20,7 @@ pub struct BudgetFile {
 impl BudgetFile {
     /// In millionths, if it is an amount.
     pub(super) fn budget(&self) -> Option<Budget> {
-        let is_amount = self.usd.is_finite() && self.usd > 0.0 && self.usd <= USD_MAX;
-        let micro_usd = (self.usd * 1e6).round() as u64;
-        let on_exceed = self.on_exceed.unwrap_or_default();
-        (is_amount && micro_usd > 0).then_some(Budget { micro_usd, on_exceed })
+        Budget::of_usd(self.usd, self.on_exceed.unwrap_or_default())
     }
 
     pub(super) fn fault(&self) -> Option<SpecError> {

@@ -55,6 +55,8 @@ impl World {
                 Output::Instruct { session: SessionId(session), instructions } => {
                     self.send_down(session, instructions)
                 }
+                // No pools are configured here.
+                Output::Signals(_) | Output::Drive { .. } => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use super::super::service::Service;
 use crate::clock::wall_ms;
 use muster_core::command::{Command, Request};
 use muster_core::ledger::Query;
-use muster_core::model::budget::{Budget, BudgetRow, OnExceed, Scope};
+use muster_core::model::budget::{Budget, BudgetRow, OnExceed, Scope, USD_MAX};
 use muster_core::model::time::{Stamp, Wall};
 use muster_core::view_doc::{BudgetDoc, BudgetsDoc, CostDoc};
 
@@ -40,7 +40,7 @@ impl Service {
         }))
     }
 
-    /// `muster budget set`. `scope`: `queue:NAME` by month, or `job:ID`; `micro_usd` none: no limit any more; `on_exceed`: `hold`, `cancel`, `warn`,
+    /// `muster budget set`. `scope`: `queue:NAME` by month, or `job:ID`; `usd` none: no limit any more; `on_exceed`: `hold`, `cancel`, `warn`,
     /// or empty for `hold`.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Service {
         &self,
         request: Request,
         scope: &str,
-        micro_usd: Option<u64>,
+        usd: Option<f64>,
         on_exceed: &str,
     ) -> Result<(), ApiError> {
         let bad = |what: String| ApiError::BadRequest(what);
@@ -66,10 +66,11 @@ impl Service {
                 OnExceed::parse(word).ok_or_else(|| bad(format!("{word:?} is none of hold, cancel, warn")))?
             }
         };
-        if micro_usd == Some(0) {
-            return Err(bad("a budget is more than 0 USD; without an amount there is no limit".to_owned()));
-        }
-        let budget = micro_usd.map(|micro_usd| Budget { micro_usd, on_exceed });
+        let of = |usd: f64| {
+            let budget = Budget::of_usd(usd, on_exceed);
+            budget.ok_or_else(|| bad(format!("a budget of {usd} USD: more than 0, and at most {USD_MAX}")))
+        };
+        let budget = usd.map(of).transpose()?;
         self.forward.one(Command::SetBudget { request, scope, budget }).await.map(|_| ())
     }
 }
