@@ -82,7 +82,8 @@ impl Machine {
                 devices: (0..if w == 0 { 4 } else { gpus }).map(device).collect(),
                 isolation: "none".to_owned(),
                 // Every other one costs something.
-                labels: (w % 2 == 0)
+                labels: w
+                    .is_multiple_of(2)
                     .then(|| (PRICE_LABEL.to_owned(), "19.8".to_owned()))
                     .into_iter()
                     .collect(),

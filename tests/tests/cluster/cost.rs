@@ -9,7 +9,7 @@ const SOON: Duration = Duration::from_secs(30);
 const PRICE: &str = "usd_per_hour=7200";
 
 fn report(cluster: &Cluster, by: &str) -> Value {
-    cluster.cli.json(&["cost", "report", "--by", by]).expect(\"a document\")
+    cluster.cli.json(&["cost", "report", "--by", by]).expect("a document")
 }
 
 #[test]
@@ -38,17 +38,22 @@ fn every_gpu_second_is_in_one_class_and_a_budget_is_kept() {
     assert!((2.0..20.0).contains(&useful), "{doc:#}");
     assert!((number(&queue["usd"]["useful"]) - useful).abs() < 0.01, "a USD a second: {doc:#}");
     assert!(number(&row(&doc, "")["gpu_seconds"]["idle"]) > useful, "{doc:#}");
-    let team = cluster.cli.json(&["cost", "report", "--by", "label", "--label", "team"]).expect(\"a document\");
+    let team = cluster.cli.json(&["cost", "report", "--by", "label", "--label", "team"]).expect("a document");
     assert!((number(&row(&team, "vision")["gpu_seconds"]["useful"]) - useful).abs() < 0.001, "{team:#}");
     let jobs = report(&cluster, "job");
     assert_eq!(row(&jobs, &job.to_string())["name"], "short", "{jobs:#}");
     // 2. What is forecast to cost more than its budget is refused.
     let dear = json!({"name": "dear", "budget": {"usd": 5}, "tasks": {"t": {"run": "sleep 60", "timeout": "60s", "resources": {"gpus": 1}}}});
-    let refused = cluster.cli.run(&["submit", &cluster.file("dear.json", &dear.to_string()), "--output", "json"]);
+    let refused =
+        cluster.cli.run(&["submit", &cluster.file("dear.json", &dear.to_string()), "--output", "json"]);
     assert_ne!(refused.code, Some(0), "{refused:?}");
-    assert!(refused.stdout.contains("BUDGET_EXCEEDED") || refused.stderr.contains("BUDGET_EXCEEDED"), "{refused:?}");
+    assert!(
+        refused.stdout.contains("BUDGET_EXCEEDED") || refused.stderr.contains("BUDGET_EXCEEDED"),
+        "{refused:?}"
+    );
     // 3. What says nothing of its time is held when it has cost too much: looked at when a budget is set, and each minute.
-    let long = json!({"name": "long", "queue": "b", "tasks": {"t": {"run": "sleep 600", "resources": {"gpus": 1}}}});
+    let long =
+        json!({"name": "long", "queue": "b", "tasks": {"t": {"run": "sleep 600", "resources": {"gpus": 1}}}});
     let long = cluster.submit(&cluster.file("long.json", &long.to_string()));
     until("it runs and has cost something", SOON, || {
         let doc = report(&cluster, "queue");
@@ -58,11 +63,11 @@ fn every_gpu_second_is_in_one_class_and_a_budget_is_kept() {
     let set = cluster.cli.run(&["budget", "set", "queue:b", "--usd", "0.000001", "--on-exceed", "hold"]);
     assert_eq!(set.code, Some(0), "{set:?}");
     until("it is held", SOON, || {
-        let doc = cluster.cli.json(&["show", &long.to_string()]).expect(\"a document\");
+        let doc = cluster.cli.json(&["show", &long.to_string()]).expect("a document");
         let cause = doc["tasks"][0]["attempts"][0]["cause"].clone();
         if doc["state"] == "held" && cause == "evicted(budget)" { Ok(()) } else { Err(format!("{doc:#}")) }
     });
-    let budgets = cluster.cli.json(&["budget", "show"]).expect(\"a document\");
+    let budgets = cluster.cli.json(&["budget", "show"]).expect("a document");
     assert_eq!(budgets["budgets"][0]["scope"], "queue:b", "{budgets:#}");
     assert_eq!(budgets["budgets"][0]["alerts"], json!([50, 80, 100]), "{budgets:#}");
 }
