@@ -1,6 +1,7 @@
 //! [`CoreMachine`]: `muster_core::State` bound to the replicated log. What was applied is published, to the leader thread and to the
 //! watchers, once its rows are in the store, in log order.
 
+use crate::clock::boot_ms;
 use crate::leader::{LeaderHandle, ToLeader};
 use crate::raft::{Applied, Machine, RestoreError, Rows};
 use crate::storage::{keys, rows};
@@ -8,10 +9,14 @@ use crate::watch::Hub;
 use muster_core::command::{Batch, Command};
 use muster_core::event::Event;
 use muster_core::model::budget::usd;
+use muster_core::model::time::Tick;
 use muster_core::reply::Replies;
 use muster_core::state::{Changes, Delta, Entry, State};
 use muster_failpoint::{Point, pass};
 use std::sync::Arc;
+
+/// A leader writes an entry at least once a minute: when nothing has come for longer, ms, the log stands still, and its tick with it.
+const AHEAD_MAX_MS: u64 = 90_000;
 
 /// The state, and what is published of it.
 pub struct CoreMachine {
@@ -20,6 +25,8 @@ pub struct CoreMachine {
     leader: LeaderHandle,
     /// The leader thread wants deltas.
     leading: bool,
+    /// When, by the boot clock, the last entry was applied; none: not since the start.
+    applied_at: Option<u64>,
     /// Applied, not yet in the store.
     events: Vec<Event>,
     changes: Changes,
@@ -34,6 +41,7 @@ impl CoreMachine {
             hub,
             leader,
             leading: false,
+            applied_at: None,
             events: Vec::new(),
             changes: Changes::default(),
         }
@@ -43,6 +51,13 @@ impl CoreMachine {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What the log's tick would be now, as far as this member can tell: for documents, never for decisions.
+    #[must_use]
+    pub fn tick_now(&self) -> Tick {
+        let since = self.applied_at.map_or(0, |at| boot_ms().saturating_sub(at));
+        self.state.tick().plus(since.min(AHEAD_MAX_MS))
     }
 
     /// From here on the leader thread hears every delta. It gets the whole state first, through the same channel and under the
@@ -96,6 +111,7 @@ impl Machine for CoreMachine {
     fn apply(&mut self, index: u64, batch: &Batch, _rows: &dyn Rows) -> Applied<Replies> {
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut changes = Changes::default();
+        self.applied_at = Some(boot_ms());
         for command in &batch.commands {
             let (before, after) = points(command);
             before.into_iter().for_each(pass);
@@ -149,6 +165,7 @@ impl Machine for CoreMachine {
         }
         self.state = State::restore(all.into_iter())
             .map_err(|error| RestoreError::BadRow { key: Vec::new(), reason: error.to_string() })?;
+        self.applied_at = None;
         self.events.clear();
         self.changes = Changes::default();
         self.hub.resync();

@@ -9,6 +9,7 @@ use crate::proposer::Proposer;
 use crate::raft::{Node, ProposeError};
 use crate::room::Room;
 use muster_core::command::Command;
+use muster_core::model::time::Tick;
 use muster_core::reply::{Replies, Reply};
 use muster_core::state::State;
 use muster_proto::convert::{pack, unpack};
@@ -73,6 +74,12 @@ impl Forward {
     /// Reads the state as it is after the last applied entry.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(self.node.machine().read().state())
+    }
+
+    /// The same, with the tick that the log would have now.
+    pub fn read_now<T>(&self, look: impl FnOnce(&State, Tick) -> T) -> T {
+        let machine = self.node.machine().read();
+        look(machine.state(), machine.tick_now())
     }
 
     /// The room on this member's disk and what is known of the others'.

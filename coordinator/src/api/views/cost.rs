@@ -10,8 +10,7 @@ use muster_core::model::time::{Stamp, Wall};
 use muster_core::view_doc::{BudgetDoc, BudgetsDoc, CostDoc};
 
 impl Service {
-    /// `muster cost report`. What is going on is counted up to the last entry of the log: at most a minute ago, for the leader writes one at
-    /// least that often.
+    /// `muster cost report`. What is going on is counted until now, by this member's clock since the last entry of the log.
     ///
     /// # Errors
     /// A question that has no answer; no leader.
@@ -26,7 +25,7 @@ impl Service {
             Query::parse(by, label, from, to).map_err(|error| ApiError::BadRequest(error.to_string()))?;
         self.forward.catch_up().await?;
         let wall = Wall(wall_ms());
-        Ok(self.forward.read(|state| state.cost(&query, Stamp { wall, tick: state.tick() })))
+        Ok(self.forward.read_now(|state, tick| state.cost(&query, Stamp { wall, tick })))
     }
 
     /// `muster budget show`: as the log looked at them last, at most a minute ago.
