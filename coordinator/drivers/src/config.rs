@@ -1,5 +1,8 @@
 //! The `driver` of a `[[pool]]`: which provider, which group, how to reach it.
 
+use crate::exec::{Exec, ExecConfig};
+use crate::slurm::{Slurm, SlurmConfig};
+use crate::webhook::{Webhook, WebhookConfig};
 use crate::{Driver, DriverError};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -11,6 +14,12 @@ pub enum DriverConfig {
     /// Nobody is asked for machines: the signals are for whoever scales.
     #[default]
     None,
+    /// Workers as jobs of a Slurm cluster.
+    Slurm(SlurmConfig),
+    /// A signed POST to an address of yours.
+    Webhook(WebhookConfig),
+    /// A program of yours on the coordinators.
+    Exec(ExecConfig),
 }
 
 impl DriverConfig {
@@ -18,7 +27,9 @@ impl DriverConfig {
     #[must_use]
     pub fn group_key(&self) -> Option<String> {
         match self {
-            Self::None => None,
+            // A web hook and a program are told the pool.
+            Self::None | Self::Webhook(_) | Self::Exec(_) => None,
+            Self::Slurm(config) => config.group_key(),
         }
     }
 }
@@ -27,8 +38,11 @@ impl DriverConfig {
 ///
 /// # Errors
 /// What can be said before the first call: a missing key file, a program that is not there.
-pub fn open(config: &DriverConfig, _pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
+pub fn open(config: &DriverConfig, pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
     match config {
         DriverConfig::None => Ok(None),
+        DriverConfig::Slurm(config) => Ok(Some(Arc::new(Slurm::open(config, pool)?))),
+        DriverConfig::Webhook(config) => Ok(Some(Arc::new(Webhook::open(config, pool)?))),
+        DriverConfig::Exec(config) => Ok(Some(Arc::new(Exec::open(config, pool)?))),
     }
 }

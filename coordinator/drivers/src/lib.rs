@@ -5,11 +5,19 @@
 
 mod config;
 mod error;
+mod exec;
 mod group;
+mod process;
+mod slurm;
+mod webhook;
+mod wire;
 
 pub use config::{DriverConfig, open};
 pub use error::DriverError;
+pub use exec::ExecConfig;
 pub use group::{Group, Instance, Phase};
+pub use slurm::SlurmConfig;
+pub use webhook::WebhookConfig;
 
 use futures::future::BoxFuture;
 use std::fmt::Debug;
