@@ -3,7 +3,7 @@
 use crate::{Group, Instance, Phase};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bytes of an answer: ten thousand machines have room in it.
 pub const ANSWER_MAX: usize = 1 << 20;
@@ -114,6 +114,8 @@ struct Answer {
     /// Without: no bound.
     max: Option<u32>,
     instances: Vec<Machine>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +160,7 @@ pub fn group(answer: &[u8]) -> Result<Option<Group>, AnswerError> {
         min: answer.min,
         max: answer.max.unwrap_or(u32::MAX),
         instances,
+        labels: answer.labels,
     }))
 }
 
@@ -194,13 +197,14 @@ mod tests {
 
     #[test]
     fn a_group_is_read_with_its_defaults() {
-        let text = r#"{"desired": 2, "instances": [{"id": "a", "phase": "in_service"}, {"id": "b", "phase": "held", "protected": true, "image": "v2"}]}"#;
+        let text = r#"{"desired": 2, "instances": [{"id": "a", "phase": "in_service"}, {"id": "b", "phase": "held", "protected": true, "image": "v2"}], "labels": {"zone": "b"}}"#;
         let instances = vec![
             Instance { id: "a".into(), phase: Phase::InService, protected: false, image: None },
             Instance { id: "b".into(), phase: Phase::Held, protected: true, image: Some("v2".into()) },
         ];
+        let labels = BTreeMap::from([("zone".to_owned(), "b".to_owned())]);
         let group = group(text.as_bytes()).expect("a group");
-        assert_eq!(group, Some(Group { desired: 2, min: 0, max: u32::MAX, instances }));
+        assert_eq!(group, Some(Group { desired: 2, min: 0, max: u32::MAX, instances, labels }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::process::{self, Cut, Run};
 use crate::{Driver, DriverError, Group, Instance, Phase};
 use futures::future::BoxFuture;
 use jobs::{Job, JobState, Tag};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Driver for Slurm {
             let desired = jobs.iter().filter(|job| job.counts()).count();
             let desired = u32::try_from(desired).unwrap_or(u32::MAX);
             let instances = jobs.iter().map(Instance::from).collect();
-            Ok(Some(Group { desired, min: 0, max: u32::MAX, instances }))
+            Ok(Some(Group { desired, min: 0, max: u32::MAX, instances, labels: BTreeMap::new() }))
         })
     }
 

@@ -1,12 +1,18 @@
 //! `webhook` against a receiver that checks what it gets.
 
 use crate::open;
-use crate::webhook_server::{Answer, Receiver, SECRET};
+use crate::webhook_server::{Answer, Receiver, SECRET, signature};
 use muster_drivers::{Driver, DriverError, Group, Instance, Phase};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 struct Rig {
     receiver: Receiver,
@@ -93,7 +99,10 @@ async fn a_group_is_what_it_answers() {
     let rig = Rig::new(Answer::new(200, group)).await;
     let instances =
         vec![Instance { id: "a".into(), phase: Phase::Held, protected: true, image: Some("v1".into()) }];
-    assert_eq!(rig.driver.describe().await, Ok(Some(Group { desired: 1, min: 1, max: 4, instances })));
+    assert_eq!(
+        rig.driver.describe().await,
+        Ok(Some(Group { desired: 1, min: 1, max: 4, instances, ..Group::default() }))
+    );
     assert_eq!(rig.receiver.calls()[0].order["action"], "describe");
 
     rig.receiver.answers(Answer::new(204, ""));
@@ -183,13 +192,111 @@ async fn an_endless_answer_is_cut_off() {
 #[tokio::test]
 async fn nobody_there_is_worth_another_try() {
     let rig = Rig::new(Answer::new(204, "")).await;
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let file = rig.dir.path().join("secret");
     let driver =
         open(&format!("kind = \"webhook\"\nurl = \"http://{free}/hidden\"\nsecret_file = {file:?}")).unwrap();
     let error = driver.set_desired(1, 1).await.unwrap_err();
     assert!(matches!(error, DriverError::Unavailable { .. }) && error.is_transient(), "{error}");
     assert!(!error.to_string().contains("hidden"), "{error}");
+}
+
+#[tokio::test]
+async fn tls_takes_the_authority_that_was_named_and_no_other() {
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(
+        vec![own.cert.der().clone()],
+        PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into()),
+    );
+    let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+    let receiver = Receiver::start_tls(Answer::new(204, ""), acceptor).await;
+    let port = receiver.address.rsplit_once(':').unwrap().1;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let secret = file("secret", SECRET);
+    let stranger = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let call = async |settings: String| {
+        let url = format!("url = \"https://localhost:{port}/\"\nsecret_file = {secret:?}");
+        open(&format!("kind = \"webhook\"\n{url}\n{settings}")).unwrap().set_desired(1, 1).await
+    };
+
+    assert_eq!(call(format!("ca_file = {:?}", file("own.pem", &own.cert.pem()))).await, Ok(()));
+    for settings in [String::new(), format!("ca_file = {:?}", file("other.pem", &stranger.cert.pem()))] {
+        let error = call(settings).await.unwrap_err();
+        assert!(
+            matches!(&error, DriverError::Unavailable { reason, .. } if reason.contains("certificate")),
+            "{error}"
+        );
+    }
+    assert_eq!(receiver.calls().len(), 1);
+}
+
+/// A receiver in Python as the book prints it. Ends with the test.
+struct Book(Child);
+
+impl Drop for Book {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Book {
+    /// None where there is no Python.
+    async fn start(secret: &std::path::Path) -> Option<(Self, SocketAddr)> {
+        let page = include_str!("../../../../docs/src/autoscaling-drivers.md");
+        let program = page.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let child = Command::new("python3")
+            .args(["-c", program])
+            .env("SECRET_FILE", secret)
+            .env("PORT", address.port().to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .inspect_err(|error| eprintln!("skipped: no python3: {error}"))
+            .ok()?;
+        let mut book = Self(child);
+        while TcpStream::connect(address).await.is_err() {
+            assert_eq!(book.0.try_wait().unwrap(), None, "it has ended");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some((book, address))
+    }
+}
+
+#[tokio::test]
+async fn the_receiver_of_the_book_takes_what_is_signed_now_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+    std::fs::write(&good, SECRET).unwrap();
+    std::fs::write(&bad, "another secret, long enough").unwrap();
+    let Some((_book, address)) = Book::start(&good).await else { return };
+    let driver = |secret: &std::path::Path| {
+        open(&format!("kind = \"webhook\"\nurl = \"http://{address}/\"\nsecret_file = {secret:?}")).unwrap()
+    };
+
+    assert_eq!(driver(&good).set_desired(1, 1).await, Ok(()));
+    assert_eq!(driver(&good).describe().await, Ok(None));
+    assert!(matches!(driver(&bad).set_desired(1, 1).await, Err(DriverError::Denied { .. })));
+
+    // A call that somebody recorded is good for minutes, not for ever.
+    let body = r#"{"pool": "spot", "action": "terminate", "instance": "i-1", "generation": 1}"#;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let send = async |header: String| {
+        let request = reqwest::Client::new().post(format!("http://{address}/")).body(body);
+        request.header("Muster-Signature", header).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(send(signature(now, body)).await, 204);
+    assert_eq!(send(signature(now - 3600, body)).await, 401);
+    for nonsense in ["", "t=1", "v1=é", "t=²,v1=00", "=,=,="] {
+        assert_eq!(send(nonsense.to_owned()).await, 401, "{nonsense:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// What both sides know.
 pub const SECRET: &str = "a secret that nobody else may see";
@@ -72,6 +73,15 @@ impl Drop for Receiver {
 
 impl Receiver {
     pub async fn start(answer: Answer) -> Self {
+        Self::serve(answer, None).await
+    }
+
+    /// The same over TLS.
+    pub async fn start_tls(answer: Answer, acceptor: TlsAcceptor) -> Self {
+        Self::serve(answer, Some(acceptor)).await
+    }
+
+    async fn serve(answer: Answer, acceptor: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { answer, calls: Vec::new() }));
@@ -80,8 +90,16 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = shared.clone();
                 let serve = service_fn(move |request| receive(state.clone(), request));
+                let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), serve).await;
+                    let http = http1::Builder::new();
+                    let Some(acceptor) = acceptor else {
+                        let _ = http.serve_connection(TokioIo::new(stream), serve).await;
+                        return;
+                    };
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        let _ = http.serve_connection(TokioIo::new(stream), serve).await;
+                    }
                 });
             }
         });
@@ -141,9 +159,19 @@ fn verify(header: &str, body: &[u8]) -> Result<(), &'static str> {
         return Err("an old signature");
     }
     let signed = [at.as_bytes(), b".", body].concat();
-    let expected: String = hmac(SECRET.as_bytes(), &signed).iter().map(|b| format!("{b:02x}")).collect();
+    let expected = hex(&hmac(SECRET.as_bytes(), &signed));
     // A test has no secret to keep from a stopwatch.
     if expected == given { Ok(()) } else { Err("a wrong signature") }
+}
+
+/// The header of a call that was sent at `at`.
+pub fn signature(at: u64, body: &str) -> String {
+    let sum = hmac(SECRET.as_bytes(), format!("{at}.{body}").as_bytes());
+    format!("t={at},v1={}", hex(&sum))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// RFC 2104 with SHA-256, for keys of at most a block.
