@@ -15,7 +15,7 @@ pub enum DriverConfig {
     #[default]
     None,
     /// Workers as jobs of a Slurm cluster.
-    Slurm(SlurmConfig),
+    Slurm(Box<SlurmConfig>),
     /// A signed POST to an address of yours.
     Webhook(WebhookConfig),
     /// A program of yours on the coordinators.

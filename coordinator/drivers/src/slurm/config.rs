@@ -31,7 +31,9 @@ pub struct SlurmConfig {
     pub notice: Millis,
     /// Further options of sbatch, a word each: `--gres=gpu:8`, `--exclusive`, `--output=/var/log/muster/%j.log`.
     pub args: Vec<String>,
-    /// Arguments of `muster worker`, which is looked for in the job's `PATH`: `--config FILE` at least. `--name POOL-JOB`, `--pool` and
+    /// `muster` as the nodes have it: a whole path, or a name that the job's `PATH` has. Default: `muster`.
+    pub muster: String,
+    /// Arguments of `muster worker`: `--config FILE` at least. `--name POOL-JOB`, `--pool` and
     /// `--label instance_id=JOB` are added; `%j` in a word is the job's number. Either this or `command`.
     pub worker: Vec<String>,
     /// The whole command instead: it has to start a worker of the pool (`$MUSTER_POOL`) with the label `instance_id=$SLURM_JOB_ID`, and
@@ -57,6 +59,7 @@ impl Default for SlurmConfig {
             time: None,
             notice: Millis::from_secs(60),
             args: Vec::new(),
+            muster: "muster".to_owned(),
             worker: Vec::new(),
             command: Vec::new(),
             job_name: String::new(),
@@ -120,7 +123,12 @@ impl SlurmConfig {
                 return Err(ConfigError::Control(what));
             }
         }
-        for (what, word) in [("partition", &self.partition), ("account", &self.account), ("qos", &self.qos)] {
+        for (what, word) in [
+            ("muster", &self.muster),
+            ("partition", &self.partition),
+            ("account", &self.account),
+            ("qos", &self.qos),
+        ] {
             if word.contains('\0') {
                 return Err(ConfigError::Control(what));
             }

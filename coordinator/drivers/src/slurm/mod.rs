@@ -76,7 +76,8 @@ impl Slurm {
     /// Those of our user under our name that have not ended.
     async fn jobs(&self) -> Result<Vec<Job>, DriverError> {
         let name = format!("--name={}", self.job_name);
-        let args = ["--noheader", "--me", &name, &format!("--format={}", jobs::FORMAT)];
+        // Of hidden partitions too: jobs that are not seen would be submitted again and again.
+        let args = ["--noheader", "--all", "--me", &name, &format!("--format={}", jobs::FORMAT)];
         let text = self.call("squeue", &self.squeue, process::words(args), "").await?;
         jobs::parse(&text).map_err(|error| DriverError::Garbled {
             what: format!("{}: squeue", self.group),

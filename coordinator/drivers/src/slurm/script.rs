@@ -38,7 +38,7 @@ pub fn args(config: &SlurmConfig, job_name: &str) -> Vec<String> {
 pub fn script(config: &SlurmConfig, pool: &str) -> String {
     let mut words = config.command.clone();
     if words.is_empty() {
-        words = vec!["muster".to_owned(), "worker".to_owned()];
+        words = vec![config.muster.clone(), "worker".to_owned()];
         words.extend(config.worker.iter().cloned());
         let named = |word: &String| word == "--name" || word.starts_with("--name=");
         if !config.worker.iter().any(named) {

@@ -3,6 +3,10 @@
 use crate::open;
 use crate::slurm_cluster::Cluster;
 use muster_drivers::{Driver, DriverError, Phase};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// What a worker does here: writes its environment where it is told, notes SIGTERM, and ends on it.
@@ -83,16 +87,19 @@ async fn jobs_come_once_and_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_leaders_at_once_end_with_what_was_wanted() {
     let Some(mut cluster) = Cluster::start() else { return };
-    let (old, new) = (driver(&cluster, ""), driver(&cluster, ""));
+    // In a partition that squeue does not show by itself.
+    let hidden = "partition = \"veiled\"";
+    let (old, new) = (driver(&cluster, hidden), driver(&cluster, hidden));
 
     let (one, other) = tokio::join!(old.set_desired(3, 7), new.set_desired(3, 7));
     one.unwrap();
     other.unwrap();
 
-    cluster
-        .until("three are left", |c| c.text("squeue", &["--noheader", "--format=%A"]).lines().count() == 3);
+    cluster.until("three are left", |c| {
+        c.text("squeue", &["--noheader", "--all", "--format=%A"]).lines().count() == 3
+    });
     let mut tags: Vec<String> =
-        cluster.text("squeue", &["--noheader", "--format=%k"]).lines().map(str::to_owned).collect();
+        cluster.text("squeue", &["--noheader", "--all", "--format=%k"]).lines().map(str::to_owned).collect();
     tags.sort_unstable();
     assert_eq!(tags, ["muster 7/1", "muster 7/2", "muster 7/3"]);
 }
@@ -119,6 +126,62 @@ async fn jobs_of_others_are_left_alone_and_refusals_are_told_apart() {
         "{error}"
     );
     assert_eq!(group(&mine).await, (0, vec![]));
+}
+
+/// The whole way with the real program: a job becomes a worker that says which job it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_joins_as_the_worker_that_it_is() {
+    let Some(muster) = std::env::var_os("MUSTER_BIN").filter(|path| Path::new(path).is_file()) else {
+        eprintln!("skipped: MUSTER_BIN names no binary (scripts/test.sh does)");
+        return;
+    };
+    let Some(mut cluster) = Cluster::start() else { return };
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (data, contexts) = (cluster.path("c1"), cluster.path("contexts"));
+    let own = |args: &[&str]| {
+        let mut command = Command::new(&muster);
+        command.args(args).env("MUSTER_CONFIG_DIR", &contexts).stderr(Stdio::null());
+        command
+    };
+    let args = ["coordinator", "--data-dir", data.to_str().unwrap(), "--listen", &listen, "--bootstrap"];
+    let _member = Daemon(own(&args).stdout(Stdio::null()).spawn().unwrap());
+    let token = data.join("join-token");
+    cluster.until("the member has made its token", |_| token.exists());
+    let words = ["--data-dir", &format!("{}/w-%j", cluster.path("").display()), "--join", &listen];
+    let more = ["--join-token-file", token.to_str().unwrap(), "--notice-sources", "sigterm"];
+    let driver = open(&format!(
+        "kind = \"slurm\"\nslurm_conf = {:?}\nmuster = {muster:?}\nworker = {:?}",
+        cluster.conf,
+        [&words[..], &more].concat()
+    ))
+    .unwrap();
+
+    driver.set_desired(1, 7).await.unwrap();
+
+    let job = running(&mut cluster, &driver).await;
+    let workers = || -> Value {
+        let out = own(&["workers", "--output", "json"]).output().unwrap();
+        serde_json::from_slice(&out.stdout).unwrap_or_default()
+    };
+    cluster.until("the worker has joined", |_| workers()["workers"][0]["state"] == "ready");
+    let worker = &workers()["workers"][0];
+    assert_eq!((&worker["name"], &worker["pool"]), (&json!(format!("spot-{job}")), &json!("spot")));
+    assert_eq!(worker["labels"]["instance_id"], json!(job.to_string()));
+
+    // SIGTERM is a notice: the worker says that its machine goes before it ends by itself.
+    driver.terminate(&job.to_string(), 8).await.unwrap();
+    cluster.until("the worker has said goodbye", |_| workers()["workers"][0]["state"] != "ready");
+    cluster.until("the job is over", |c| c.text("squeue", &["--noheader"]).is_empty());
+}
+
+/// Ends with the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
