@@ -171,7 +171,6 @@ KillWait=2
 MinJobAge=2
 NodeName=n1 NodeAddr=127.0.0.1 NodeHostname={host} CPUs=1 State=UNKNOWN
 PartitionName=gpu Nodes=n1 Default=YES MaxTime=INFINITE State=UP
-PartitionName=veiled Nodes=n1 Hidden=YES MaxTime=INFINITE State=UP
 "
     )
 }
