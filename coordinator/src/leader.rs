@@ -2,14 +2,17 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
-use crate::signals::Signals;
+use crate::driving::Drives;
+use crate::signals::{Signals, signals_doc};
 use crate::telemetry::Telemetries;
 use crate::vital::Vital;
 use bytes::Bytes;
+use muster_core::autoscale::GroupReport;
 use muster_core::command::{Command, Report};
 use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::device_event::{DeviceEvent, Verdict};
+use muster_core::model::fleet::Fleet;
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::notice::Notice;
 use muster_core::model::telemetry::Telemetry;
@@ -96,6 +99,23 @@ pub enum ToLeader {
     Drill {
         worker: WorkerId,
         event: DeviceEvent,
+    },
+    /// The pools as this member is configured, at the prices of now.
+    Fleet(Box<Fleet>),
+    /// What the provider of a pool says of its group.
+    Group {
+        pool: String,
+        report: GroupReport,
+    },
+    /// It takes orders and says nothing.
+    Unseen {
+        pool: String,
+    },
+    /// It refused or failed: nothing is asked of it for so long.
+    Trouble {
+        pool: String,
+        reason: String,
+        for_ms: u64,
     },
     /// `replies` none: the proposal's fate is unknown.
     Proposed {
@@ -201,10 +221,11 @@ pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
     health: XidPolicy,
+    (signals, drives): (Signals, Drives),
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || {
         let _vital = Vital("the leader's thread");
-        Thread::new(hands, health).run(&receiver);
+        Thread::new(hands, health, signals, drives).run(&receiver);
     })
 }
 
@@ -214,11 +235,15 @@ struct Thread<H> {
     /// The term that it leads.
     elected: Option<u64>,
     lines: Lines,
+    /// What the cluster asks for, to whoever serves it; orders, to providers.
+    signals: Signals,
+    drives: Drives,
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H, health: XidPolicy) -> Self {
-        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default() }
+    fn new(hands: H, health: XidPolicy, signals: Signals, drives: Drives) -> Self {
+        let leader = Leader::with_health(health);
+        Self { leader, hands, elected: None, lines: Lines::default(), signals, drives }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -264,6 +289,8 @@ impl<H: Hands> Thread<H> {
             }
             ToLeader::Deposed => {
                 self.elected = None;
+                // What it asked for is no signal any more: whoever asks is told by the next leader.
+                self.signals.clear();
                 // The ends of the lines send their sessions to the next leader.
                 self.lines.clear();
                 Input::Deposed
@@ -293,6 +320,10 @@ impl<H: Hands> Thread<H> {
             }
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
             ToLeader::Drill { worker, event } => Input::Drill { worker, event },
+            ToLeader::Fleet(fleet) => Input::Fleet(fleet),
+            ToLeader::Group { pool, report } => Input::Group { pool, report },
+            ToLeader::Unseen { pool } => Input::Unseen { pool },
+            ToLeader::Trouble { pool, reason, for_ms } => Input::Trouble { pool, reason, for_ms },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },
             ToLeader::Refused { id } => Input::Refused { id },
             ToLeader::Stop => return 1,
@@ -317,6 +348,8 @@ impl<H: Hands> Thread<H> {
                     }
                 }
                 Output::Close { session } => self.lines.end(session),
+                Output::Signals(signals) => self.signals.publish(signals_doc(&signals)),
+                Output::Drive { pool, generation, order } => self.drives.order(&pool, order, generation),
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
