@@ -2,6 +2,7 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
+use crate::metrics::Counters;
 use crate::signals::Signals;
 use crate::telemetry::Telemetries;
 use crate::vital::Vital;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// While anything is due soon the core is asked this often.
@@ -116,6 +117,7 @@ pub struct LeaderHandle {
     lines: Arc<AtomicU64>,
     telemetries: Telemetries,
     signals: Signals,
+    counters: Counters,
 }
 
 impl LeaderHandle {
@@ -125,7 +127,8 @@ impl LeaderHandle {
         let (sender, receiver) = mpsc::channel();
         let lines = Arc::new(AtomicU64::new(1));
         let (telemetries, signals) = (Telemetries::default(), Signals::default());
-        (Self { sender, lines, telemetries, signals }, receiver)
+        let counters = Counters::default();
+        (Self { sender, lines, telemetries, signals, counters }, receiver)
     }
 
     /// What workers measured last, while this member leads.
@@ -138,6 +141,12 @@ impl LeaderHandle {
     #[must_use]
     pub fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    /// What is counted while this member leads.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Never blocks; after the thread ended nobody listens.
@@ -201,10 +210,11 @@ pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
     health: XidPolicy,
+    counters: Counters,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || {
         let _vital = Vital("the leader's thread");
-        Thread::new(hands, health).run(&receiver);
+        Thread::new(hands, health, counters).run(&receiver);
     })
 }
 
@@ -214,11 +224,12 @@ struct Thread<H> {
     /// The term that it leads.
     elected: Option<u64>,
     lines: Lines,
+    counters: Counters,
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H, health: XidPolicy) -> Self {
-        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default() }
+    fn new(hands: H, health: XidPolicy, counters: Counters) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default(), counters }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -302,7 +313,12 @@ impl<H: Hands> Thread<H> {
     }
 
     fn step(&mut self, input: Input) {
-        for output in self.leader.step(boot_ms(), input) {
+        let from = Instant::now();
+        let outputs = self.leader.step(boot_ms(), input);
+        if outputs.iter().any(places) {
+            self.counters.planned(from.elapsed());
+        }
+        for output in outputs {
             match output {
                 Output::Propose { id, commands } => {
                     commands.iter().for_each(say_faults);
@@ -321,6 +337,12 @@ impl<H: Hands> Thread<H> {
             }
         }
     }
+}
+
+/// Whether a cycle of the scheduler ended in this.
+fn places(output: &Output) -> bool {
+    let plans = |command: &Command| matches!(command, Command::ApplyPlan { .. });
+    matches!(output, Output::Propose { commands, .. } if commands.iter().any(plans))
 }
 
 /// Somebody has to mend it.

@@ -8,6 +8,7 @@ use crate::absence;
 use crate::api::drill::Drills;
 use crate::api::grpc::Grpc;
 use crate::api::member::Members;
+use crate::api::rest;
 use crate::api::worker::Workers;
 use crate::api::{Forward, Service};
 use crate::clock::{TermClock, wall_ms};
@@ -41,6 +42,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
 pub use error::StartError;
@@ -197,14 +199,15 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     }
     // 5. The leader's side.
     let clock = Arc::new(TermClock::default());
-    let proposer = Proposer::start(node.clone(), clock.clone());
+    let proposer = Proposer::start(node.clone(), clock.clone(), leader.counters().clone());
     let hands = Shell {
         proposer: proposer.clone(),
         node: node.clone(),
         leader: leader.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let thread = leader::spawn(inputs, hands, config.health.clone()).map_err(StartError::Thread)?;
+    let thread = leader::spawn(inputs, hands, config.health.clone(), leader.counters().clone())
+        .map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
     let standing = Standing::new(&dir, member, &secrets.cluster_id);
@@ -229,6 +232,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         telemetries: leader.telemetries().clone(),
         drills: drills.clone(),
         signals: leader.signals().clone(),
+        counters: leader.counters().clone(),
     };
     let workers = Workers {
         forward: forward.clone(),
@@ -252,12 +256,13 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         drills,
     };
     let stop = CancellationToken::new();
-    let mut server = server;
-    let router = server
+    // REST and gRPC on the one port: a path of either is a route of the same table.
+    let routes = Routes::from(rest::router(service.clone()))
         .add_service(Grpc::server(service, gate))
         .add_service(workers.server())
         .add_service(members.server())
         .add_service(node.service());
+    let router = server.accept_http1(true).add_routes(routes);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     // 7. A fresh token for those who join.

@@ -1,4 +1,4 @@
-//! What users, workers and members call. `service` holds the use cases on core types; `grpc`, `worker` and `member` are adapters.
+//! What users, workers and members call. `service` holds the use cases on core types; `grpc`, `rest`, `worker` and `member` are adapters.
 //!
 //! Architecture invariant: wire types stop at the adapters.
 
@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod logs;
 pub mod member;
 pub mod membership;
+pub mod rest;
 pub mod service;
 mod signals;
 pub mod submit;

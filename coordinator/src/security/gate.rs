@@ -14,12 +14,20 @@ pub struct Caller(pub String);
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<ClusterSecret>);
 
+impl TokenError {
+    /// The next step, for people.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Expired => "`muster cluster add ADDRESS` makes a new one",
+            Self::Missing | Self::Wrong => "choose the context of this cluster: muster context list",
+        }
+    }
+}
+
 fn refused(error: TokenError) -> Status {
     let mut status = Status::unauthenticated(error.to_string());
-    let hint = match error {
-        TokenError::Expired => "`muster cluster add ADDRESS` makes a new one",
-        TokenError::Missing | TokenError::Wrong => "choose the context of this cluster: muster context list",
-    };
+    let hint = error.hint();
     let metadata = status.metadata_mut();
     metadata.insert("muster-code", tonic::metadata::MetadataValue::from_static("UNAUTHENTICATED"));
     if let Ok(hint) = hint.parse() {
@@ -49,6 +57,19 @@ impl Gate {
         let user = self.0.verify_user(token).map_err(refused)?.to_owned();
         request.extensions_mut().insert(Caller(user));
         Ok(request)
+    }
+
+    /// The user behind the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// No token, or one that is no user's.
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, TokenError> {
+        let (scheme, token) =
+            authorization.and_then(|value| value.split_once(' ')).ok_or(TokenError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(TokenError::Missing);
+        }
+        self.0.verify_user(token.trim()).map(|user| Caller(user.to_owned()))
     }
 
     /// Lets members in.
