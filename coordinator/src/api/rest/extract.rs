@@ -62,11 +62,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Mutation {
         let id = match parts.headers.get(IDEMPOTENCY_KEY) {
             None => String::new(),
             Some(value) => match value.to_str() {
-                Ok(text) if !text.is_empty() => text.to_owned(),
+                Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => text.to_owned(),
                 _ => {
-                    return Err(Problem::bad_request(
-                        "Idempotency-Key has 1 to 128 printable ASCII characters",
-                    ));
+                    let detail = "Idempotency-Key has 1 to 128 printable ASCII characters and no space";
+                    return Err(Problem::bad_request(detail));
                 }
             },
         };

@@ -84,6 +84,7 @@ impl StateWord {
 struct How {
     /// `name=value` for each parameter of the file that is to be another.
     #[serde(default)]
+    #[schemars(inner(regex(pattern = "^[^=]+=")))]
     param: Vec<String>,
     /// Hold the job: nothing of it is placed before it is released.
     hold: Option<bool>,
@@ -144,7 +145,11 @@ pub(super) fn routes(api: Api) -> Api {
         .link("getJob", "job")
         .link("listTasks", "job")
         .link("explain", "job")
+        .link("getLogs", "job")
+        .link("hold", "job")
+        .link("release", "job")
         .link("cancel", "job")
+        .link("rerun", "job")
         .refuses(&[422]);
     let a_job = "The job's id";
     let get_job = "A job with its tasks, attempts and timeline.";
@@ -258,8 +263,9 @@ async fn submit_job(
         format.ok_or_else(|| unsupported(media.as_deref(), "application/json or application/yaml"))?;
     let mut params = BTreeMap::new();
     for text in &how.param {
-        let (name, value) = text.split_once('=').ok_or_else(|| {
-            Problem::bad_request(format!("param: {text:?} has no value")).hint("write param=NAME%3DVALUE")
+        let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Problem::bad_request(format!("param: {text:?} has no name or no value"))
+                .hint("write param=NAME%3DVALUE")
         })?;
         params.insert(name.to_owned(), value.to_owned());
     }

@@ -243,11 +243,14 @@ impl Operation {
 
 /// Each field of the struct is a parameter.
 fn query_parameters(make: Make, inputs: &mut SchemaGenerator) -> Vec<Value> {
-    // The struct itself is no component: only its fields are seen.
+    // The struct itself is no component: only its fields are seen. The generator's last touches, which it keeps for components, come now.
     let reference = make(inputs);
     let name = reference.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
     let name = name.map(str::to_owned);
-    let schema = name.and_then(|name| inputs.definitions_mut().remove(&name)).unwrap_or_default();
+    let mut schema = name.and_then(|name| inputs.definitions_mut().remove(&name)).unwrap_or_default();
+    if let Ok(schema) = <&mut Schema>::try_from(&mut schema) {
+        inputs.transforms_mut().for_each(|transform| transform.transform(schema));
+    }
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let fields = schema["properties"].as_object().cloned().unwrap_or_default();
     let parameter = |(name, mut schema): (String, Value)| {
