@@ -3,10 +3,13 @@
 mod error;
 mod identity;
 mod port;
+#[cfg(test)]
+mod signals_test;
 
 use crate::absence;
 use crate::api::drill::Drills;
 use crate::api::grpc::Grpc;
+use crate::api::keda::Keda;
 use crate::api::member::Members;
 use crate::api::rest;
 use crate::api::worker::Workers;
@@ -258,6 +261,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     let stop = CancellationToken::new();
     // REST and gRPC on the one port: a path of either is a route of the same table.
     let routes = Routes::from(rest::router(service.clone()))
+        .add_service(Keda::server(service.clone()))
         .add_service(Grpc::server(service, gate))
         .add_service(workers.server())
         .add_service(members.server())

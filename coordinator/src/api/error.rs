@@ -41,6 +41,10 @@ pub enum ApiError {
     NoWorkdir,
     #[error("{0}")]
     DiskFull(String),
+    #[error("no pool {name:?}; {}", listed(.known))]
+    NoPool { name: String, known: Vec<String> },
+    #[error("the leader has not reckoned yet what is wanted of the pools")]
+    Unreckoned,
     #[error("no leader answered within 5 s: {0}")]
     NoLeader(String),
     #[error("{0}")]
@@ -76,6 +80,10 @@ fn first(errors: &SpecErrors) -> String {
     }
 }
 
+fn listed(pools: &[String]) -> String {
+    if pools.is_empty() { "there is none".to_owned() } else { format!("there is {}", pools.join(", ")) }
+}
+
 impl ApiError {
     /// The stable code that programs match on.
     #[must_use]
@@ -90,6 +98,8 @@ impl ApiError {
             Self::NoWorker(_) => "WORKER_NOT_FOUND",
             Self::NoDevice(_) => "DEVICE_NOT_FOUND",
             Self::WorkdirNotSent => "WORKDIR_MISSING",
+            Self::NoPool { .. } => "POOL_NOT_FOUND",
+            Self::Unreckoned => super::signals::UNRECKONED,
             Self::Impossible { .. } => "RESOURCE_IMPOSSIBLE",
             Self::BadRequest(_) | Self::Bytes(_) => "BAD_REQUEST",
             Self::TooLarge(_) => "TOO_LARGE",
@@ -119,6 +129,13 @@ impl ApiError {
             Self::NoTask { .. } | Self::NoIndex { .. } => "muster show lists the job's tasks",
             Self::NoWorker(_) | Self::Rejected(Rejection::NoWorker(_)) => "muster workers lists the workers",
             Self::NoDevice(_) | Self::Rejected(Rejection::NoDevice(_)) => "muster gpus lists the devices",
+            Self::NoPool { .. } => {
+                "muster pool list lists the pools; a coordinator's file configures them: [[pool]]"
+            }
+            Self::Unreckoned => "ask again in a moment; until then whoever scales leaves everything as it is",
+            Self::Rejected(Rejection::WorkerInUse { .. }) => {
+                "drain it first and wait until nothing runs there: muster worker drain ID"
+            }
             Self::Rejected(Rejection::RequestIdReused { .. }) => "use a new request id for another payload",
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
             Self::DiskFull(_) => {
@@ -168,6 +185,7 @@ impl ApiError {
             | Self::NoIndex { .. }
             | Self::NoWorker(_)
             | Self::NoDevice(_)
+            | Self::NoPool { .. }
             | Self::Member(MembershipError::NotAMember { .. }) => Code::NotFound,
             Self::Rejected(Rejection::RequestIdReused { .. }) => Code::AlreadyExists,
             Self::Rejected(_) | Self::NoWorkdir => Code::FailedPrecondition,
@@ -180,6 +198,7 @@ impl ApiError {
             | Self::TooLarge(_)
             | Self::WrongBlob(_) => Code::InvalidArgument,
             Self::NoLeader(_)
+            | Self::Unreckoned
             | Self::Stopped(_)
             | Self::Member(MembershipError::NotLeader { .. } | MembershipError::Fatal { .. }) => {
                 Code::Unavailable

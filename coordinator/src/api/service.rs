@@ -178,6 +178,16 @@ impl Service {
         Ok(changed(&self.forward.one(command).await?))
     }
 
+    /// A worker that is lost, or drained and empty, is forgotten. Its machine, if it is there, may join again as a new worker.
+    ///
+    /// # Errors
+    /// [`ApiError`]; one that is neither.
+    pub async fn remove_worker(&self, request: Request, worker: &str) -> Result<(), ApiError> {
+        let worker = self.worker(worker).await?;
+        let command = Command::Forget { request: Some(request), worker, incarnation: None };
+        self.forward.one(command).await.map(|_| ())
+    }
+
     /// Placements again.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::model::resources::Resources;
 use crate::model::time::Tick;
 use crate::model::worker::WorkerSpec;
 use crate::state::Used;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Everything that a decision looks at.
@@ -20,6 +21,10 @@ pub struct Situation<'a> {
     pub waiting: Vec<Waiting<'a>>,
     /// What providers said last, by pool; of pools that are driven and have none nothing is known, and they are held as they are.
     pub groups: BTreeMap<String, GroupSeen>,
+    /// How long machines took from the order to their first heartbeat, as seen since the last decision, by pool, ms.
+    pub boots: BTreeMap<String, u64>,
+    /// Pools whose provider refused or failed, and why.
+    pub troubles: BTreeMap<String, String>,
 }
 
 /// Task indices that wait and ask for the same.
@@ -28,7 +33,8 @@ pub struct Waiting<'a> {
     pub job: JobId,
     pub task: TaskNo,
     pub resources: &'a Resources,
-    pub constraints: &'a [String],
+    /// Those of `spot:` and of a deadline included.
+    pub constraints: Cow<'a, [String]>,
     /// How many workers one index takes.
     pub gang: Option<&'a Gang>,
     /// How many indices may run at once now.
@@ -43,9 +49,13 @@ pub struct Waiting<'a> {
 #[derive(Debug, Clone)]
 pub struct Machine<'a> {
     pub id: WorkerId,
+    /// Workers of one number are alike: [`super::kind`].
+    pub kind: u64,
     pub spec: &'a WorkerSpec,
     pub used: &'a Used,
     pub state: MachineState,
+    /// It leaves for a decision of before, and its machine is ended then.
+    pub leaves: bool,
     /// Since when nothing lives on it; none: something does.
     pub idle_since: Option<Tick>,
     /// GPU-milliseconds (of a worker without GPUs: milliseconds) that are lost if what runs here is stopped now.
@@ -54,6 +64,8 @@ pub struct Machine<'a> {
     pub free_at: Option<Tick>,
     /// When it joined.
     pub joined: Tick,
+    /// What it was made from, if it or its provider says so: the oldest goes first.
+    pub image: Option<&'a str>,
 }
 
 /// What a worker may do.
@@ -84,12 +96,16 @@ pub struct InstanceSeen {
     pub id: String,
     /// The worker on it, if one has joined and says this id in its label `instance_id`.
     pub worker: Option<WorkerId>,
+    /// Since when it is known.
+    pub since: Tick,
     /// Asked for and not up.
     pub booting: bool,
     /// The provider is about to end it and waits for us.
     pub held: bool,
     /// It is being ended.
     pub going: bool,
+    /// The provider does not choose it when it shrinks the group by itself.
+    pub protected: bool,
     pub image: Option<String>,
 }
 
@@ -117,8 +133,12 @@ pub struct PoolDecision {
     pub reason: String,
     /// Why nothing is changed just now.
     pub hold: Option<String>,
-    /// Workers that are to go, the first one first.
+    /// Workers that are to go, the first one first: those that are on their way out already, then those chosen now.
     pub remove: Vec<WorkerId>,
+    /// Of these, those chosen now, which are to be drained.
+    pub chosen: Vec<WorkerId>,
+    /// Machines that were asked for, are there, and never joined: to be ended as they are.
+    pub stuck: Vec<String>,
     /// The scale as it is to be, if that is another than it was. Its generation is not its own: apply gives it.
     pub scale: Option<PoolScale>,
 }

@@ -25,7 +25,7 @@ pub struct Limits {
 }
 
 /// One pool, as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PoolSpec {
     /// Workers at least and at most; `min <= max`.
     pub min: u32,
@@ -69,21 +69,6 @@ impl Default for PoolTiming {
             drain_ms: 900_000,
             boot_limit_ms: 900_000,
             patience_ms: 0,
-        }
-    }
-}
-
-impl Default for PoolSpec {
-    fn default() -> Self {
-        Self {
-            min: 0,
-            max: 0,
-            spot: false,
-            micro_usd_per_hour: None,
-            template: None,
-            quota: None,
-            driven: false,
-            timing: PoolTiming::default(),
         }
     }
 }

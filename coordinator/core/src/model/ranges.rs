@@ -19,6 +19,12 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.ranges().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+
     /// The numbers in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         self.ranges().flat_map(|(first, last)| first..=last)
@@ -78,5 +84,6 @@ mod tests {
             assert_eq!(ranges.iter().collect::<Vec<_>>(), set.iter().copied().collect::<Vec<_>>());
         }
         assert_eq!(ranges, Ranges::new([(0, 11), (u32::MAX, u32::MAX)]));
+        assert_eq!(ranges.count(), 13);
     }
 }

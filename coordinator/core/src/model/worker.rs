@@ -96,6 +96,11 @@ impl LinkClass {
     }
 }
 
+/// The label with the provider's id of the machine that a worker is on: by it a group of machines knows which one to end.
+pub const INSTANCE_LABEL: &str = "instance_id";
+/// The label with the image (or launch template) that the machine was made from.
+pub const IMAGE_LABEL: &str = "image";
+
 /// What a worker says of itself when it registers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WorkerSpec {

@@ -83,14 +83,14 @@ pub(super) fn options(
 }
 
 /// Whether the amounts that are no devices fit beside what is used.
-pub(super) fn has_room(resources: &Resources, worker: &WorkerSpec, used: &Used) -> bool {
+pub(crate) fn has_room(resources: &Resources, worker: &WorkerSpec, used: &Used) -> bool {
     used.cpu_milli + resources.cpu_milli <= worker.cpu_milli
         && used.memory + resources.memory <= worker.memory
         && used.disk + resources.disk <= worker.disk
 }
 
 /// The devices of a placement on this worker, if it fits beside what is used.
-pub(super) fn fit(resources: &Resources, worker: &WorkerSpec, used: &Used) -> Option<Vec<Share>> {
+pub(crate) fn fit(resources: &Resources, worker: &WorkerSpec, used: &Used) -> Option<Vec<Share>> {
     if !has_room(resources, worker, used) {
         return None;
     }

@@ -11,7 +11,7 @@ use crate::model::job_spec::TaskCommon;
 use crate::model::placement::Seat;
 use crate::model::ranges::Ranges;
 use crate::model::time::Tick;
-use crate::model::worker::WorkerSpec;
+use crate::model::worker::{INSTANCE_LABEL, WorkerSpec};
 use crate::spec::{Expressions, WorkerFacts, WorkerValue};
 use crate::state::Used;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,7 @@ pub(super) const LOOKS_MAX: usize = 200_000;
 
 /// Whether workers that are alike in all else may differ for this ask.
 fn names_workers(ask: &Ask) -> bool {
-    ask.constraints.iter().any(|text| text.contains("name"))
+    ask.constraints.iter().any(|text| text.contains("name") || text.contains(INSTANCE_LABEL))
 }
 
 /// What is known in one cycle.
@@ -205,7 +205,7 @@ impl Cycle {
 
 /// What constraints are asked of.
 #[derive(Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     expressions: Expressions,
     values: BTreeMap<WorkerId, WorkerValue>,
 }
@@ -219,7 +219,7 @@ impl Facts {
         ask.constraints.iter().all(|text| self.expressions.constraint(text, value).unwrap_or(false))
     }
 
-    pub(super) fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
+    pub(crate) fn hold_of_kind(&mut self, ask: &Ask, spec: &WorkerSpec) -> bool {
         if ask.constraints.is_empty() {
             return true;
         }

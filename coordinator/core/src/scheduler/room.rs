@@ -3,7 +3,7 @@
 use super::score::Free;
 use crate::model::ids::WorkerId;
 use crate::model::placement::WHOLE;
-use crate::model::worker::{Device, WorkerSpec};
+use crate::model::worker::{Device, INSTANCE_LABEL, WorkerSpec};
 use crate::state::Used;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub(super) struct Kind {
 }
 
 /// The text under which kinds are told apart. Devices count by what a request may ask of them.
-pub(super) fn kind_key(spec: &WorkerSpec) -> String {
+pub(crate) fn kind_key(spec: &WorkerSpec) -> String {
     let device = |d: &Device| {
         (
             (d.model.clone(), d.memory, d.compute_capability, d.absent),
@@ -25,8 +25,10 @@ pub(super) fn kind_key(spec: &WorkerSpec) -> String {
         )
     };
     let devices: Vec<_> = spec.devices.iter().map(device).collect();
+    // What tells one machine from all others makes no kind: there would be as many as machines.
+    let labels: BTreeMap<_, _> = spec.labels.iter().filter(|(name, _)| *name != INSTANCE_LABEL).collect();
     let amounts = (spec.cpu_milli, spec.memory, spec.disk, spec.spot, &spec.cuda, &spec.driver);
-    format!("{:?}", (&spec.pool, &spec.labels, amounts, devices))
+    format!("{:?}", (&spec.pool, labels, amounts, devices))
 }
 
 /// Kind, CPUs, memory, disk, devices of which something is taken, devices with foreign processes: what tells rooms apart.

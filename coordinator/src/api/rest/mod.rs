@@ -18,6 +18,7 @@ mod metrics;
 pub mod openapi;
 mod operation;
 mod page;
+mod pools;
 mod problem;
 mod workers;
 
@@ -47,6 +48,7 @@ fn api() -> Api {
         checkpoints::routes,
         workers::routes,
         devices::routes,
+        pools::routes,
         autoscale::routes,
         cluster::routes,
         metrics::routes,

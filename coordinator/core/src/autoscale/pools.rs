@@ -1,0 +1,231 @@
+//! The pools as a decision finds them: how many are there, how many are coming, how many more there may be, and why not now.
+
+use super::situation::{GroupSeen, Machine, MachineState, Situation};
+use super::{BOOT_UNKNOWN_MS, GROUP_STALE_MS};
+use crate::model::fleet::{Limits, PoolScale, PoolSpec};
+use crate::model::ids::JobId;
+use crate::model::worker::{INSTANCE_LABEL, WorkerSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One pool.
+pub(super) struct Pool<'a> {
+    pub name: &'a str,
+    pub spec: &'a PoolSpec,
+    pub scale: PoolScale,
+    /// What a worker of it has; none: nobody knows.
+    pub like: Option<&'a WorkerSpec>,
+    pub current: u32,
+    /// Asked for and not joined.
+    pub booting: u32,
+    /// That are needed, of these.
+    pub booting_needed: u32,
+    /// Machines that may be asked for now.
+    pub room: u32,
+    /// Why no more, where that is not the pool's own `max`.
+    pub hold: Option<String>,
+    /// Neither more nor fewer: what is there is not known.
+    pub blind: bool,
+    /// Asked for now to have the `min`.
+    pub topped: u32,
+    pub bought: u32,
+    /// For gangs, of these.
+    pub gang_bought: u32,
+    pub jobs: BTreeSet<JobId>,
+    /// The longest of what was bought for; none yet, or unknown (`unknown_ms`).
+    pub for_ms: u64,
+    pub unknown_ms: bool,
+    pub stuck: Vec<String>,
+    /// A machine never came: the provider has none, or it does not join.
+    pub failed: bool,
+}
+
+impl Pool<'_> {
+    /// From the order to the first heartbeat, ms.
+    pub fn boot_ms(&self) -> u64 {
+        self.scale.boot_ms.unwrap_or(BOOT_UNKNOWN_MS)
+    }
+
+    /// Within this time work is better waited for than bought for, ms.
+    pub fn horizon_ms(&self) -> u64 {
+        self.boot_ms().max(self.spec.timing.patience_ms)
+    }
+
+    pub fn price(&self) -> u64 {
+        self.spec.micro_usd_per_hour.unwrap_or(0)
+    }
+
+    /// GPUs of one worker, or 1.
+    pub fn units(&self) -> u32 {
+        self.like.map_or(1, |like| u32::try_from(like.devices.len()).unwrap_or(u32::MAX)).max(1)
+    }
+}
+
+/// What is left of the limits that pools share.
+pub(super) struct Left<'a> {
+    micro_usd_per_hour: Option<u64>,
+    quotas: BTreeMap<&'a str, u64>,
+}
+
+impl<'a> Left<'a> {
+    pub fn new(limits: &'a Limits, pools: &[Pool<'a>]) -> Self {
+        let mut left = Self {
+            micro_usd_per_hour: limits.micro_usd_per_hour,
+            quotas: limits.quotas.iter().map(|(name, n)| (name.as_str(), u64::from(*n))).collect(),
+        };
+        pools.iter().for_each(|pool| left.take(pool, pool.current + pool.booting + pool.topped));
+        left
+    }
+
+    /// Machines of the pool that the shared limits still allow, and which of them binds.
+    pub fn room(&self, pool: &Pool<'_>) -> (u32, Option<String>) {
+        let mut room = (u64::from(u32::MAX), None);
+        if let Some(usd) = self.micro_usd_per_hour
+            && pool.price() > 0
+        {
+            room = (usd / pool.price(), Some("autoscale.max_usd_per_hour is reached".to_owned()));
+        }
+        if let Some(quota) = pool.spec.quota.as_deref()
+            && let Some(left) = self.quotas.get(quota)
+        {
+            let by_quota = left / u64::from(pool.units());
+            if by_quota < room.0 {
+                room = (by_quota, Some(format!("the quota {quota:?} is used up")));
+            }
+        }
+        (u32::try_from(room.0).unwrap_or(u32::MAX), room.1)
+    }
+
+    pub fn take(&mut self, pool: &Pool<'a>, machines: u32) {
+        if let Some(usd) = &mut self.micro_usd_per_hour {
+            *usd = usd.saturating_sub(pool.price().saturating_mul(u64::from(machines)));
+        }
+        if let Some(left) = pool.spec.quota.as_deref().and_then(|quota| self.quotas.get_mut(quota)) {
+            *left = left.saturating_sub(u64::from(pool.units()) * u64::from(machines));
+        }
+    }
+}
+
+/// The pools by name.
+pub(super) fn pools<'a>(situation: &'a Situation<'a>) -> Vec<Pool<'a>> {
+    let mut by_pool: BTreeMap<&str, Vec<&Machine<'a>>> = BTreeMap::new();
+    for machine in &situation.machines {
+        by_pool.entry(machine.spec.pool.as_str()).or_default().push(machine);
+    }
+    let pool = |(name, spec): (&'a String, &'a PoolSpec)| {
+        let machines = by_pool.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        one(situation, name, spec, machines)
+    };
+    situation.fleet.pools.iter().map(pool).collect()
+}
+
+fn one<'a>(
+    situation: &'a Situation<'a>,
+    name: &'a str,
+    spec: &'a PoolSpec,
+    machines: &[&Machine<'a>],
+) -> Pool<'a> {
+    let now = situation.now;
+    let mut scale = situation.scales.get(name).cloned().unwrap_or_default();
+    let here = machines.iter().filter(|m| m.state != MachineState::Leaving);
+    let current = u32::try_from(here.clone().count()).unwrap_or(u32::MAX);
+    if let Some(sample) = situation.boots.get(name) {
+        // The last ones count most: images and zones change.
+        scale.boot_ms = Some(scale.boot_ms.map_or(*sample, |known| (3 * known + sample) / 4));
+        (scale.failures, scale.retry_at) = (0, crate::model::time::Tick(0));
+    }
+    // Of those that have a template the one in force is the next machine; else one that is there.
+    let like = spec.template.as_deref().or_else(|| here.map(|m| m.spec).next());
+    let ordered = if scale.generation == 0 { 0 } else { scale.desired.saturating_sub(current) };
+    let mut pool = Pool {
+        name,
+        spec,
+        scale,
+        like,
+        current,
+        booting: ordered,
+        booting_needed: 0,
+        room: 0,
+        hold: None,
+        blind: false,
+        topped: 0,
+        bought: 0,
+        gang_bought: 0,
+        jobs: BTreeSet::new(),
+        for_ms: 0,
+        unknown_ms: false,
+        stuck: Vec::new(),
+        failed: false,
+    };
+    if spec.driven {
+        let fresh = situation.groups.get(name).filter(|group| now.since(group.at) <= GROUP_STALE_MS);
+        match fresh {
+            Some(group) => seen(&mut pool, situation, group, machines),
+            None => {
+                pool.blind = true;
+                let why = situation.troubles.get(name).map_or("has not answered yet", String::as_str);
+                pool.hold = Some(format!("held as it is: the provider {why}"));
+            }
+        }
+    }
+    room(&mut pool, situation);
+    pool
+}
+
+/// What the provider says is there.
+fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machines: &[&Machine<'_>]) {
+    let timing = &pool.spec.timing;
+    let unjoined: Vec<_> =
+        group.instances.iter().filter(|i| i.worker.is_none() && !i.going && !i.held).collect();
+    // Workers that do not say on which instance they are: somebody's, so as many instances are not waited for.
+    let nameless = machines.iter().filter(|m| !m.spec.labels.contains_key(INSTANCE_LABEL)).count();
+    let unjoined = unjoined.get(nameless.min(unjoined.len())..).unwrap_or_default();
+    let is_late = |since| situation.now.since(since) > timing.boot_limit_ms;
+    pool.stuck = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
+    let coming = u32::try_from(unjoined.len() - pool.stuck.len()).unwrap_or(u32::MAX);
+    // What was ordered and is not even seen, long after: the provider has none.
+    let ordered_late = pool.scale.grown.is_none_or(is_late);
+    if pool.booting > coming && ordered_late {
+        pool.failed = pool.booting > 0 && pool.scale.desired > pool.current + coming;
+        pool.booting = coming;
+    }
+    pool.booting = pool.booting.max(coming);
+    pool.failed |= !pool.stuck.is_empty();
+}
+
+/// How many machines may be asked for now.
+fn room(pool: &mut Pool<'_>, situation: &Situation<'_>) {
+    let (spec, scale, now) = (pool.spec, &pool.scale, situation.now);
+    let group_max = situation.groups.get(pool.name).filter(|_| spec.driven).map_or(u32::MAX, |g| g.max);
+    pool.room = spec.max.saturating_sub(pool.current + pool.booting);
+    if pool.blind {
+        pool.room = 0;
+        return;
+    }
+    if group_max < spec.max {
+        pool.room = pool.room.min(group_max.saturating_sub(pool.current + pool.booting));
+        if pool.room == 0 {
+            pool.hold = Some(format!(
+                "the provider's group allows {group_max} machines, fewer than the pool's max of {}",
+                spec.max
+            ));
+        }
+    }
+    if pool.failed || now < scale.retry_at {
+        pool.room = 0;
+        let wait = scale.retry_at.since(now).div_ceil(1_000);
+        pool.hold = Some(match situation.troubles.get(pool.name) {
+            Some(trouble) => format!("the provider {trouble}; tried again in {wait} s"),
+            None => format!("machines were asked for and never joined; tried again in {wait} s"),
+        });
+    } else if let Some(trouble) = situation.troubles.get(pool.name) {
+        pool.hold = Some(format!("the provider {trouble}"));
+    }
+    // The least there is to be: whatever waits, and before it is packed.
+    pool.topped = spec.min.saturating_sub(pool.current + pool.booting).min(pool.room);
+    let cools_until = scale.grown.map(|grown| grown.plus(spec.timing.scale_out_cooldown_ms));
+    if let Some(until) = cools_until.filter(|until| now < *until) {
+        pool.room = 0;
+        pool.hold = Some(format!("cools down for {} s more", until.since(now).div_ceil(1_000)));
+    }
+    pool.room = pool.room.saturating_sub(pool.topped);
+}
