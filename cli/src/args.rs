@@ -1,6 +1,9 @@
 //! What may be typed: the verbs, and the options that all of them share. No behaviour.
 
-use crate::commands::{bench, checkpoint, cluster, context, daemon, drill, gpus, job, meta, queue, worker};
+use crate::commands::{
+    autoscale, bench, budget, checkpoint, cluster, context, cost, daemon, drill, gpus, job, meta, pool,
+    queue, worker,
+};
 use crate::failure::Failure;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -55,6 +58,10 @@ pub enum Command {
     Checkpoint(checkpoint::Args),
     Gpus(gpus::Args),
     Queue(queue::Args),
+    Pool(pool::Args),
+    Autoscale(autoscale::Args),
+    Cost(cost::Args),
+    Budget(budget::Args),
     Cluster(cluster::Args),
     Drill(drill::Args),
     Context(context::Args),

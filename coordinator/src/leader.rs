@@ -3,6 +3,7 @@
 
 use crate::clock::boot_ms;
 use crate::driving::Drives;
+use crate::metrics::Counters;
 use crate::signals::{Signals, signals_doc};
 use crate::telemetry::Telemetries;
 use crate::vital::Vital;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc as async_mpsc, oneshot};
 
 /// While anything is due soon the core is asked this often.
@@ -136,6 +137,7 @@ pub struct LeaderHandle {
     lines: Arc<AtomicU64>,
     telemetries: Telemetries,
     signals: Signals,
+    counters: Counters,
 }
 
 impl LeaderHandle {
@@ -145,7 +147,8 @@ impl LeaderHandle {
         let (sender, receiver) = mpsc::channel();
         let lines = Arc::new(AtomicU64::new(1));
         let (telemetries, signals) = (Telemetries::default(), Signals::default());
-        (Self { sender, lines, telemetries, signals }, receiver)
+        let counters = Counters::default();
+        (Self { sender, lines, telemetries, signals, counters }, receiver)
     }
 
     /// What workers measured last, while this member leads.
@@ -158,6 +161,12 @@ impl LeaderHandle {
     #[must_use]
     pub fn signals(&self) -> &Signals {
         &self.signals
+    }
+
+    /// What is counted while this member leads.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Never blocks; after the thread ended nobody listens.
@@ -221,12 +230,21 @@ pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
     health: XidPolicy,
-    (signals, drives): (Signals, Drives),
+    sides: Sides,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || {
         let _vital = Vital("the leader's thread");
-        Thread::new(hands, health, signals, drives).run(&receiver);
+        Thread::new(hands, health, sides).run(&receiver);
     })
+}
+
+/// Whom the leader tells besides the log and the workers.
+pub struct Sides {
+    /// What the cluster asks for, to whoever serves it.
+    pub signals: Signals,
+    /// Orders, to providers.
+    pub drives: Drives,
+    pub counters: Counters,
 }
 
 struct Thread<H> {
@@ -235,15 +253,12 @@ struct Thread<H> {
     /// The term that it leads.
     elected: Option<u64>,
     lines: Lines,
-    /// What the cluster asks for, to whoever serves it; orders, to providers.
-    signals: Signals,
-    drives: Drives,
+    sides: Sides,
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H, health: XidPolicy, signals: Signals, drives: Drives) -> Self {
-        let leader = Leader::with_health(health);
-        Self { leader, hands, elected: None, lines: Lines::default(), signals, drives }
+    fn new(hands: H, health: XidPolicy, sides: Sides) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default(), sides }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -290,7 +305,7 @@ impl<H: Hands> Thread<H> {
             ToLeader::Deposed => {
                 self.elected = None;
                 // What it asked for is no signal any more: whoever asks is told by the next leader.
-                self.signals.clear();
+                self.sides.signals.clear();
                 // The ends of the lines send their sessions to the next leader.
                 self.lines.clear();
                 Input::Deposed
@@ -333,7 +348,12 @@ impl<H: Hands> Thread<H> {
     }
 
     fn step(&mut self, input: Input) {
-        for output in self.leader.step(boot_ms(), input) {
+        let from = Instant::now();
+        let outputs = self.leader.step(boot_ms(), input);
+        if outputs.iter().any(places) {
+            self.sides.counters.planned(from.elapsed());
+        }
+        for output in outputs {
             match output {
                 Output::Propose { id, commands } => {
                     commands.iter().for_each(say_faults);
@@ -348,12 +368,20 @@ impl<H: Hands> Thread<H> {
                     }
                 }
                 Output::Close { session } => self.lines.end(session),
-                Output::Signals(signals) => self.signals.publish(signals_doc(&signals)),
-                Output::Drive { pool, generation, order } => self.drives.order(&pool, order, generation),
+                Output::Signals(signals) => self.sides.signals.publish(signals_doc(&signals)),
+                Output::Drive { pool, generation, order } => {
+                    self.sides.drives.order(&pool, order, generation)
+                }
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }
     }
+}
+
+/// Whether a cycle of the scheduler ended in this.
+fn places(output: &Output) -> bool {
+    let plans = |command: &Command| matches!(command, Command::ApplyPlan { .. });
+    matches!(output, Output::Propose { commands, .. } if commands.iter().any(plans))
 }
 
 /// Somebody has to mend it.

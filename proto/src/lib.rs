@@ -27,3 +27,8 @@ pub mod raft {
     #![allow(clippy::all, missing_docs, rustdoc::all)]
     tonic::include_proto!("muster.raft.v1");
 }
+/// What KEDA calls.
+pub mod externalscaler {
+    #![allow(clippy::all, missing_docs, rustdoc::all)]
+    tonic::include_proto!("externalscaler");
+}

@@ -1,14 +1,18 @@
 //! The verbs, one file each. This dispatcher is a bare match: verbs that call a coordinator run on one thread and one connection.
 
+pub mod autoscale;
 pub mod bench;
+pub mod budget;
 pub mod checkpoint;
 pub mod cluster;
 pub mod context;
+pub mod cost;
 pub mod daemon;
 pub mod drill;
 pub mod gpus;
 pub mod job;
 pub mod meta;
+pub mod pool;
 pub mod queue;
 pub mod shim;
 pub mod worker;
@@ -43,6 +47,10 @@ pub fn run(cli: Cli) -> Done {
         Command::Checkpoint(args) => args.run(global),
         Command::Gpus(args) => block_on(args.run(global)),
         Command::Queue(args) => block_on(args.run(global)),
+        Command::Pool(args) => block_on(args.run(global)),
+        Command::Autoscale(args) => block_on(args.run(global)),
+        Command::Cost(args) => block_on(args.run(global)),
+        Command::Budget(args) => block_on(args.run(global)),
         Command::Cluster(args) => args.run(global),
         Command::Drill(args) => block_on(args.run(global)),
         Command::Context(args) => args.run(),

@@ -1,5 +1,6 @@
 //! stdout is data, stderr is talk. Tables for people, documents for programs.
 
+pub mod money;
 pub mod progress;
 pub mod table;
 pub mod time;

@@ -27,6 +27,8 @@ pub enum ApiError {
     NoWorker(String),
     #[error("no device {0:?}")]
     NoDevice(String),
+    #[error("the job ships a working directory, and nothing of it was sent")]
+    WorkdirNotSent,
     #[error("{message}")]
     Impossible { message: String, hint: String },
     #[error("{0}")]
@@ -39,6 +41,10 @@ pub enum ApiError {
     NoWorkdir,
     #[error("{0}")]
     DiskFull(String),
+    #[error("no pool {name:?}; {}", listed(.known))]
+    NoPool { name: String, known: Vec<String> },
+    #[error("the leader has not reckoned yet what is wanted of the pools")]
+    Unreckoned,
     #[error("no leader answered within 5 s: {0}")]
     NoLeader(String),
     #[error("{0}")]
@@ -74,6 +80,10 @@ fn first(errors: &SpecErrors) -> String {
     }
 }
 
+fn listed(pools: &[String]) -> String {
+    if pools.is_empty() { "there is none".to_owned() } else { format!("there is {}", pools.join(", ")) }
+}
+
 impl ApiError {
     /// The stable code that programs match on.
     #[must_use]
@@ -87,6 +97,9 @@ impl ApiError {
             Self::NoIndex { .. } => "INDEX_NOT_FOUND",
             Self::NoWorker(_) => "WORKER_NOT_FOUND",
             Self::NoDevice(_) => "DEVICE_NOT_FOUND",
+            Self::WorkdirNotSent => "WORKDIR_MISSING",
+            Self::NoPool { .. } => "POOL_NOT_FOUND",
+            Self::Unreckoned => super::signals::UNRECKONED,
             Self::Impossible { .. } => "RESOURCE_IMPOSSIBLE",
             Self::BadRequest(_) | Self::Bytes(_) => "BAD_REQUEST",
             Self::TooLarge(_) => "TOO_LARGE",
@@ -116,6 +129,13 @@ impl ApiError {
             Self::NoTask { .. } | Self::NoIndex { .. } => "muster show lists the job's tasks",
             Self::NoWorker(_) | Self::Rejected(Rejection::NoWorker(_)) => "muster workers lists the workers",
             Self::NoDevice(_) | Self::Rejected(Rejection::NoDevice(_)) => "muster gpus lists the devices",
+            Self::NoPool { .. } => {
+                "muster pool list lists the pools; a coordinator's file configures them: [[pool]]"
+            }
+            Self::Unreckoned => "ask again in a moment; until then whoever scales leaves everything as it is",
+            Self::Rejected(Rejection::WorkerInUse { .. }) => {
+                "drain it first and wait until nothing runs there: muster worker drain ID"
+            }
             Self::Rejected(Rejection::RequestIdReused { .. }) => "use a new request id for another payload",
             Self::NoLeader(_) => "a majority of the members must be up: muster cluster status",
             Self::DiskFull(_) => {
@@ -124,6 +144,7 @@ impl ApiError {
             Self::NotStaging => {
                 "confirm it with --yes, or give the members of a cluster that is there for exercises `cluster.staging = true`"
             }
+            Self::WorkdirNotSent => "`muster submit` sends it; or leave `workdir` out",
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
             Self::Member(error) => return error.hint().map(str::to_owned),
@@ -150,7 +171,7 @@ impl ApiError {
         matches!(self.grpc(), Code::Unavailable | Code::Unknown | Code::Cancelled)
     }
 
-    fn grpc(&self) -> Code {
+    pub(super) fn grpc(&self) -> Code {
         match self {
             Self::Rejected(
                 Rejection::NoJob(_)
@@ -164,17 +185,20 @@ impl ApiError {
             | Self::NoIndex { .. }
             | Self::NoWorker(_)
             | Self::NoDevice(_)
+            | Self::NoPool { .. }
             | Self::Member(MembershipError::NotAMember { .. }) => Code::NotFound,
             Self::Rejected(Rejection::RequestIdReused { .. }) => Code::AlreadyExists,
             Self::Rejected(_) | Self::NoWorkdir => Code::FailedPrecondition,
             Self::Spec(_)
             | Self::Target(_)
             | Self::Impossible { .. }
+            | Self::WorkdirNotSent
             | Self::BadRequest(_)
             | Self::Bytes(_)
             | Self::TooLarge(_)
             | Self::WrongBlob(_) => Code::InvalidArgument,
             Self::NoLeader(_)
+            | Self::Unreckoned
             | Self::Stopped(_)
             | Self::Member(MembershipError::NotLeader { .. } | MembershipError::Fatal { .. }) => {
                 Code::Unavailable

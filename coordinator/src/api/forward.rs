@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// A call tries for this long to find a leader that answers.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries when nothing is known to have changed.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The way to the leader. Cheap to clone.
 #[derive(Clone)]
@@ -209,7 +209,7 @@ impl Forward {
 }
 
 /// Waits until another leader is known than `known` names.
-async fn replaced(leadership: &mut watch::Receiver<Leadership>, known: &Leadership) {
+pub(super) async fn replaced(leadership: &mut watch::Receiver<Leadership>, known: &Leadership) {
     let another = |now: &Leadership| now.leader.is_some() && now.leader != known.leader;
     let gone = leadership.wait_for(another).await.is_err();
     if gone {

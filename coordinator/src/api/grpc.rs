@@ -9,16 +9,18 @@ use crate::security::{Caller, Gate};
 use futures::{Stream, StreamExt};
 use muster_core::model::blob::BlobId;
 use muster_core::model::ids::JobId;
-use muster_core::spec::limits;
+use muster_core::spec::{Format, limits};
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
-    BackupChunk, BackupRequest, Blob, BlobIds, DeviceRequest, Document, DrainRequest, DrillReply,
-    DrillRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation, MutationReply,
-    NoticeRequest, PrepareMemberReply, PrepareMemberRequest, RemoveMemberReply, RemoveMemberRequest,
-    SubmitPart, SubmitReply, TransferLeaderReply, TransferLeaderRequest, WatchEvent, WatchRequest,
+    BackupChunk, BackupRequest, Blob, BlobIds, CostRequest, DeviceRequest, Document, DrainRequest,
+    DrillReply, DrillRequest, GetRequest, ListJobsRequest, ListRequest, LogChunk, LogsRequest, Mutation,
+    MutationReply, NoticeRequest, PrepareMemberReply, PrepareMemberRequest, RemoveMemberReply,
+    RemoveMemberRequest, SetBudgetRequest, SignalsRequest, SubmitPart, SubmitReply, TransferLeaderReply,
+    TransferLeaderRequest, WatchEvent, WatchRequest, WorkerRequest,
 };
 use muster_proto::channel::MESSAGE_BYTES_MAX;
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
@@ -74,6 +76,11 @@ fn blob_id(bytes: &[u8]) -> Result<BlobId, ApiError> {
     bytes.try_into().map(BlobId).map_err(|_| ApiError::BadRequest("a blob id has 32 bytes".to_owned()))
 }
 
+/// The ledger is not part of this version.
+fn no_ledger() -> Status {
+    Status::unimplemented("this version keeps no account of time and money")
+}
+
 #[tonic::async_trait]
 impl Api for Grpc {
     async fn submit(&self, call: Request<Streaming<SubmitPart>>) -> Result<Response<SubmitReply>, Status> {
@@ -86,6 +93,7 @@ impl Api for Grpc {
             params: first.params.into_iter().collect(),
             workdir: if first.workdir.is_empty() { None } else { Some(blob_id(&first.workdir)?) },
             job: first.job.to_vec(),
+            format: Format::Json,
             hold: first.hold,
         };
         while let Some(part) = parts.message().await? {
@@ -145,6 +153,14 @@ impl Api for Grpc {
         let request = request(drain.request_id, named(drain.user, user))?;
         let indices = self.0.undrain(request, &drain.worker).await?;
         Ok(Response::new(MutationReply { indices }))
+    }
+
+    async fn remove_worker(&self, call: Request<WorkerRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        self.0.remove_worker(request, &asked.worker).await?;
+        Ok(Response::new(MutationReply { indices: 0 }))
     }
 
     async fn list_jobs(&self, call: Request<ListJobsRequest>) -> Result<Response<Document>, Status> {
@@ -214,6 +230,31 @@ impl Api for Grpc {
 
     async fn cluster_status(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
         document(&self.0.cluster().await)
+    }
+
+    async fn list_pools(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.list_pools().await?)
+    }
+
+    async fn get_pool(&self, call: Request<GetRequest>) -> Result<Response<Document>, Status> {
+        document(&self.0.get_pool(&call.into_inner().id).await?)
+    }
+
+    async fn get_signals(&self, call: Request<SignalsRequest>) -> Result<Response<Document>, Status> {
+        let SignalsRequest { term, version, wait_ms } = call.into_inner();
+        document(&*self.0.signals(term.zip(version), Duration::from_millis(wait_ms)).await?)
+    }
+
+    async fn get_cost(&self, _: Request<CostRequest>) -> Result<Response<Document>, Status> {
+        Err(no_ledger())
+    }
+
+    async fn list_budgets(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
+        Err(no_ledger())
+    }
+
+    async fn set_budget(&self, _: Request<SetBudgetRequest>) -> Result<Response<MutationReply>, Status> {
+        Err(no_ledger())
     }
 
     async fn prepare_member(

@@ -3,6 +3,7 @@
 use super::drill::Drills;
 use super::error::ApiError;
 use super::forward::Forward;
+use super::signals::{self, WAIT_MAX};
 use crate::leader::LeaderHandle;
 use crate::raft::{ProposeError, Role};
 use crate::relay;
@@ -17,8 +18,8 @@ use muster_proto::member::member_api_server::{MemberApi, MemberApiServer};
 use muster_proto::member::{
     ChangeMembersReply, ChangeMembersRequest, CommandReplies, Commands, DrillDone, DrillOrder,
     JoinMemberReply, JoinMemberRequest, ReadIndexReply, ReadIndexRequest, RelayDown, RelayUp, RemovedNotice,
-    RemovedReply, ReportReply, ReportRequest, StandingReply, StandingRequest, TelemetryReply,
-    TelemetryRequest, WorkerLogChunk, WorkerLogRequest,
+    RemovedReply, ReportReply, ReportRequest, SignalsReply, SignalsRequest, StandingReply, StandingRequest,
+    TelemetryReply, TelemetryRequest, WorkerLogChunk, WorkerLogRequest,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -185,6 +186,15 @@ impl MemberApi for Members {
         let fresh = self.leader.telemetries().fresh(Instant::now());
         let parts = fresh.chunks(MEASURED_MAX).map(|part| Ok(TelemetryReply { telemetry: pack(&part) }));
         Ok(Response::new(tokio_stream::iter(parts.collect::<Vec<_>>())))
+    }
+
+    async fn signals(&self, call: Request<SignalsRequest>) -> Result<Response<SignalsReply>, Status> {
+        self.gate.member(&call)?;
+        let SignalsRequest { term, version, wait_ms } = call.into_inner();
+        let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
+        let doc = signals::own(&self.forward, self.leader.signals(), term.zip(version), until).await?;
+        let json = serde_json::to_string(&*doc).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(SignalsReply { json }))
     }
 
     type RelayStream = UnboundedReceiverStream<Result<RelayDown, Status>>;

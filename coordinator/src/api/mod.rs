@@ -1,4 +1,5 @@
-//! What users, workers and members call. `service` holds the use cases on core types; `grpc`, `worker` and `member` are adapters.
+//! What users, workers, members and KEDA call. `service` holds the use cases on core types; `grpc`, `rest`, `keda`, `worker` and `member`
+//! are adapters.
 //!
 //! Architecture invariant: wire types stop at the adapters.
 
@@ -10,9 +11,11 @@ pub mod error;
 pub mod explain;
 pub mod forward;
 pub mod grpc;
+pub mod keda;
 pub mod logs;
 pub mod member;
 pub mod membership;
+pub mod rest;
 pub mod service;
 mod signals;
 pub mod submit;

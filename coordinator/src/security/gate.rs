@@ -45,10 +45,31 @@ impl Gate {
     /// # Errors
     /// Unauthenticated.
     pub fn user<T>(&self, mut request: Request<T>) -> Result<Request<T>, Status> {
-        let token = bearer_of(&request).ok_or(TokenError::Missing).map_err(refused)?;
-        let user = self.0.verify_user(token).map_err(refused)?.to_owned();
-        request.extensions_mut().insert(Caller(user));
+        let caller = self.user_token(bearer_of(&request))?;
+        request.extensions_mut().insert(caller);
         Ok(request)
+    }
+
+    /// The user behind the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// No token, or one that is no user's.
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, TokenError> {
+        let (scheme, token) =
+            authorization.and_then(|value| value.split_once(' ')).ok_or(TokenError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(TokenError::Missing);
+        }
+        self.0.verify_user(token.trim()).map(|user| Caller(user.to_owned()))
+    }
+
+    /// Lets a user in by a token that did not come in the header, for callers who can't send one.
+    ///
+    /// # Errors
+    /// Unauthenticated.
+    pub fn user_token(&self, token: Option<&str>) -> Result<Caller, Status> {
+        let token = token.ok_or(TokenError::Missing).map_err(refused)?;
+        self.0.verify_user(token).map(|user| Caller(user.to_owned())).map_err(refused)
     }
 
     /// Lets members in.

@@ -3,6 +3,7 @@
 pub mod drain;
 pub mod list;
 pub mod notice;
+pub mod remove;
 pub mod show;
 pub mod undrain;
 
@@ -14,7 +15,7 @@ use crate::failure::Done;
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m\n  muster worker notice w1 --in 30s"
+    after_help = "Examples:\n  muster worker --data-dir w1 --name w1 --join 127.0.0.1:7070 --join-token-file c1/join-token --gpus 8xH100-80GB --label zone=eu1\n  muster worker show w1\n  muster worker drain w1 --deadline 10m\n  muster worker notice w1 --in 30s\n  muster worker remove w1"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -29,6 +30,7 @@ enum Verb {
     Drain(drain::Args),
     Notice(notice::Args),
     Undrain(undrain::Args),
+    Remove(remove::Args),
 }
 
 impl Args {
@@ -41,6 +43,7 @@ impl Args {
             Some(Verb::Drain(args)) => block_on(args.run(global)),
             Some(Verb::Notice(args)) => block_on(args.run(global)),
             Some(Verb::Undrain(args)) => block_on(args.run(global)),
+            Some(Verb::Remove(args)) => block_on(args.run(global)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod jobs;
+mod pools;
 mod queues;
 mod timeline;
 mod words;
