@@ -16,7 +16,7 @@ pub mod logs;
 pub mod member;
 pub mod membership;
 pub mod service;
-mod signals;
+pub mod signals;
 pub mod submit;
 pub mod telemetry;
 pub mod views;
