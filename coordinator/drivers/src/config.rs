@@ -1,5 +1,6 @@
 //! The `driver` of a `[[pool]]`: which provider, which group, how to reach it.
 
+use crate::aws_asg::{AwsAsg, AwsAsgConfig};
 use crate::{Driver, DriverError};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ pub enum DriverConfig {
     /// Nobody is asked for machines: the signals are for whoever scales.
     #[default]
     None,
+    /// An Auto Scaling group of AWS.
+    AwsAsg(AwsAsgConfig),
 }
 
 impl DriverConfig {
@@ -19,6 +22,7 @@ impl DriverConfig {
     pub fn group_key(&self) -> Option<String> {
         match self {
             Self::None => None,
+            Self::AwsAsg(config) => Some(config.key()),
         }
     }
 }
@@ -30,5 +34,6 @@ impl DriverConfig {
 pub fn open(config: &DriverConfig, _pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
     match config {
         DriverConfig::None => Ok(None),
+        DriverConfig::AwsAsg(config) => Ok(Some(Arc::new(AwsAsg::new(config.clone())?))),
     }
 }

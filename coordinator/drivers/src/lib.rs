@@ -3,10 +3,12 @@
 //! A driver decides nothing: the core says how many machines a pool wants and which one goes, and every call is safe to repeat. Left out:
 //! which calls are due (`muster_core::autoscale`), who may make them (the leader, `muster_coordinator`).
 
+mod aws_asg;
 mod config;
 mod error;
 mod group;
 
+pub use aws_asg::AwsAsgConfig;
 pub use config::{DriverConfig, open};
 pub use error::DriverError;
 pub use group::{Group, Instance, Phase};
