@@ -6,7 +6,7 @@ use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
     apply, autoscale, dag, decide, dispatch, evict, failover, gangs, herd, latency, plan, raft, readopt,
-    recover, replay_args, rolling, store, submit,
+    recover, replay_args, rolling, scale_in, store, submit,
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -87,6 +87,8 @@ enum Verb {
     Autoscale(autoscale::AutoscaleArgs),
     /// One autoscaling decision for 10,000 waiting tasks over 50 pools: how long it takes.
     Decide(decide::DecideArgs),
+    /// 1,000 machines are taken away while tasks run and save on them: how much work is lost.
+    ScaleIn(scale_in::ScaleInArgs),
     /// Files to the store and back, beside cp or one plain stream.
     Store(store::StoreArgs),
     /// A published trace: of GPU tasks, and how many GPUs stay unused; or of spot availability, and what work on it costs and loses.
@@ -147,6 +149,7 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Plan(args) => plan::run(&args, options.seed, &mut recorder),
         Verb::Store(args) => runtime.block_on(store::run(args, &env, &mut recorder)),
         Verb::Decide(args) => decide::run(&args, options.seed, &mut recorder),
+        Verb::ScaleIn(args) => scale_in::run(&args, options.seed, &mut recorder),
         Verb::Replay(_) | Verb::Autoscale(_) => Ok(()),
     }?;
     let ranges = Ranges::of(name)?;
@@ -189,6 +192,7 @@ impl Verb {
             Self::Replay(_) => "replay",
             Self::Autoscale(_) => "autoscale",
             Self::Decide(_) => "decide",
+            Self::ScaleIn(_) => "scale-in",
         }
     }
 
