@@ -3,7 +3,7 @@
 use super::contest::{Curve, Plan};
 use super::market::BOOT_S;
 use super::stream::Part;
-use super::world::SAVE_S;
+use super::world::SAVE_EVERY_S;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -38,7 +38,7 @@ impl Document {
             tasks: load.0,
             work_gpu_hours: load.1,
             boot_s: BOOT_S,
-            save_every_s: SAVE_S,
+            save_every_s: SAVE_EVERY_S,
             curves,
         }
     }

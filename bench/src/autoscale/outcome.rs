@@ -12,9 +12,9 @@ pub struct Outcome {
     machine_s: u64,
     gpu_s: u64,
     spot_gpu_s: u64,
-    /// Thousandths of GPUs that were given to tasks, times seconds.
-    pub busy_milli_s: u64,
-    /// Of those, work that had to be done again.
+    /// Work that was not lost, in thousandths of GPUs times seconds …
+    pub worked_milli_s: u64,
+    /// … and work that had to be done again.
     pub lost_milli_s: u64,
     /// How long each task was ready and did not run, sorted.
     pub waits_s: Vec<u64>,
@@ -78,7 +78,7 @@ impl Figures {
             machine_hours: mean(&|run| run.machine_s as f64 / 3_600.0),
             gpu_hours: gpu_s / 3_600.0,
             spot_pct: share(mean(&|run| run.spot_gpu_s as f64 * 1_000.0)),
-            use_pct: share(mean(&|run| run.busy_milli_s.saturating_sub(run.lost_milli_s) as f64)),
+            use_pct: share(mean(&|run| run.worked_milli_s as f64)),
             lost_gpu_hours: mean(&|run| run.lost_milli_s as f64 / 3.6e6),
             unserved: mean(&|run| run.unserved as f64),
             reclaimed: mean(&|run| run.reclaimed as f64),

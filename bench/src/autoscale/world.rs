@@ -2,9 +2,10 @@
 //!
 //! One way for all rules. A machine that was asked for is launched as soon as there is one and joins [`BOOT_S`] later; it costs from its launch to
 //! its end, by the second. Tasks are served in the order of their arrival, later ones wherever an earlier one does not fit. A task saves every
-//! [`SAVE_S`]; when its spot machine goes, it waits again, as old as it was, with the work since its last save to be done again. A machine that a
-//! rule removes takes nothing more, and ends once it is empty; what still runs at the rule's deadline saves and waits again. Left out: how long a
-//! save and a start take, machines that fail.
+//! [`SAVE_EVERY_S`]; when its spot machine goes, it waits again, as old as it was, with the work since its last save to be done again. A machine
+//! that a rule removes takes nothing more, and ends once it is empty; what still runs at the rule's deadline saves and waits again. A start, and for
+//! one that goes on reading, take their time on the GPUs; so does the save before a removal, which is counted where the task goes on. Left out:
+//! how long the other saves take (the same for all), notices, machines that fail.
 
 use super::market::{BOOT_S, Market};
 use super::outcome::Outcome;
@@ -17,8 +18,12 @@ use muster_core::state::Used;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
-/// Between two saves of a task, s.
-pub const SAVE_S: u64 = 600;
+/// Work between two saves of a task, s.
+pub const SAVE_EVERY_S: u64 = 600;
+/// What a start takes, what reading a checkpoint adds, and a save before a removal, s: as in `replay goodput`.
+const START_S: u64 = 10;
+const READ_S: u64 = 20;
+const SAVE_S: u64 = 20;
 /// A launched machine costs at least so long, s.
 const BILLED_AT_LEAST_S: u64 = 60;
 /// What still waits so long after the last arrival is never served: no rule has a use for it.
@@ -71,7 +76,15 @@ impl Machine {
 struct Running {
     machine: WorkerId,
     since_s: u64,
+    /// Until it works, s.
+    starts_s: u64,
     shares: Vec<Share>,
+}
+
+impl Running {
+    fn worked_s(&self, now_s: u64) -> u64 {
+        (now_s - self.since_s).saturating_sub(self.starts_s)
+    }
 }
 
 /// A task.
@@ -81,6 +94,8 @@ struct Progress {
     running: Option<Running>,
     waits_since_s: u64,
     waited_s: u64,
+    /// Saving and reading that its next start takes.
+    owes_s: u64,
     /// Starts so far: tells the end of one run from that of the next.
     starts: u32,
 }
@@ -161,6 +176,7 @@ impl<'a> World<'a> {
             running: None,
             waits_since_s: job.arrives_s,
             waited_s: 0,
+            owes_s: 0,
             starts: 0,
         };
         let arrivals = stream.jobs.iter().enumerate();
@@ -222,7 +238,7 @@ impl<'a> World<'a> {
     pub fn free_at_s(&self, machine: &Machine) -> Option<u64> {
         let ends = |job: &usize| {
             let progress = &self.jobs[*job];
-            progress.running.as_ref().map(|running| running.since_s + progress.left_s)
+            progress.running.as_ref().map(|running| running.since_s + running.starts_s + progress.left_s)
         };
         machine.jobs.iter().filter_map(ends).max()
     }
@@ -231,8 +247,8 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn at_risk_ms(&self, machine: &Machine) -> u64 {
         let unsaved = |job: &usize| {
-            let ran = self.jobs[*job].running.as_ref().map_or(0, |running| self.now_s - running.since_s);
-            ran % SAVE_S * self.stream.jobs[*job].milli
+            let worked = self.jobs[*job].running.as_ref().map_or(0, |running| running.worked_s(self.now_s));
+            worked % SAVE_EVERY_S * self.stream.jobs[*job].milli
         };
         machine.jobs.iter().map(unsaved).sum()
     }
@@ -284,14 +300,16 @@ impl<'a> World<'a> {
 
     /// It runs no more, and waits; `saves`: all it did counts.
     fn stop(&mut self, job: usize, saves: bool) {
-        let Some(Running { machine: id, since_s, shares }) = self.jobs[job].running.take() else { return };
+        let Some(running) = self.jobs[job].running.take() else { return };
+        let worked = running.worked_s(self.now_s);
+        let Running { machine: id, shares, .. } = running;
         let task = self.stream.jobs[job];
-        let ran = self.now_s - since_s;
-        let kept = if saves { ran } else { ran - ran % SAVE_S };
-        self.outcome.busy_milli_s += ran * task.milli;
-        self.outcome.lost_milli_s += (ran - kept) * task.milli;
+        let kept = if saves { worked } else { worked - worked % SAVE_EVERY_S };
+        self.outcome.worked_milli_s += kept * task.milli;
+        self.outcome.lost_milli_s += (worked - kept) * task.milli;
         let progress = &mut self.jobs[job];
         progress.left_s = progress.left_s.saturating_sub(kept);
+        progress.owes_s = READ_S + if saves { SAVE_S } else { 0 };
         progress.waits_since_s = self.now_s;
         self.waiting.insert(job);
         let Some(machine) = self.machines.get_mut(&id) else { return };
@@ -347,9 +365,10 @@ impl<'a> World<'a> {
             let progress = &mut self.jobs[job];
             progress.waited_s += self.now_s - progress.waits_since_s;
             progress.starts += 1;
-            progress.running = Some(Running { machine: id, since_s: self.now_s, shares });
-            let (start, left_s) = (progress.starts, progress.left_s);
-            self.at(left_s, Event::Done { job, start });
+            let starts_s = START_S + progress.owes_s;
+            progress.running = Some(Running { machine: id, since_s: self.now_s, starts_s, shares });
+            let (start, takes_s) = (progress.starts, starts_s + progress.left_s);
+            self.at(takes_s, Event::Done { job, start });
         }
     }
 
