@@ -14,6 +14,7 @@ export MUSTER_BIN="$PWD/target/release/muster"
 MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
 export MUSTER_MOTO
 scripts/chaos-tools.sh
+scripts/slurm-tools.sh
 
 scope=(--workspace)
 [ "$#" -eq 0 ] || scope=()

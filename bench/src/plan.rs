@@ -221,7 +221,13 @@ fn job(tasks: u64, chance: &mut u64) -> JobSpec {
     }
 }
 
-fn resources(shape: usize) -> Resources {
+/// How many shapes there are.
+pub fn shapes() -> usize {
+    SHAPES.len()
+}
+
+/// What a task of the shape asks for.
+pub fn resources(shape: usize) -> Resources {
     let (_, cpu_milli, mib, devices, milli) = SHAPES[shape];
     let amount =
         if milli < 1_000 && devices == 1 { GpuAmount::Fraction(milli) } else { GpuAmount::Whole(devices) };

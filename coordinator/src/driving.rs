@@ -37,10 +37,13 @@ impl Drives {
     }
 }
 
+/// An order and the generation behind it.
+type Orders = mpsc::Receiver<(Order, u64)>;
+
 /// What waits for the member to run: one task a pool.
 pub struct Driving {
     pools: PoolsConfig,
-    lines: Vec<(String, Arc<dyn Driver>, mpsc::Receiver<(Order, u64)>)>,
+    lines: Vec<(String, Arc<dyn Driver>, Orders)>,
     /// For the leader thread.
     pub drives: Drives,
 }
@@ -94,6 +97,11 @@ async fn tell_fleet(pools: PoolsConfig, leader: LeaderHandle, mut leadership: wa
     }
 }
 
+/// Waits until this member leads, or does not; false when it stops.
+async fn until(leadership: &mut watch::Receiver<Leadership>, leads: bool) -> bool {
+    leadership.wait_for(|now| now.is_ready == leads).await.is_ok()
+}
+
 struct Line {
     pool: String,
     driver: Arc<dyn Driver>,
@@ -103,10 +111,10 @@ struct Line {
 }
 
 impl Line {
-    async fn run(mut self, mut orders: mpsc::Receiver<(Order, u64)>, mut leadership: watch::Receiver<Leadership>) {
+    async fn run(mut self, mut orders: Orders, mut leadership: watch::Receiver<Leadership>) {
         loop {
             // 1. Whoever does not lead asks nobody for anything; what was ordered in another term is void.
-            if leadership.wait_for(|now| now.is_ready).await.is_err() {
+            if !until(&mut leadership, true).await {
                 return;
             }
             while orders.try_recv().is_ok() {}
@@ -114,8 +122,8 @@ impl Line {
             let mut wait = self.look().await;
             loop {
                 tokio::select! {
-                    deposed = leadership.wait_for(|now| !now.is_ready) => {
-                        if deposed.is_err() {
+                    goes_on = until(&mut leadership, false) => {
+                        if !goes_on {
                             return;
                         }
                         break;
@@ -137,7 +145,7 @@ impl Line {
         match self.driver.describe().await {
             Ok(Some(group)) => {
                 self.succeeded();
-                let report = report(group);
+                let report = report(group, self.driver.protects());
                 self.leader.send(ToLeader::Group { pool: self.pool.clone(), report });
                 LOOK_EVERY
             }
@@ -156,7 +164,9 @@ impl Line {
             Order::SetDesired(_) | Order::Terminate(_) | Order::Release(_) => {
                 tracing::info!(pool, generation, ?order, "an order to the provider");
             }
-            Order::Hold(_) | Order::Protect(_) => tracing::debug!(pool, generation, ?order, "an order to the provider"),
+            Order::Hold(_) | Order::Protect(_) => {
+                tracing::debug!(pool, generation, ?order, "an order to the provider")
+            }
         }
         match order {
             Order::SetDesired(desired) => driver.set_desired(*desired, generation).await,
@@ -192,7 +202,8 @@ impl Line {
     }
 }
 
-fn report(group: Group) -> GroupReport {
+/// Where the provider protects nothing, nothing has to be asked for.
+fn report(group: Group, protects: bool) -> GroupReport {
     let phase = |phase| match phase {
         Phase::Booting => InstancePhase::Booting,
         Phase::InService => InstancePhase::InService,
@@ -202,7 +213,7 @@ fn report(group: Group) -> GroupReport {
     let instances = group.instances.into_iter().map(|instance| InstanceReport {
         id: instance.id,
         phase: phase(instance.phase),
-        protected: instance.protected,
+        protected: instance.protected || !protects,
         image: instance.image,
     });
     GroupReport { desired: group.desired, min: group.min, max: group.max, instances: instances.collect() }

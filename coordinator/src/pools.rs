@@ -151,10 +151,14 @@ impl PoolsError {
             Self::Price { .. } | Self::MaxPrice(_) => "write USD an hour, 0 or more",
             Self::Gpus { .. } => "for example gpus = \"8xH100-80GB\"",
             Self::Cuda { .. } => "for example cuda = \"12.4\"",
-            Self::Empty { .. } => "for example template = { cpus = 96, memory = \"1TiB\", gpus = \"8xH100-80GB\" }",
+            Self::Empty { .. } => {
+                "for example template = { cpus = 96, memory = \"1TiB\", gpus = \"8xH100-80GB\" }"
+            }
             Self::NoQuota { .. } => "add [[quota]] with this name, or remove the key",
             Self::OneGroup(..) => "one pool is one group: give each pool its own, or merge the two",
-            Self::Times { .. } => "for example prices = [{ from = \"22:00\", to = \"06:00\", usd_per_hour = 12 }]",
+            Self::Times { .. } => {
+                "for example prices = [{ from = \"22:00\", to = \"06:00\", usd_per_hour = 12 }]"
+            }
             Self::Driver { error, .. } => error.hint(),
         }
     }
@@ -234,7 +238,8 @@ impl PoolConfig {
             return Err(PoolsError::MinAboveMax { pool: pool(), min, max });
         }
         let prices = self.usd_per_hour.iter().map(|usd| ("usd_per_hour", *usd));
-        let mut prices = prices.chain(self.prices.iter().map(|range| ("prices.usd_per_hour", range.usd_per_hour)));
+        let mut prices =
+            prices.chain(self.prices.iter().map(|range| ("prices.usd_per_hour", range.usd_per_hour)));
         if let Some((what, usd)) = prices.find(|(_, usd)| !is_price(*usd)) {
             return Err(PoolsError::Price { pool: pool(), what, usd });
         }
@@ -266,6 +271,7 @@ impl PoolConfig {
             template: self.template.as_ref().map(|template| Box::new(self.worker(template))),
             quota: self.quota.clone(),
             driven: self.driver != DriverConfig::None,
+            driver: self.driver.kind().to_owned(),
             timing: PoolTiming {
                 scale_in_cooldown_ms: ms(self.scale_in_cooldown, usual.scale_in_cooldown_ms),
                 scale_out_cooldown_ms: ms(self.scale_out_cooldown, usual.scale_out_cooldown_ms),
@@ -360,17 +366,27 @@ mod tests {
     fn what_cannot_work_is_said_before_anything_starts() {
         let with = |from: &str, to: &str| read(&SOUND.replace(from, to)).expect("read").validate();
         let pool = || "h100-spot".to_owned();
-        assert_eq!(with("min = 0", "min = 65"), Err(PoolsError::MinAboveMax { pool: pool(), min: 65, max: 64 }));
-        assert_eq!(with("19.8", "-1.0"), Err(PoolsError::Price { pool: pool(), what: "usd_per_hour", usd: -1.0 }));
+        assert_eq!(
+            with("min = 0", "min = 65"),
+            Err(PoolsError::MinAboveMax { pool: pool(), min: 65, max: 64 })
+        );
+        assert_eq!(
+            with("19.8", "-1.0"),
+            Err(PoolsError::Price { pool: pool(), what: "usd_per_hour", usd: -1.0 })
+        );
         assert!(matches!(with("8xH100-80GB", "8xH100"), Err(PoolsError::Gpus { .. })));
         assert_eq!(with("h100-spot", "a b"), Err(PoolsError::Name("a b".to_owned())));
         let twice = read(&format!("{SOUND}{SOUND}")).expect("read").validate();
         assert_eq!(twice, Err(PoolsError::Twice(pool())));
-        let shared = read(&format!("{SOUND}{}", SOUND.replace("h100-spot", "other"))).expect("read").validate();
+        let shared =
+            read(&format!("{SOUND}{}", SOUND.replace("h100-spot", "other"))).expect("read").validate();
         assert_eq!(shared, Err(PoolsError::OneGroup(pool(), "other".to_owned())));
         let quota = SOUND.replace("spot = true", "quota = \"eu\"");
         assert!(matches!(read(&quota).expect("read").validate(), Err(PoolsError::NoQuota { .. })));
-        assert_eq!(read(&format!("{quota}[[quota]]\nname = \"eu\"\ngpus = 8")).expect("read").validate(), Ok(()));
+        assert_eq!(
+            read(&format!("{quota}[[quota]]\nname = \"eu\"\ngpus = 8")).expect("read").validate(),
+            Ok(())
+        );
         assert!(read(&SOUND.replace("max =", "maximum =")).is_err(), "unknown keys are refused");
     }
 }

@@ -279,6 +279,10 @@ impl Driver for AzureVmss {
         })
     }
 
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn protect<'a>(&'a self, instances: &'a [String], on: bool) -> BoxFuture<'a, Result<(), DriverError>> {
         Box::pin(async move {
             let what = self.what("protection of machines");

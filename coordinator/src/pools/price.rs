@@ -70,7 +70,8 @@ impl Prices {
     #[must_use]
     pub fn of(&self, pool: &PoolConfig) -> Option<u64> {
         let in_file = self.files.get(&pool.name).copied();
-        let by_time = pool.prices.iter().find(|range| range.holds(self.minute)).map(|range| range.usd_per_hour);
+        let by_time =
+            pool.prices.iter().find(|range| range.holds(self.minute)).map(|range| range.usd_per_hour);
         in_file.or(by_time).or(pool.usd_per_hour).map(micro)
     }
 }
@@ -81,8 +82,8 @@ fn price_in(path: &Path, pool: &str) -> Result<f64, String> {
         return Err(format!("it has {size} bytes; the most is {FILE_MAX}"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let value: serde_json::Value =
-        serde_json::from_str(text.trim()).map_err(|_| "it is neither a number nor a JSON object".to_owned())?;
+    let value: serde_json::Value = serde_json::from_str(text.trim())
+        .map_err(|_| "it is neither a number nor a JSON object".to_owned())?;
     let usd = value.as_f64().or_else(|| value.get(pool)?.as_f64());
     match usd {
         Some(usd) if is_price(usd) => Ok(usd),
@@ -103,11 +104,16 @@ mod tests {
 
     #[test]
     fn the_time_of_the_day_decides_and_a_range_may_pass_midnight() {
-        let pool = pool(r#"usd_per_hour = 20
-            prices = [{ from = "22:00", to = "06:00", usd_per_hour = 12 }, { from = "12:00", to = "13:00", usd_per_hour = 30 }]"#);
+        let pool = pool(
+            r#"usd_per_hour = 20
+            prices = [{ from = "22:00", to = "06:00", usd_per_hour = 12 }, { from = "12:00", to = "13:00", usd_per_hour = 30 }]"#,
+        );
         let at = |hours: i64| {
             let mut prices = Prices::default();
-            assert_eq!(prices.renew(std::slice::from_ref(&pool), 1_000 * 24 * HOUR + hours * HOUR), Vec::<String>::new());
+            assert_eq!(
+                prices.renew(std::slice::from_ref(&pool), 1_000 * 24 * HOUR + hours * HOUR),
+                Vec::<String>::new()
+            );
             prices.of(&pool).map(|micro| micro / 1_000_000)
         };
         assert_eq!([at(21), at(22), at(0), at(5), at(6), at(12)], [20, 12, 12, 12, 20, 30].map(Some));

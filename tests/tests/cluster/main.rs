@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)] // a test that is skipped says why
 
 mod artifacts;
+mod autoscale;
 mod backups;
 mod bad_input;
 mod checkpoints;
@@ -20,6 +21,8 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+#[path = "../../../store/tests/store/moto.rs"]
+mod moto;
 mod notices;
 mod operations;
 mod pools;

@@ -215,7 +215,10 @@ fn what_no_pool_can_take_is_said() {
     let scene = Scene::default().pool("four", 4, (0, 2), 8).waits(gpus(8), 1, None);
     let decision = scene.decide();
     let reason = "no pool's workers could take it".to_owned();
-    assert_eq!(decision.unmet, [Unmet { job: JobId(1), task: TaskNo(0), count: 1, reason }]);
+    assert_eq!(
+        decision.unmet,
+        [Unmet { job: JobId(1), task: TaskNo(0), name: String::new(), count: 1, reason }]
+    );
 }
 
 #[test]

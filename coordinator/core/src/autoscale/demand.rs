@@ -452,7 +452,8 @@ impl<'a> Packer<'a> {
             }
             let count = left.min(*n);
             left -= count;
-            self.packed.unmet.push(Unmet { job: *job, task: *task, count, reason: reason.to_owned() });
+            let (job, task, name) = (*job, *task, String::new());
+            self.packed.unmet.push(Unmet { job, task, name, count, reason: reason.to_owned() });
         }
     }
 }

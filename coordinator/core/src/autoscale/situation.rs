@@ -198,6 +198,8 @@ pub struct PoolDecision {
 pub struct Unmet {
     pub job: JobId,
     pub task: TaskNo,
+    /// `42.train`; empty until somebody who knows the job fills it in.
+    pub name: String,
     pub count: u64,
     pub reason: String,
 }

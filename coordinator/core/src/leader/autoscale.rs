@@ -7,8 +7,8 @@
 use super::io::{Output, PoolUse, Signals};
 use super::step::Leader;
 use crate::autoscale::{
-    Decision, GROUP_STALE_MS, GroupReport, GroupSeen, InstancePhase, InstanceSeen, Machine, MachineState,
-    Order, Situation, decide, kind,
+    Decision, GROUP_STALE_MS, GroupReport, GroupSeen, InstancePhase, InstanceReport, InstanceSeen, Machine,
+    MachineState, Order, Situation, decide, kind,
 };
 use crate::command::{Command, ReportKind};
 use crate::model::attempt::Outcome;
@@ -57,6 +57,8 @@ pub(super) struct Scaling {
     troubles: BTreeMap<String, (String, u64)>,
     /// When each order was given last.
     orders: BTreeMap<(String, Order), u64>,
+    /// What was ordered last, by pool.
+    said: BTreeMap<String, u32>,
     idle: BTreeMap<WorkerId, Tick>,
     kinds: BTreeMap<WorkerId, u64>,
     /// How long an index of these tasks runs, ms.
@@ -123,6 +125,27 @@ impl Leader {
             scaling.troubles.remove(&pool);
         }
         scaling.groups.insert(pool, GroupSeen { at: tick, desired, min, max, instances });
+    }
+
+    /// Of a provider that only takes orders: its group is what was wanted of it, on the machines that workers say they are on.
+    pub(super) fn group_unseen(&mut self, now: u64, pool: String) {
+        if self.term.is_none() {
+            return;
+        }
+        let there =
+            self.view.workers.values().map(|view| &view.worker).filter(|worker| worker.spec.pool == pool);
+        let ids =
+            there.filter(|w| w.state != WorkerState::Lost).filter_map(|w| w.spec.labels.get(INSTANCE_LABEL));
+        let machine = |id: &String| InstanceReport {
+            id: id.clone(),
+            phase: InstancePhase::InService,
+            protected: true,
+            image: None,
+        };
+        let instances: Vec<InstanceReport> = ids.map(machine).collect();
+        // Each order is given once: what the last one said is what the group has, as far as anybody knows.
+        let desired = self.scaling.said.get(&pool).copied().unwrap_or(u32::MAX);
+        self.group_came(now, pool, GroupReport { desired, min: 0, max: u32::MAX, instances });
     }
 
     /// Which workers are on which machines, by what both say now: a worker may have joined since its provider was asked.
@@ -253,7 +276,12 @@ impl Leader {
             boots: std::mem::take(&mut scaling.boots),
             troubles: troubles(&scaling.troubles, now),
         };
-        decide(&situation)
+        let mut decision = decide(&situation);
+        for unmet in &mut decision.unmet {
+            let task = self.view.job(unmet.job).and_then(|job| job.spec.task(unmet.task));
+            unmet.name = format!("{}.{}", unmet.job, task.map_or("?", |task| &*task.name));
+        }
+        decision
     }
 
     /// What was decided, into the log.
@@ -360,6 +388,18 @@ impl Leader {
                 continue;
             }
             self.scaling.orders.insert(key, now);
+            match &order {
+                Order::SetDesired(desired) => {
+                    self.scaling.said.insert(pool.to_owned(), *desired);
+                }
+                // The group wants one less with it.
+                Order::Terminate(_) => {
+                    if let Some(desired) = self.scaling.said.get_mut(pool) {
+                        *desired = desired.saturating_sub(1);
+                    }
+                }
+                Order::Hold(_) | Order::Release(_) | Order::Protect(_) => {}
+            }
             outputs.push(Output::Drive { pool: pool.to_owned(), generation: scale.generation, order });
         }
         self.scaling.orders.retain(|_, at| now < *at + 10 * HOLD_EVERY_MS);

@@ -76,6 +76,10 @@ pub enum Input {
         pool: String,
         report: GroupReport,
     },
+    /// The provider of a pool takes orders and says nothing: what was ordered counts as what it has.
+    Unseen {
+        pool: String,
+    },
     /// A provider refused or failed: nothing is asked of it for so long. What it said before is still known.
     Trouble {
         pool: String,

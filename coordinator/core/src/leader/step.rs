@@ -135,6 +135,7 @@ impl Leader {
             Input::Drill { worker, event } => self.drill_came(worker, event),
             Input::Fleet(fleet) => self.scaling.configured = Some(*fleet),
             Input::Group { pool, report } => self.group_came(now, pool, report),
+            Input::Unseen { pool } => self.group_unseen(now, pool),
             Input::Trouble { pool, reason, for_ms } => self.scaling.trouble(pool, reason, now + for_ms),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),

@@ -127,6 +127,10 @@ impl Driver for AwsAsg {
         Box::pin(self.let_go(instance))
     }
 
+    fn protects(&self) -> bool {
+        true
+    }
+
     fn protect<'a>(&'a self, instances: &'a [String], on: bool) -> BoxFuture<'a, Result<(), DriverError>> {
         Box::pin(self.shield(instances, on))
     }

@@ -1,17 +1,22 @@
-//! Drivers against servers over real HTTP: moto, which others wrote, for what it can do; our own emulator for what it lacks (hooks,
-//! bounds, signatures, faults).
+//! The drivers against what they drive. AWS: moto, which others wrote, for what it can do, and our own emulator for what it lacks (hooks,
+//! bounds, signatures, faults). Google and Azure: emulators. Programs, servers over real HTTP, and a real Slurm.
 
 #![allow(clippy::print_stderr)] // a test that is skipped says why
 
 mod aws_emulator;
 mod aws_moto;
 mod azure;
+mod exec;
 mod faults;
 mod gcp;
 #[path = "../../../../store/tests/store/moto.rs"]
 mod moto;
+mod slurm;
+mod slurm_cluster;
+mod webhook;
+mod webhook_server;
 
-use muster_drivers::{Driver, DriverConfig, open};
+use muster_drivers::{Driver, DriverConfig, DriverError};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::sync::Arc;
@@ -19,7 +24,7 @@ use std::sync::Arc;
 /// The driver of a pool whose table says this.
 pub fn driver(table: Value) -> Arc<dyn Driver> {
     let config: DriverConfig = serde_json::from_value(table).unwrap();
-    open(&config, "gpu").unwrap().unwrap()
+    muster_drivers::open(&config, "gpu").unwrap().unwrap()
 }
 
 /// A key of AWS in a file, as an administrator would give it.
@@ -51,4 +56,10 @@ impl Key {
             "credentials_file": self.file.path(),
         }))
     }
+}
+
+/// The driver of the pool `spot`, of a configuration as it stands in a file.
+fn open(toml: &str) -> Result<Arc<dyn Driver>, DriverError> {
+    let config: DriverConfig = toml::from_str(toml).unwrap_or_else(|error| panic!("{error}\n{toml}"));
+    muster_drivers::open(&config, "spot").map(|driver| driver.expect("a kind that is not `none`"))
 }
