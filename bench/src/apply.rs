@@ -7,6 +7,7 @@ use crate::jobs;
 use crate::report::{Recorder, median};
 use anyhow::{Context, Result, bail, ensure};
 use muster_core::command::{Command, Placement, Report, ReportKind, Request};
+use muster_core::ledger::price::PRICE_LABEL;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use muster_core::model::placement::Seat;
@@ -29,6 +30,9 @@ pub struct ApplyArgs {
     /// Placements, and reports, of one command.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
+    /// The worker has a price: everything that is done on it is booked.
+    #[arg(long)]
+    priced: bool,
     /// Repetitions; the median is the result.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -47,7 +51,7 @@ pub fn run(args: ApplyArgs, record: &mut Recorder) -> Result<()> {
         let (mut rates, mut with_rows) = (Vec::new(), Vec::new());
         for _ in 0..args.runs {
             for (rates, rows) in [(&mut rates, false), (&mut with_rows, true)] {
-                let took = Bench::new(rows).all(bytes.clone(), count, name == "array", args.batch)?;
+                let took = Bench::new(rows).all(bytes.clone(), count, name == "array", &args)?;
                 rates.push(3.0 * f64::from(count) / took.as_secs_f64());
             }
         }
@@ -94,10 +98,15 @@ impl Bench {
         applied.reply
     }
 
-    fn all(mut self, spec: SpecBytes, count: u32, array: bool, batch: u32) -> Result<Duration> {
-        let incarnation = Incarnation("bench".to_owned());
-        let worker =
-            WorkerSpec { name: "w".to_owned(), cpu_milli: u64::from(batch) * 1_000, ..WorkerSpec::default() };
+    fn all(mut self, spec: SpecBytes, count: u32, array: bool, args: &ApplyArgs) -> Result<Duration> {
+        let (incarnation, batch) = (Incarnation("bench".to_owned()), args.batch);
+        let price = args.priced.then(|| (PRICE_LABEL.to_owned(), "3.6".to_owned()));
+        let worker = WorkerSpec {
+            name: "w".to_owned(),
+            cpu_milli: u64::from(batch) * 1_000,
+            labels: price.into_iter().collect(),
+            ..WorkerSpec::default()
+        };
         let register =
             Command::Register { spec: Box::new(worker), incarnation: incarnation.clone(), held: Vec::new() };
         let Reply::Registered { worker } = self.apply(&register) else { bail!("the worker was refused") };
