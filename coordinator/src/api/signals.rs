@@ -17,7 +17,7 @@ use tonic::Code;
 
 /// Longest wait of one call: what stands between a caller and a member (proxies, balancers) cuts what is silent for longer.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// A leader that ends a call after it was there for so long was there: the search for the next one begins then, with all its patience.
+/// A wait that ends without an answer after so long had a leader until then: the search for the next one begins then, with all its patience.
 const WAS_THERE: Duration = Duration::from_secs(1);
 /// The stable code of [`ApiError::Unreckoned`], by which a member knows that the leader has answered.
 pub(super) const UNRECKONED: &str = "NO_SIGNALS";
@@ -60,7 +60,7 @@ impl Service {
                 Err(error) => return Err(error),
             }
             let now = Instant::now();
-            if now - asked_at >= WAS_THERE {
+            if asked_at < until && now - asked_at >= WAS_THERE {
                 give_up = now + PATIENCE;
             }
             let _ = timeout(PAUSE, leadership.changed()).await;
@@ -85,7 +85,10 @@ impl Service {
             wait_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let silent = || ApiError::NoLeader(format!("{address} does not answer"));
-        let status = match timeout_at(until + PATIENCE, peer.signals(request)).await.map_err(|_| silent())? {
+        let status = match timeout_at(until.max(Instant::now()) + PATIENCE, peer.signals(request))
+            .await
+            .map_err(|_| silent())?
+        {
             Ok(reply) => {
                 let json = reply.into_inner().json;
                 let doc = serde_json::from_str(&json)

@@ -188,6 +188,8 @@ async fn without_a_majority_nothing_is_said() {
     // It believes for a moment that it leads, and was told nothing else.
     let error = signals(&mut client(&last), None, 0).await.expect_err("alone");
     assert_eq!(error.code(), Code::Unavailable);
+    let waited = signals(&mut client(&last), Some((term, 1)), 2_000).await.expect_err("alone");
+    assert_eq!(waited.code(), Code::Unavailable);
     let mut of = object(&[("pool", "spot"), ("token", &last.user_token)]);
     assert_eq!(keda(&last).is_active(of.clone()).await.expect_err("alone").code(), Code::Unavailable);
     of.scaler_metadata.insert("token".into(), "wrong".into());
