@@ -19,6 +19,7 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod keda;
 mod notices;
 mod operations;
 mod pools;
