@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests. The binary of `make build` is given to the tests of real processes as MUSTER_BIN; examples/digits runs in
-# them too, so its virtual environment is first in PATH. Tests of the store have an S3-compatible server of their own.
+# them too, so its virtual environment is first in PATH. Tests of the store and of the drivers have a server of their own.
 # Arguments go to the runner: scripts/test.sh -p muster-core
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +14,7 @@ export MUSTER_BIN="$PWD/target/release/muster"
 MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
 export MUSTER_MOTO
 scripts/chaos-tools.sh
+scripts/slurm-tools.sh
 
 scope=(--workspace)
 [ "$#" -eq 0 ] || scope=()

@@ -4,7 +4,7 @@
 //! Code map: [`start`] builds a member in order · [`raft`], [`storage`] the replicated log on disk · [`machine`] binds the core's state to
 //! it · [`proposer`] the way in · [`leadership`], [`leader`] the leader's term and thread, [`absence`] what it says of the others · [`sessions`]
 //! workers, [`registrar`], [`uplink`], [`relay`] their way to the leader · [`api`] what is called · [`security`] by whom · [`watch`],
-//! [`history`], [`store`] what is read, [`telemetry`] what was measured · [`drills`] faults on purpose.
+//! [`history`], [`store`] what is read, [`telemetry`] what was measured, [`metrics`] what was counted · [`drills`] faults on purpose.
 
 pub mod absence;
 pub mod api;
@@ -12,12 +12,15 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod drills;
+mod driving;
 pub mod history;
 pub mod leader;
 pub mod leadership;
 mod leftovers;
 pub mod machine;
+pub mod metrics;
 pub mod peers;
+pub mod pools;
 pub mod proposer;
 mod quiet;
 pub mod raft;

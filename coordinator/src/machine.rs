@@ -90,6 +90,10 @@ impl Machine for CoreMachine {
             before.into_iter().for_each(pass);
             let applied = self.state.apply(Entry { index, stamp: batch.stamp, command });
             after.into_iter().for_each(pass);
+            if self.leading {
+                let (reply, events) = (&applied.reply, &applied.events);
+                self.leader.counters().applied(&self.state, batch.stamp.tick, reply, events);
+            }
             replies.push(applied.reply);
             self.events.extend(applied.events);
             changes.merge(applied.changes);

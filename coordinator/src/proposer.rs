@@ -2,6 +2,7 @@
 
 use crate::clock::TermClock;
 use crate::machine::CoreMachine;
+use crate::metrics::Counters;
 use crate::raft::{Node, ProposeError};
 use crate::vital::Vital;
 use futures::StreamExt;
@@ -14,6 +15,7 @@ use muster_core::reply::Replies;
 use muster_failpoint::{Point, pass};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands of one entry together, bytes: below the 4 MiB of an entry.
@@ -83,9 +85,9 @@ fn report(report: &Report) -> usize {
 impl Proposer {
     /// Starts the queue of `node`; it ends with the last clone of the handle.
     #[must_use]
-    pub fn start(node: Node<CoreMachine>, clock: Arc<TermClock>) -> Self {
+    pub fn start(node: Node<CoreMachine>, clock: Arc<TermClock>, counters: Counters) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(serve(node, clock, waiting));
+        tokio::spawn(serve(node, clock, counters, waiting));
         Self { queue }
     }
 
@@ -139,6 +141,7 @@ fn stopped() -> ProposeError {
 async fn serve(
     node: Node<CoreMachine>,
     clock: Arc<TermClock>,
+    counters: Counters,
     mut waiting: mpsc::UnboundedReceiver<Waiting>,
 ) {
     let _vital = Vital("the way into the log");
@@ -175,13 +178,13 @@ async fn serve(
             group.push(next);
         }
         let stamp = clock.stamp();
-        in_flight.push(propose(node.clone(), stamp, group));
+        in_flight.push(propose(node.clone(), counters.clone(), stamp, group));
     }
     while in_flight.next().await.is_some() {}
 }
 
 /// One entry for all of the group, and what `settle` gives back in further ones.
-async fn propose(node: Node<CoreMachine>, stamp: Stamp, group: Vec<Waiting>) {
+async fn propose(node: Node<CoreMachine>, counters: Counters, stamp: Stamp, group: Vec<Waiting>) {
     let mut groups = VecDeque::from([group]);
     while let Some(group) = groups.pop_front() {
         let term = group.iter().find_map(|waiting| waiting.term);
@@ -190,8 +193,10 @@ async fn propose(node: Node<CoreMachine>, stamp: Stamp, group: Vec<Waiting>) {
             commands.extend_from_slice(&waiting.commands);
         }
         pass(Point::ProposeBefore);
+        let from = Instant::now();
         let outcome = node.propose_in(term, &Batch { stamp, commands }).await;
         if outcome.is_ok() {
+            counters.committed(from.elapsed());
             pass(Point::ProposeCommitted);
         }
         groups.extend(settle(term, group, outcome));

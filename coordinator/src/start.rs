@@ -11,11 +11,13 @@ use crate::api::drill::Drills;
 use crate::api::grpc::Grpc;
 use crate::api::keda::Keda;
 use crate::api::member::Members;
+use crate::api::rest;
 use crate::api::worker::Workers;
 use crate::api::{Forward, Service};
 use crate::clock::{TermClock, wall_ms};
-use crate::config::CoordinatorConfig;
+use crate::config::{ConfigError, CoordinatorConfig};
 use crate::drills::{Death, Silences};
+use crate::driving::Driving;
 use crate::history::HistoryReader;
 use crate::leader::{self, Hands, LeaderHandle, ToLeader};
 use crate::leadership;
@@ -44,6 +46,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
 pub use error::StartError;
@@ -200,16 +203,24 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
     }
     // 5. The leader's side.
     let clock = Arc::new(TermClock::default());
-    let proposer = Proposer::start(node.clone(), clock.clone());
+    let proposer = Proposer::start(node.clone(), clock.clone(), leader.counters().clone());
     let hands = Shell {
         proposer: proposer.clone(),
         node: node.clone(),
         leader: leader.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let thread = leader::spawn(inputs, hands, config.health.clone()).map_err(StartError::Thread)?;
+    let drivers = config.pools.drivers().map_err(ConfigError::from)?;
+    let driving = Driving::new(config.pools.clone(), drivers);
+    let sides = leader::Sides {
+        signals: leader.signals().clone(),
+        drives: driving.drives.clone(),
+        counters: leader.counters().clone(),
+    };
+    let thread = leader::spawn(inputs, hands, config.health.clone(), sides).map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
+    driving.start(&leader, &leadership);
     let standing = Standing::new(&dir, member, &secrets.cluster_id);
     let removed = standing.removed();
     tokio::spawn(standing.clone().watch(node.clone(), peers.clone(), config.join.clone()));
@@ -232,6 +243,7 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         telemetries: leader.telemetries().clone(),
         drills: drills.clone(),
         signals: leader.signals().clone(),
+        counters: leader.counters().clone(),
     };
     let workers = Workers {
         forward: forward.clone(),
@@ -255,13 +267,14 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         drills,
     };
     let stop = CancellationToken::new();
-    let mut server = server;
-    let router = server
+    // REST and gRPC on the one port: a path of either is a route of the same table.
+    let routes = Routes::from(rest::router(service.clone()))
         .add_service(Keda::server(service.clone()))
         .add_service(Grpc::server(service, gate))
         .add_service(workers.server())
         .add_service(members.server())
         .add_service(node.service());
+    let router = server.accept_http1(true).add_routes(routes);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()));
     // 7. A fresh token for those who join.

@@ -27,6 +27,8 @@ pub enum ApiError {
     NoWorker(String),
     #[error("no device {0:?}")]
     NoDevice(String),
+    #[error("the job ships a working directory, and nothing of it was sent")]
+    WorkdirNotSent,
     #[error("{message}")]
     Impossible { message: String, hint: String },
     #[error("{0}")]
@@ -95,6 +97,7 @@ impl ApiError {
             Self::NoIndex { .. } => "INDEX_NOT_FOUND",
             Self::NoWorker(_) => "WORKER_NOT_FOUND",
             Self::NoDevice(_) => "DEVICE_NOT_FOUND",
+            Self::WorkdirNotSent => "WORKDIR_MISSING",
             Self::NoPool { .. } => "POOL_NOT_FOUND",
             Self::Unreckoned => super::signals::UNRECKONED,
             Self::Impossible { .. } => "RESOURCE_IMPOSSIBLE",
@@ -141,6 +144,7 @@ impl ApiError {
             Self::NotStaging => {
                 "confirm it with --yes, or give the members of a cluster that is there for exercises `cluster.staging = true`"
             }
+            Self::WorkdirNotSent => "`muster submit` sends it; or leave `workdir` out",
             Self::NoWorkdir => "submit again: what is missing is sent again",
             Self::Stopped(_) => "try another member",
             Self::Member(error) => return error.hint().map(str::to_owned),
@@ -167,7 +171,7 @@ impl ApiError {
         matches!(self.grpc(), Code::Unavailable | Code::Unknown | Code::Cancelled)
     }
 
-    fn grpc(&self) -> Code {
+    pub(super) fn grpc(&self) -> Code {
         match self {
             Self::Rejected(
                 Rejection::NoJob(_)
@@ -188,6 +192,7 @@ impl ApiError {
             Self::Spec(_)
             | Self::Target(_)
             | Self::Impossible { .. }
+            | Self::WorkdirNotSent
             | Self::BadRequest(_)
             | Self::Bytes(_)
             | Self::TooLarge(_)

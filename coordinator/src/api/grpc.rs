@@ -9,7 +9,7 @@ use crate::security::{Caller, Gate};
 use futures::{Stream, StreamExt};
 use muster_core::model::blob::BlobId;
 use muster_core::model::ids::JobId;
-use muster_core::spec::limits;
+use muster_core::spec::{Format, limits};
 use muster_proto::api::api_server::{Api, ApiServer};
 use muster_proto::api::{
     BackupChunk, BackupRequest, Blob, BlobIds, CostRequest, DeviceRequest, Document, DrainRequest,
@@ -93,6 +93,7 @@ impl Api for Grpc {
             params: first.params.into_iter().collect(),
             workdir: if first.workdir.is_empty() { None } else { Some(blob_id(&first.workdir)?) },
             job: first.job.to_vec(),
+            format: Format::Json,
             hold: first.hold,
         };
         while let Some(part) = parts.message().await? {

@@ -1,5 +1,5 @@
-//! What users, workers, members and KEDA call. `service` holds the use cases on core types; `grpc`, `keda`, `worker` and `member` are
-//! adapters.
+//! What users, workers, members and KEDA call. `service` holds the use cases on core types; `grpc`, `rest`, `keda`, `worker` and `member`
+//! are adapters.
 //!
 //! Architecture invariant: wire types stop at the adapters.
 
@@ -15,6 +15,7 @@ pub mod keda;
 pub mod logs;
 pub mod member;
 pub mod membership;
+pub mod rest;
 pub mod service;
 pub mod signals;
 pub mod submit;

@@ -4,6 +4,7 @@ use super::drill::Drills;
 use super::error::ApiError;
 use super::forward::Forward;
 use crate::history::HistoryReader;
+use crate::metrics::Counters;
 use crate::security::Gate;
 use crate::sessions::Sessions;
 use crate::signals::Signals;
@@ -30,6 +31,7 @@ pub struct Service {
     pub telemetries: Telemetries,
     pub drills: Drills,
     pub signals: Signals,
+    pub counters: Counters,
 }
 
 /// The four mutations of jobs.
@@ -43,7 +45,7 @@ pub enum Verb {
 
 /// Longest time that a notice by a call may give, ms: a week.
 const NOTICE_MS_MAX: u64 = 7 * 24 * 3_600_000;
-/// Longest detail of one, bytes.
+/// Longest detail of one, characters.
 const NOTICE_DETAIL_MAX: usize = 512;
 /// Longest request id, bytes.
 const REQUEST_ID_MAX: usize = 128;
@@ -164,8 +166,9 @@ impl Service {
             let message = format!("a notice of {} s; the most is {} s", ms / 1_000, NOTICE_MS_MAX / 1_000);
             return Err(ApiError::BadRequest(message));
         }
-        if detail.len() > NOTICE_DETAIL_MAX {
-            let message = format!("the detail has {} bytes; the most is {NOTICE_DETAIL_MAX}", detail.len());
+        let length = detail.chars().count();
+        if length > NOTICE_DETAIL_MAX {
+            let message = format!("the detail has {length} characters; the most is {NOTICE_DETAIL_MAX}");
             return Err(ApiError::BadRequest(message));
         }
         let worker = self.worker(worker).await?;

@@ -24,8 +24,10 @@ pub struct Submission {
     /// Overrides, as texts.
     pub params: BTreeMap<String, String>,
     pub workdir: Option<BlobId>,
-    /// JSON text of the public schema.
+    /// Text of the public schema.
     pub job: Vec<u8>,
+    /// How it is written.
+    pub format: Format,
     pub hold: bool,
 }
 
@@ -44,12 +46,15 @@ impl Service {
     /// # Errors
     /// [`ApiError`]: nothing was made.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, ApiError> {
-        let Submission { request, params, workdir, job, hold } = submission;
+        let Submission { request, params, workdir, job, format, hold } = submission;
         let request =
             request.ok_or_else(|| ApiError::BadRequest("the first message lacks the request".to_owned()))?;
         // 1. Checking a large file takes a while: beside the runtime's threads.
         let check = move || -> Result<JobSpec, ApiError> {
-            let mut file = spec::parse(&job, Format::Json, "job").map_err(ApiError::Spec)?;
+            let mut file = spec::parse(&job, format, "job").map_err(ApiError::Spec)?;
+            if workdir.is_none() && file.workdir_path().is_some() {
+                return Err(ApiError::WorkdirNotSent);
+            }
             let texts: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
             file.set_params(&texts).map_err(ApiError::Spec)?;
             Ok(spec::check(&file, workdir).map_err(ApiError::Spec)?.spec)

@@ -50,6 +50,19 @@ impl Gate {
         Ok(request)
     }
 
+    /// The user behind the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// No token, or one that is no user's.
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, TokenError> {
+        let (scheme, token) =
+            authorization.and_then(|value| value.split_once(' ')).ok_or(TokenError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(TokenError::Missing);
+        }
+        self.0.verify_user(token.trim()).map(|user| Caller(user.to_owned()))
+    }
+
     /// Lets a user in by a token that did not come in the header, for callers who can't send one.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)] // a test that is skipped says why
 
 mod artifacts;
+mod autoscale;
 mod backups;
 mod bad_input;
 mod checkpoints;
@@ -19,7 +20,9 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+#[path = "../../../store/tests/store/moto.rs"]
 mod keda;
+mod moto;
 mod notices;
 mod operations;
 mod pools;

@@ -1,4 +1,4 @@
-//! `muster schema job`: machine-readable contracts.
+//! `muster schema job` and `muster schema openapi`: machine-readable contracts.
 
 use crate::failure::{DONE, Done};
 use crate::output;
@@ -16,6 +16,8 @@ pub struct Args {
 enum What {
     /// The JSON Schema of job files.
     Job,
+    /// The OpenAPI document of the REST API.
+    Openapi,
 }
 
 impl Args {
@@ -24,6 +26,7 @@ impl Args {
     pub fn run(self) -> Done {
         let schema = match self.what {
             What::Job => muster_core::spec::job_schema(),
+            What::Openapi => muster_coordinator::api::rest::openapi::document(),
         };
         output::data(&serde_json::to_string_pretty(&schema).unwrap_or_default())?;
         Ok(DONE)

@@ -8,13 +8,14 @@ use super::limits;
 use super::tree;
 
 /// The language of a job file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// YAML 1.2.
     Yaml,
     /// TOML 1.
     Toml,
-    /// JSON.
+    /// JSON: what programs send each other.
+    #[default]
     Json,
 }
 

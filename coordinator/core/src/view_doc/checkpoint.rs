@@ -1,9 +1,10 @@
 //! Committed checkpoints, as documents.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `muster checkpoint list ID`: by task and index, the oldest of each first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointsDoc {
     pub checkpoints: Vec<CheckpointDoc>,
     /// Those that exist and are not listed.
@@ -12,7 +13,7 @@ pub struct CheckpointsDoc {
 }
 
 /// One committed checkpoint that is kept.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CheckpointDoc {
     pub job: u64,
     pub task: String,
@@ -29,6 +30,7 @@ pub struct CheckpointDoc {
     /// Ranks that gave a part of it.
     pub ranks: u64,
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub committed: String,
     /// How long it took to store, the longest of its ranks.
     pub took_seconds: f64,

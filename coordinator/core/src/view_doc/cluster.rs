@@ -1,9 +1,10 @@
 //! The members of the Raft group, as a document.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `muster cluster status`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterDoc {
     pub members: Vec<MemberDoc>,
     /// None while there is no leader.
@@ -20,7 +21,7 @@ pub struct ClusterDoc {
 }
 
 /// One member.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MemberDoc {
     pub id: u64,
     pub address: String,

@@ -1,9 +1,10 @@
 //! What was spent, on what, as documents.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One number for each class of time (SPEC section 10). They sum to `total`.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ClassesDoc {
     pub useful: f64,
     pub idle: f64,
@@ -17,7 +18,7 @@ pub struct ClassesDoc {
 }
 
 /// `muster cost report`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CostDoc {
     /// `job user queue pool label`
     pub by: String,
@@ -40,7 +41,7 @@ pub struct CostDoc {
 }
 
 /// One row: a job, a user, a queue, a pool, or the value of a label.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CostRowDoc {
     /// Empty: belongs to none (an idle GPU has no user).
     pub key: String,
@@ -52,13 +53,13 @@ pub struct CostRowDoc {
 }
 
 /// `muster budget show`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetsDoc {
     pub budgets: Vec<BudgetDoc>,
 }
 
 /// One budget.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BudgetDoc {
     /// `queue:research` or `job:42`.
     pub scope: String,

@@ -1,9 +1,10 @@
 //! How many indices of a job or task are in each state.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Indices by state; a task without an array counts as one index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CountsDoc {
     pub total: u64,

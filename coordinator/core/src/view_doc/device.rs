@@ -1,17 +1,18 @@
 //! Devices of all workers, as documents.
 
 use super::GpuSampleDoc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// `muster gpus`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DevicesDoc {
     pub devices: Vec<DeviceDoc>,
 }
 
 /// One device: where it is, how it is, who has it. `muster gpus show UUID` has its history too.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceDoc {
     pub uuid: String,
     /// The worker's name; where it was seen last when no worker has it now.
@@ -29,6 +30,7 @@ pub struct DeviceDoc {
     #[serde(default)]
     pub reason: Option<String>,
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
     /// Whether the worker may return it by itself once it finds nothing wrong.
     #[serde(default)]
@@ -50,7 +52,7 @@ pub struct DeviceDoc {
 }
 
 /// An attempt and its part of a device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HolderDoc {
     /// E.g. `42.train[7]#2`.
     pub attempt: String,
@@ -62,9 +64,10 @@ pub struct HolderDoc {
 }
 
 /// Something that happened to a device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceNoteDoc {
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// A word for programs: `xid 79`, `thermal`, `recovered`, `quarantined`, `returned`.
     pub event: String,
@@ -75,12 +78,13 @@ pub struct DeviceNoteDoc {
 }
 
 /// A circuit breaker that is not closed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BreakerDoc {
     /// `open half_open probing`.
     pub state: String,
     pub reason: String,
     /// RFC 3339, UTC: when it opened.
+    #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// Seconds until a probe may go; 0 when it may or is under way.
     pub probe_in: u64,

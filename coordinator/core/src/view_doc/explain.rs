@@ -1,9 +1,10 @@
 //! Why something waits, as a document.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `muster explain ID`. What stands at the top is of the first task that waits; `tasks` has each of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainDoc {
     /// As it was asked for: `42`, `42.train`, `42.train[7]`.
     pub id: String,
@@ -14,6 +15,7 @@ pub struct ExplainDoc {
     #[serde(default)]
     pub position: Option<u64>,
     /// RFC 3339, UTC. Always none: how long work takes is not known yet.
+    #[schemars(extend("format" = "date-time"))]
     pub estimated_start: Option<String>,
     /// What one person could do so that it starts now.
     pub smallest_change: Option<String>,
@@ -22,7 +24,7 @@ pub struct ExplainDoc {
 }
 
 /// One task that waits, or of whose saves there is something to say.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TaskExplainDoc {
     pub task: String,
     /// `waiting ready held`.
@@ -42,7 +44,7 @@ pub struct TaskExplainDoc {
 }
 
 /// One reason.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BlockerDoc {
     pub reason: String,
     /// Workers, parents or indices that it is true of.

@@ -1,17 +1,18 @@
 //! Jobs, their tasks and attempts, as documents.
 
 use super::CountsDoc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// `muster ps`: newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct JobsDoc {
     pub jobs: Vec<JobSummary>,
 }
 
 /// One line of `muster ps`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct JobSummary {
     pub id: u64,
     pub name: String,
@@ -20,12 +21,15 @@ pub struct JobSummary {
     pub queue: String,
     pub user: String,
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub submitted: String,
     /// RFC 3339, UTC: when its first attempt started.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub started: Option<String>,
     /// RFC 3339, UTC: when it became final.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub ended: Option<String>,
     #[serde(default)]
     pub priority: u32,
@@ -36,7 +40,7 @@ pub struct JobSummary {
 }
 
 /// `muster show 42`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct JobDoc {
     pub id: u64,
     pub name: String,
@@ -44,10 +48,13 @@ pub struct JobDoc {
     pub queue: String,
     pub user: String,
     /// RFC 3339, UTC; so are `started` and `ended`.
+    #[schemars(extend("format" = "date-time"))]
     pub submitted: String,
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub started: Option<String>,
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub ended: Option<String>,
     #[serde(default)]
     pub priority: u32,
@@ -67,7 +74,7 @@ pub struct JobDoc {
 }
 
 /// One task of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TaskDoc {
     pub name: String,
     /// `waiting ready held starting running stopping succeeded failed skipped cancelled`.
@@ -99,7 +106,7 @@ pub struct TaskDoc {
 }
 
 /// An edge of the DAG.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NeedDoc {
     pub task: String,
     /// `succeeded failed finished skipped`.
@@ -107,7 +114,7 @@ pub struct NeedDoc {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptDoc {
     /// From 1.
     pub number: u32,
@@ -126,8 +133,10 @@ pub struct AttemptDoc {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranks: Vec<RankDoc>,
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub started: Option<String>,
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub ended: Option<String>,
     /// The fencing token.
     #[serde(default)]
@@ -140,11 +149,12 @@ pub struct AttemptDoc {
     pub checkpoint_step: Option<u64>,
     /// RFC 3339, UTC: when it was asked to stop.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub asked_to_stop: Option<String>,
 }
 
 /// One rank of a gang's attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RankDoc {
     pub rank: u32,
     /// The worker's name.
@@ -156,9 +166,10 @@ pub struct RankDoc {
 }
 
 /// Something that happened to a job.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TimelineDoc {
     /// RFC 3339, UTC.
+    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// A word for programs, e.g. `attempt_ended`.
     pub event: String,

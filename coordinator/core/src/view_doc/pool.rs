@@ -1,16 +1,17 @@
 //! Pools, as documents.
 
 use super::PoolSignalDoc;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `muster pool list`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolsDoc {
     pub pools: Vec<PoolDoc>,
 }
 
 /// One pool: configured, or only known from a worker that names it.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolDoc {
     pub name: String,
     /// Whether a coordinator's file has it.

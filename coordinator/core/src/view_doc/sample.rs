@@ -1,12 +1,14 @@
 //! What was measured last, as documents. What nobody told is null, never zero.
 
 use crate::model::telemetry::{DeviceSample, MachineSample, Telemetry};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuSampleDoc {
     /// RFC 3339, UTC, by the worker's clock.
+    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// Why its worker finds that it can't be used.
     #[serde(default)]
@@ -54,7 +56,7 @@ pub struct GpuSampleDoc {
 }
 
 /// A process on a device.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuProcessDoc {
     pub pid: u32,
     /// Bytes.
@@ -63,9 +65,10 @@ pub struct GpuProcessDoc {
 }
 
 /// The machine of a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct MachineDoc {
     /// RFC 3339, UTC, by the worker's clock.
+    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// Thousandths of all cores together.
     pub cpu_permille: u32,

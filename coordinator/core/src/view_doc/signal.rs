@@ -1,10 +1,11 @@
 //! What the cluster asks for, as a document: `/v1/autoscale`, `muster autoscale signals`, and what metrics and scalers are made of.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// All signals of one moment. Without a pool: empty.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SignalsDoc {
     pub pools: Vec<PoolSignalDoc>,
     /// Grows by one whenever anything but the time changes; to be handed back when waiting for the next. It begins anew with each leader.
@@ -15,6 +16,7 @@ pub struct SignalsDoc {
     pub term: u64,
     /// When it was reckoned, RFC 3339; none where no leader has reckoned yet.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub at: Option<String>,
     /// What waits and can be served by no pool.
     #[serde(default)]
@@ -22,7 +24,7 @@ pub struct SignalsDoc {
 }
 
 /// What one pool is to have.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PoolSignalDoc {
     pub pool: String,
     /// Workers that are there and stay: neither lost nor on their way out.
@@ -63,7 +65,7 @@ pub struct PoolSignalDoc {
 }
 
 /// How used a pool is, of 1; none: nothing is measured, or nothing is there.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct UseDoc {
     /// GPUs and CPUs that are granted, of those of its usable workers.
     pub gpu: Option<f64>,
@@ -78,7 +80,7 @@ pub struct UseDoc {
 }
 
 /// Something that waits and that no pool can serve.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct UnmetDoc {
     /// `42.train`
     pub task: String,

@@ -1,17 +1,18 @@
 //! Workers and their devices, as documents.
 
 use super::{GpuSampleDoc, MachineDoc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// `muster workers`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct WorkersDoc {
     pub workers: Vec<WorkerDoc>,
 }
 
 /// `muster worker show ID`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerDoc {
     pub id: u64,
     pub name: String,
@@ -67,9 +68,11 @@ pub struct WorkerDoc {
     pub drill: Option<String>,
     /// RFC 3339, UTC.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub joined: String,
     /// RFC 3339, UTC: the last change of its state.
     #[serde(default)]
+    #[schemars(extend("format" = "date-time"))]
     pub changed: String,
     /// What was measured last; null until it is known.
     #[serde(default)]
@@ -77,7 +80,7 @@ pub struct WorkerDoc {
 }
 
 /// The notice that a worker is under.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NoticeDoc {
     /// `preemption`: the machine goes; `advice`: it may.
     pub kind: String,
@@ -88,13 +91,15 @@ pub struct NoticeDoc {
     /// An exercise: the machine stays.
     pub drill: bool,
     /// RFC 3339, UTC: when it came.
+    #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// RFC 3339, UTC: when the machine goes; none: unknown.
+    #[schemars(extend("format" = "date-time"))]
     pub deadline: Option<String>,
 }
 
 /// One GPU of a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GpuDoc {
     pub uuid: String,
     pub model: String,
@@ -129,7 +134,7 @@ pub struct GpuDoc {
 }
 
 /// The way from one GPU of a worker to another.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LinkDoc {
     /// Number of the other.
     pub peer: u32,
@@ -140,7 +145,7 @@ pub struct LinkDoc {
 }
 
 /// A live attempt on a worker.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseDoc {
     /// E.g. `42.train[7]#2`.
     pub attempt: String,
