@@ -20,8 +20,8 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
-#[path = "../../../store/tests/store/moto.rs"]
 mod keda;
+#[path = "../../../store/tests/store/moto.rs"]
 mod moto;
 mod notices;
 mod operations;
