@@ -7,6 +7,7 @@ mod autoscale;
 mod backups;
 mod bad_input;
 mod checkpoints;
+mod cost;
 mod crash;
 mod dev;
 mod devices;
