@@ -21,6 +21,7 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod keda;
 #[path = "../../../store/tests/store/moto.rs"]
 mod moto;
 mod notices;
