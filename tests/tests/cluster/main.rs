@@ -22,6 +22,7 @@ mod jobs;
 mod notices;
 mod operations;
 mod reads;
+mod rest;
 mod spot;
 
 /// `full` where the long version was asked for.
