@@ -3,7 +3,7 @@
 # or the interpreter change. Tasks find it because the worker is started with this directory first in PATH.
 #
 #   scripts/python-env.sh           examples/digits: the demo, and `make test`
-#   scripts/python-env.sh moto      the S3-compatible server that tests of the store run against
+#   scripts/python-env.sh moto      the server that tests of the store and of the drivers run against (S3, Auto Scaling)
 #   scripts/python-env.sh api       what tests the REST API against its own document
 #   scripts/python-env.sh torch     examples/torch-ddp and examples/hf-trainer: 3 GB, only when you ask for it
 set -euo pipefail
@@ -19,7 +19,7 @@ digits)
 moto)
     venv="$MUSTER_CACHE/venv-moto"
     requirements=(store/tests/requirements.txt)
-    what="moto, an S3-compatible server for tests, into $venv (about 140 MB, once)"
+    what="moto, a server that speaks S3 and Auto Scaling, into $venv (about 140 MB, once)"
     ;;
 api)
     venv="$MUSTER_CACHE/venv-api"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests. The binary of `make build` is given to the tests of real processes as MUSTER_BIN; examples/digits runs in
-# them too, so its virtual environment is first in PATH. Tests of the store have an S3-compatible server of their own.
+# them too, so its virtual environment is first in PATH. Tests of the store and of the drivers have a server of their own.
 # Arguments go to the runner: scripts/test.sh -p muster-core
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,6 +18,7 @@ MUSTER_API_CHECKS="$(scripts/python-env.sh api)" || MUSTER_API_CHECKS=""
 MUSTER_PROMTOOL="$(scripts/promtool.sh)" || MUSTER_PROMTOOL=""
 export MUSTER_API_CHECKS MUSTER_PROMTOOL
 scripts/chaos-tools.sh
+scripts/slurm-tools.sh
 
 scope=(--workspace)
 [ "$#" -eq 0 ] || scope=()

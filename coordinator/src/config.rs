@@ -1,6 +1,7 @@
 //! What one member is told: one TOML file, flags and environment over it (merged by the command line), checked before any port
 //! opens.
 
+use crate::pools::{PoolsConfig, PoolsError};
 use crate::room;
 use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// One member's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorConfig {
     /// Where log, state and secrets lie; made when absent.
@@ -42,6 +43,9 @@ pub struct CoordinatorConfig {
     /// Which events of devices take them out of service. Every member judges by its own while it leads: give all the same.
     #[serde(skip)]
     pub health: XidPolicy,
+    /// The pools whose size somebody decides. Whoever leads goes by its own: give all the same.
+    #[serde(skip)]
+    pub pools: PoolsConfig,
 }
 
 impl Default for CoordinatorConfig {
@@ -60,13 +64,16 @@ impl Default for CoordinatorConfig {
             staging: false,
             tls: None,
             health: XidPolicy::default(),
+            pools: PoolsConfig::default(),
         }
     }
 }
 
 /// Why a configuration is not used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
+    #[error(transparent)]
+    Pools(#[from] PoolsError),
     #[error("{0:?} is not an address: write host:port")]
     BadAddress(String),
     #[error("advertise is {0}, which nobody can reach")]
@@ -96,6 +103,7 @@ impl ConfigError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Pools(error) => error.hint(),
             Self::BadAddress(_) => "for example 127.0.0.1:7070",
             Self::UnspecifiedAdvertise(_) => {
                 "set advertise to an address of this machine that the others can reach"
@@ -144,6 +152,7 @@ impl CoordinatorConfig {
         if !self.join.is_empty() && self.join_token_file.is_none() {
             return Err(ConfigError::JoinWithoutToken);
         }
+        self.pools.validate()?;
         self.store.address().map_err(|error| ConfigError::BadStore(error.to_string()))?;
         if !self.listen.ip().is_loopback() {
             if self.tls.is_none() {

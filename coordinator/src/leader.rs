@@ -2,15 +2,18 @@
 //! [`muster_core::leader::Leader`] and carries out what that asks for. Left out: every decision.
 
 use crate::clock::boot_ms;
+use crate::driving::Drives;
 use crate::metrics::Counters;
-use crate::signals::Signals;
+use crate::signals::{Signals, signals_doc};
 use crate::telemetry::Telemetries;
 use crate::vital::Vital;
 use bytes::Bytes;
+use muster_core::autoscale::GroupReport;
 use muster_core::command::{Command, Report};
 use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::device_event::{DeviceEvent, Verdict};
+use muster_core::model::fleet::Fleet;
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::notice::Notice;
 use muster_core::model::telemetry::Telemetry;
@@ -97,6 +100,23 @@ pub enum ToLeader {
     Drill {
         worker: WorkerId,
         event: DeviceEvent,
+    },
+    /// The pools as this member is configured, at the prices of now.
+    Fleet(Box<Fleet>),
+    /// What the provider of a pool says of its group.
+    Group {
+        pool: String,
+        report: GroupReport,
+    },
+    /// It takes orders and says nothing.
+    Unseen {
+        pool: String,
+    },
+    /// It refused or failed: nothing is asked of it for so long.
+    Trouble {
+        pool: String,
+        reason: String,
+        for_ms: u64,
     },
     /// `replies` none: the proposal's fate is unknown.
     Proposed {
@@ -210,12 +230,21 @@ pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
     health: XidPolicy,
-    counters: Counters,
+    sides: Sides,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || {
         let _vital = Vital("the leader's thread");
-        Thread::new(hands, health, counters).run(&receiver);
+        Thread::new(hands, health, sides).run(&receiver);
     })
+}
+
+/// Whom the leader tells besides the log and the workers.
+pub struct Sides {
+    /// What the cluster asks for, to whoever serves it.
+    pub signals: Signals,
+    /// Orders, to providers.
+    pub drives: Drives,
+    pub counters: Counters,
 }
 
 struct Thread<H> {
@@ -224,12 +253,12 @@ struct Thread<H> {
     /// The term that it leads.
     elected: Option<u64>,
     lines: Lines,
-    counters: Counters,
+    sides: Sides,
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H, health: XidPolicy, counters: Counters) -> Self {
-        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default(), counters }
+    fn new(hands: H, health: XidPolicy, sides: Sides) -> Self {
+        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default(), sides }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {
@@ -275,6 +304,8 @@ impl<H: Hands> Thread<H> {
             }
             ToLeader::Deposed => {
                 self.elected = None;
+                // What it asked for is no signal any more: whoever asks is told by the next leader.
+                self.sides.signals.clear();
                 // The ends of the lines send their sessions to the next leader.
                 self.lines.clear();
                 Input::Deposed
@@ -304,6 +335,10 @@ impl<H: Hands> Thread<H> {
             }
             ToLeader::Confirmed { batch, ok } => Input::Confirmed { batch, ok },
             ToLeader::Drill { worker, event } => Input::Drill { worker, event },
+            ToLeader::Fleet(fleet) => Input::Fleet(fleet),
+            ToLeader::Group { pool, report } => Input::Group { pool, report },
+            ToLeader::Unseen { pool } => Input::Unseen { pool },
+            ToLeader::Trouble { pool, reason, for_ms } => Input::Trouble { pool, reason, for_ms },
             ToLeader::Proposed { id, replies } => Input::Proposed { id, replies },
             ToLeader::Refused { id } => Input::Refused { id },
             ToLeader::Stop => return 1,
@@ -316,7 +351,7 @@ impl<H: Hands> Thread<H> {
         let from = Instant::now();
         let outputs = self.leader.step(boot_ms(), input);
         if outputs.iter().any(places) {
-            self.counters.planned(from.elapsed());
+            self.sides.counters.planned(from.elapsed());
         }
         for output in outputs {
             match output {
@@ -333,6 +368,10 @@ impl<H: Hands> Thread<H> {
                     }
                 }
                 Output::Close { session } => self.lines.end(session),
+                Output::Signals(signals) => self.sides.signals.publish(signals_doc(&signals)),
+                Output::Drive { pool, generation, order } => {
+                    self.sides.drives.order(&pool, order, generation)
+                }
                 Output::Instruct { session, instructions } => self.lines.tell(session, pack(&instructions)),
             }
         }

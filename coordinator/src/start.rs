@@ -15,8 +15,9 @@ use crate::api::rest;
 use crate::api::worker::Workers;
 use crate::api::{Forward, Service};
 use crate::clock::{TermClock, wall_ms};
-use crate::config::CoordinatorConfig;
+use crate::config::{ConfigError, CoordinatorConfig};
 use crate::drills::{Death, Silences};
+use crate::driving::Driving;
 use crate::history::HistoryReader;
 use crate::leader::{self, Hands, LeaderHandle, ToLeader};
 use crate::leadership;
@@ -209,10 +210,17 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         leader: leader.clone(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let thread = leader::spawn(inputs, hands, config.health.clone(), leader.counters().clone())
-        .map_err(StartError::Thread)?;
+    let drivers = config.pools.drivers().map_err(ConfigError::from)?;
+    let driving = Driving::new(config.pools.clone(), drivers);
+    let sides = leader::Sides {
+        signals: leader.signals().clone(),
+        drives: driving.drives.clone(),
+        counters: leader.counters().clone(),
+    };
+    let thread = leader::spawn(inputs, hands, config.health.clone(), sides).map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
+    driving.start(&leader, &leadership);
     let standing = Standing::new(&dir, member, &secrets.cluster_id);
     let removed = standing.removed();
     tokio::spawn(standing.clone().watch(node.clone(), peers.clone(), config.join.clone()));

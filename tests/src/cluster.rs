@@ -21,6 +21,8 @@ pub struct Cluster {
     workers: Vec<Worker>,
     /// More of the environment of every worker.
     worker_env: Vec<(String, String)>,
+    /// The configuration file of every member.
+    member_config: Option<String>,
 }
 
 pub(crate) struct Member {
@@ -61,10 +63,8 @@ impl Cluster {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_in(members: usize, workers: usize, worker_args: &[&str], env: &[(&str, &str)]) -> Self {
-        let dir = tempfile::Builder::new().prefix("mu").tempdir().expect("a temporary directory");
-        let cli = Cli { config_dir: dir.path().join("config") };
         let worker_env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut cluster = Self { dir, cli, members: Vec::new(), workers: Vec::new(), worker_env };
+        let mut cluster = Self::empty(worker_env);
         for n in 0..members {
             cluster.add_member(n);
         }
@@ -73,6 +73,27 @@ impl Cluster {
         }
         cluster.wait_workers(workers);
         cluster
+    }
+
+    /// Starts members with this configuration file, and no workers.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_configured(members: usize, config: &str) -> Self {
+        let mut cluster = Self::empty(Vec::new());
+        cluster.member_config = Some(cluster.file("coordinator.toml", config));
+        for n in 0..members {
+            cluster.add_member(n);
+        }
+        cluster
+    }
+
+    fn empty(worker_env: Vec<(String, String)>) -> Self {
+        let dir = tempfile::Builder::new().prefix("mu").tempdir().expect("a temporary directory");
+        let cli = Cli { config_dir: dir.path().join("config") };
+        let (members, workers) = (Vec::new(), Vec::new());
+        Self { dir, cli, members, workers, worker_env, member_config: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -87,6 +108,7 @@ impl Cluster {
             ["coordinator", "--data-dir", &data, "--listen", &address, "--store-url", &store]
                 .map(String::from)
                 .to_vec();
+        args.extend(self.member_config.iter().flat_map(|file| ["--config".to_owned(), file.clone()]));
         if n == 0 {
             args.push("--bootstrap".to_owned());
         } else {

@@ -109,7 +109,7 @@ pub enum ConfigError {
     #[error("a worker cannot offer {0} cores")]
     Cpus(f64),
     #[error("{0}")]
-    Gpus(#[from] crate::devices::simulated::SpecError),
+    Gpus(#[from] muster_core::model::gpu_spec::GpuSpecError),
     #[error(transparent)]
     Store(#[from] muster_store::StoreError),
     #[error(transparent)]

@@ -1,9 +1,10 @@
-//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`.
+//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`, `[[pool]]`, `[[quota]]`, `[autoscale]`.
 
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
 use crate::failure::Failure;
 use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_coordinator::pools::{AutoscaleConfig, PoolConfig, PoolsConfig, QuotaConfig};
 use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
@@ -12,7 +13,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorFile {
     pub coordinator: CoordinatorSection,
@@ -21,6 +22,12 @@ pub struct CoordinatorFile {
     pub tls: Option<Tls>,
     pub log: LogConfig,
     pub health: HealthSection,
+    /// Pools whose size is decided by what waits.
+    pub pool: Vec<PoolConfig>,
+    /// Limits that several pools share.
+    pub quota: Vec<QuotaConfig>,
+    /// What all pools share.
+    pub autoscale: AutoscaleConfig,
 }
 
 /// The member itself.
@@ -75,7 +82,7 @@ impl HealthSection {
 }
 
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 20] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -95,6 +102,7 @@ pub const KEYS: [Key; 19] = [
     Key::new("tls", "key", Kind::Text),
     Key::new("log", "level", Kind::Text),
     Key::new("health", "xid_policy", Kind::Text),
+    Key::new("autoscale", "max_usd_per_hour", Kind::Number),
 ];
 
 impl CoordinatorFile {
@@ -119,6 +127,11 @@ impl CoordinatorFile {
             staging: self.cluster.staging,
             tls: self.tls.clone(),
             health: self.health.policy()?,
+            pools: PoolsConfig {
+                pools: self.pool.clone(),
+                quotas: self.quota.clone(),
+                autoscale: self.autoscale.clone(),
+            },
             ..CoordinatorConfig::default()
         };
         config.ballast = section.ballast.unwrap_or(config.ballast);

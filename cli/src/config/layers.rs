@@ -38,13 +38,15 @@ impl Key {
 }
 
 /// Names of the environment that are not a daemon's keys, and say nothing wrong.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "MUSTER_CONFIG_DIR",
     "MUSTER_CONTEXT",
     "MUSTER_ADDRESS",
     "MUSTER_TOKEN",
     "MUSTER_LOG",
     "MUSTER_TARGET",
+    // What a job of Slurm is told that is to become a worker.
+    "MUSTER_POOL",
     muster_failpoint::VARIABLE,
     muster_failpoint::ONCE,
 ];

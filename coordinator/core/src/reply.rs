@@ -69,6 +69,8 @@ pub enum Rejection {
         "worker {worker} is {state} with {live} attempts living on it: only a lost or drained one is forgotten"
     )]
     WorkerInUse { worker: WorkerId, state: String, live: usize },
+    #[error("worker {worker} is drained and its machine is being ended: a new one is bought when work waits")]
+    WorkerLeaves { worker: WorkerId },
     #[error("the scaling of pool {pool:?} has changed since: its generation is {is}, not {based_on}")]
     OldScale { pool: String, is: u64, based_on: u64 },
     #[error("member {member} is already being replaced, by member {by}")]
@@ -94,6 +96,7 @@ impl Rejection {
             Self::TooManyAdmissions { .. } => "TOO_MANY_ADMISSIONS",
             Self::ReplacedAlready { .. } => "REPLACED_ALREADY",
             Self::WorkerInUse { .. } => "WORKER_IN_USE",
+            Self::WorkerLeaves { .. } => "WORKER_LEAVES",
             Self::OldScale { .. } => "OLD_SCALE",
         }
     }

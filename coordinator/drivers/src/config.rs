@@ -1,5 +1,11 @@
 //! The `driver` of a `[[pool]]`: which provider, which group, how to reach it.
 
+use crate::aws_asg::{AwsAsg, AwsAsgConfig};
+use crate::azure_vmss::{AzureVmss, AzureVmssConfig};
+use crate::exec::{Exec, ExecConfig};
+use crate::gcp_mig::{GcpMig, GcpMigConfig};
+use crate::slurm::{Slurm, SlurmConfig};
+use crate::webhook::{Webhook, WebhookConfig};
 use crate::{Driver, DriverError};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -11,6 +17,16 @@ pub enum DriverConfig {
     /// Nobody is asked for machines: the signals are for whoever scales.
     #[default]
     None,
+    /// An Auto Scaling group of AWS.
+    AwsAsg(AwsAsgConfig),
+    GcpMig(GcpMigConfig),
+    AzureVmss(AzureVmssConfig),
+    /// Workers as jobs of a Slurm cluster.
+    Slurm(Box<SlurmConfig>),
+    /// A signed POST to an address of yours.
+    Webhook(WebhookConfig),
+    /// A program of yours on the coordinators.
+    Exec(ExecConfig),
 }
 
 impl DriverConfig {
@@ -18,7 +34,12 @@ impl DriverConfig {
     #[must_use]
     pub fn group_key(&self) -> Option<String> {
         match self {
-            Self::None => None,
+            Self::AwsAsg(config) => Some(config.key()),
+            Self::GcpMig(config) => Some(config.group_key()),
+            Self::AzureVmss(config) => Some(config.group_key()),
+            // A web hook and a program are told the pool.
+            Self::None | Self::Webhook(_) | Self::Exec(_) => None,
+            Self::Slurm(config) => config.group_key(),
         }
     }
 }
@@ -27,8 +48,16 @@ impl DriverConfig {
 ///
 /// # Errors
 /// What can be said before the first call: a missing key file, a program that is not there.
-pub fn open(config: &DriverConfig, _pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
+pub fn open(config: &DriverConfig, pool: &str) -> Result<Option<Arc<dyn Driver>>, DriverError> {
     match config {
         DriverConfig::None => Ok(None),
+        DriverConfig::AwsAsg(config) => Ok(Some(Arc::new(AwsAsg::new(config.clone())?))),
+        DriverConfig::GcpMig(config) => Ok(Some(Arc::new(GcpMig::open(config)?))),
+        DriverConfig::AzureVmss(config) => {
+            Ok(Some(Arc::new(AzureVmss::open(config, &|name| std::env::var(name).ok())?)))
+        }
+        DriverConfig::Slurm(config) => Ok(Some(Arc::new(Slurm::open(config, pool)?))),
+        DriverConfig::Webhook(config) => Ok(Some(Arc::new(Webhook::open(config, pool)?))),
+        DriverConfig::Exec(config) => Ok(Some(Arc::new(Exec::open(config, pool)?))),
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Why a call failed. `what` names the call and the group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DriverError {
+    /// It cannot even be made: what the configuration names is not there or makes no sense.
+    #[error("{what}: {reason}")]
+    Unusable { what: String, reason: String },
     /// Too many calls: not before `after`, if the provider said when.
     #[error("{what}: the provider asks for fewer calls{}", after_text(*after))]
     Throttled { what: String, after: Option<Duration> },
@@ -37,6 +40,7 @@ impl DriverError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Unusable { .. } => "correct the pool's driver in the configuration of the coordinators",
             Self::Throttled { .. } => {
                 "it is tried again more slowly; other callers of the same account share the limit"
             }

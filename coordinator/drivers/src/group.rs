@@ -1,5 +1,7 @@
 //! A group of machines as its provider describes it.
 
+use std::collections::BTreeMap;
+
 /// The group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Group {
@@ -10,6 +12,8 @@ pub struct Group {
     pub max: u32,
     /// Machines by id, those that are on their way up or down too.
     pub instances: Vec<Instance>,
+    /// What the group says of its machines, where the provider keeps such words: the labels that their workers will have.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One machine.

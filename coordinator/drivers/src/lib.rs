@@ -3,13 +3,29 @@
 //! A driver decides nothing: the core says how many machines a pool wants and which one goes, and every call is safe to repeat. Left out:
 //! which calls are due (`muster_core::autoscale`), who may make them (the leader, `muster_coordinator`).
 
+mod aws_asg;
+mod azure_vmss;
 mod config;
 mod error;
+mod exec;
+mod gcp_mig;
 mod group;
+mod http;
+mod process;
+mod slurm;
+mod token;
+mod webhook;
+mod wire;
 
+pub use aws_asg::AwsAsgConfig;
+pub use azure_vmss::{AzureVmss, AzureVmssConfig};
 pub use config::{DriverConfig, open};
 pub use error::DriverError;
+pub use exec::ExecConfig;
+pub use gcp_mig::{GcpMig, GcpMigConfig};
 pub use group::{Group, Instance, Phase};
+pub use slurm::SlurmConfig;
+pub use webhook::WebhookConfig;
 
 use futures::future::BoxFuture;
 use std::fmt::Debug;
@@ -55,6 +71,11 @@ pub trait Driver: Send + Sync + Debug {
     /// [`DriverError`].
     fn release<'a>(&'a self, _instance: &'a str) -> BoxFuture<'a, Result<(), DriverError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// Whether [`Driver::protect`] does anything.
+    fn protects(&self) -> bool {
+        false
     }
 
     /// The provider is not (or is) to choose these machines when it shrinks the group by itself.

@@ -17,7 +17,7 @@ pub mod member;
 pub mod membership;
 pub mod rest;
 pub mod service;
-mod signals;
+pub mod signals;
 pub mod submit;
 pub mod telemetry;
 pub mod views;

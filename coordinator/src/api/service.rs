@@ -183,7 +183,15 @@ impl Service {
     /// # Errors
     /// [`ApiError`]; one that is neither.
     pub async fn remove_worker(&self, request: Request, worker: &str) -> Result<(), ApiError> {
-        let worker = self.worker(worker).await?;
+        let worker = match self.worker(worker).await {
+            // The answer to the first try was lost, and with the worker went its name.
+            Err(ApiError::NoWorker(_))
+                if self.forward.read(|state| state.answer_to(&request) == Some(&Reply::Done)) =>
+            {
+                return Ok(());
+            }
+            found => found?,
+        };
         let command = Command::Forget { request: Some(request), worker, incarnation: None };
         self.forward.one(command).await.map(|_| ())
     }

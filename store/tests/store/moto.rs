@@ -1,4 +1,4 @@
-//! moto, an S3-compatible server, as a process on a free port; it ends with the test.
+//! moto, a server that speaks as AWS does (here S3, elsewhere Auto Scaling), as a process on a free port; it ends with the test.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ impl Moto {
             // `read` waits on: the shell ends when its stdin is closed.
             drop(shell.stdin.take());
             let _ = shell.wait();
-            let said = "skipped: no S3-compatible server: `make test` installs moto, or set MUSTER_MOTO to its moto_server";
+            let said = "skipped: no moto: `make test` installs it, or set MUSTER_MOTO to its moto_server";
             eprintln!("{said}");
             assert!(std::env::var_os("CI").is_none() && std::env::var_os("MUSTER_MOTO").is_none(), "{said}");
             return None;

@@ -21,6 +21,7 @@ mod gpus;
 mod jobs;
 mod notices;
 mod operations;
+mod pools;
 mod reads;
 mod rest;
 mod spot;

@@ -3,8 +3,9 @@
 use super::Devices;
 use super::fault_file::faulty;
 use super::nvml::{LIBRARY, Nvml, Options};
-use super::simulated::{Simulated, SpecError};
+use super::simulated::Simulated;
 use crate::config::WorkerConfig;
+use muster_core::model::gpu_spec::GpuSpecError;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -29,7 +30,7 @@ impl Opened {
 ///
 /// # Errors
 /// A bad specification of simulated ones.
-pub fn open(config: &WorkerConfig, name: &str) -> Result<Opened, SpecError> {
+pub fn open(config: &WorkerConfig, name: &str) -> Result<Opened, GpuSpecError> {
     let simulated = Simulated::parse(config.gpus.as_deref().unwrap_or(""), name)?;
     if config.gpus.is_some() {
         return Ok(Opened::simulated(config, simulated));

@@ -73,6 +73,9 @@ impl Args {
             return Err(Failure::usage("--label goes with --by label"));
         }
         match (&self.from, &self.to) {
+            (Some(_), _) | (_, Some(_)) if self.by == By::Job => {
+                Err(Failure::usage("a job is counted whole: leave --from and --to out"))
+            }
             (Some(from), Some(to)) if from > to => {
                 Err(Failure::usage(format!("--from {} is after --to {}", from.as_str(), to.as_str())))
             }
@@ -272,7 +275,7 @@ usd_waiting_for_peers,usd_starting,usd_restarting,usd_lost,usd_unhealthy,usd_tot
     }
 
     #[test]
-    fn months_in_the_wrong_order_are_wrong_usage() {
+    fn questions_without_an_answer_are_wrong_usage() {
         let args = |from: &str, to: &str, by, label: Option<&str>| Args {
             by,
             label: label.map(str::to_owned),
@@ -284,5 +287,6 @@ usd_waiting_for_peers,usd_starting,usd_restarting,usd_lost,usd_unhealthy,usd_tot
         let error = args("2026-11", "2026-10", By::Queue, None).check().unwrap_err();
         assert_eq!(error, Failure::usage("--from 2026-11 is after --to 2026-10"));
         assert!(args("2026-10", "2026-10", By::User, Some("team")).check().is_err());
+        assert!(args("2026-10", "2026-10", By::Job, None).check().is_err());
     }
 }

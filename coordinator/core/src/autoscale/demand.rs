@@ -8,11 +8,12 @@
 //! Left out: fragmentation and links, which are the scheduler's. What is packed here too tightly is bought for in the next round.
 
 use super::pools::{Left, Pool};
-use super::situation::{MachineState, Situation, Unmet, Waiting};
+use super::situation::{Machine, MachineState, Situation, Unmet, Waiting};
 use super::{ROUNDS_MAX, TASKS_PER_MACHINE_MAX};
 use crate::model::gang::Gang;
 use crate::model::ids::{JobId, TaskNo};
 use crate::model::resources::Resources;
+use crate::model::time::Tick;
 use crate::model::worker::WorkerSpec;
 use crate::scheduler::{Ask, Facts, fit, fits_empty, has_room};
 use crate::state::Used;
@@ -47,6 +48,7 @@ struct Demand<'a> {
     count: u64,
     /// The longest; none: of one it is unknown.
     run_ms: Option<u64>,
+    since: Tick,
     jobs: Vec<(JobId, TaskNo, u64)>,
 }
 
@@ -82,10 +84,18 @@ fn demands<'a>(waiting: &'a [Waiting<'a>]) -> Vec<Demand<'a>> {
         let ask = Ask { resources: w.resources.clone(), constraints: w.constraints.to_vec() };
         let at = *by_ask.entry((ask.clone(), w.gang)).or_insert(all.len());
         if at == all.len() {
-            all.push(Demand { ask, gang: w.gang, count: 0, run_ms: w.run_ms, jobs: Vec::new() });
+            all.push(Demand {
+                ask,
+                gang: w.gang,
+                count: 0,
+                run_ms: w.run_ms,
+                since: w.since,
+                jobs: Vec::new(),
+            });
         }
         let demand = &mut all[at];
         demand.count += w.count;
+        demand.since = demand.since.min(w.since);
         demand.run_ms = demand.run_ms.zip(w.run_ms).map(|(a, b)| a.max(b));
         demand.jobs.push((w.job, w.task, w.count));
     }
@@ -98,7 +108,8 @@ fn bins<'a>(situation: &'a Situation<'a>, pools: &[Pool<'a>]) -> Vec<Bin<'a>> {
     let number: BTreeMap<&str, usize> = pools.iter().enumerate().map(|(n, pool)| (pool.name, n)).collect();
     // More than a pool may have go, the idle ones first: nothing is to be expected of them.
     let mut excess: Vec<u32> = pools.iter().map(|p| p.current.saturating_sub(p.spec.max)).collect();
-    for machine in situation.machines.iter().filter(|m| m.state == MachineState::Ready) {
+    let counts = |m: &&Machine<'_>| matches!(m.state, MachineState::Ready | MachineState::Unheard);
+    for machine in situation.machines.iter().filter(counts) {
         let Some(pool) = number.get(machine.spec.pool.as_str()).copied() else { continue };
         let is_idle = machine.idle_since.is_some();
         let soon = situation.now.plus(pools[pool].horizon_ms());
@@ -125,6 +136,8 @@ fn bins<'a>(situation: &'a Situation<'a>, pools: &[Pool<'a>]) -> Vec<Bin<'a>> {
         }
         bins[at].count += 1;
     }
+    // Whichever of them is there first: the same ones are needed next time.
+    bins.sort_by_key(|bin| (bin.source == Source::Later, bin.pool, bin.kind));
     for (pool, p) in pools.iter().enumerate() {
         if let Some(spec) = p.like.filter(|_| p.booting > 0) {
             let used = Used::default();
@@ -165,15 +178,28 @@ impl<'a> Packer<'a> {
         suits
     }
 
-    /// The pools whose next worker could take it.
-    fn suitable(&mut self, pools: &[Pool<'a>], ask: &Ask) -> Vec<usize> {
-        let likes = pools.iter().enumerate().filter_map(|(n, pool)| Some((n, pool.like?)));
-        likes.filter(|(n, like)| self.suits(*n, like, ask)).map(|(n, _)| n).collect()
+    /// The pools whose next worker could take it, each of which learns that it waits.
+    fn suitable(&mut self, pools: &mut [Pool<'a>], demand: &Demand<'a>) -> Vec<usize> {
+        let (ask, ranks) = (&demand.ask, demand.gang.map_or(1, |gang| u64::from(gang.min)));
+        let mut suitable = Vec::new();
+        for (n, pool) in pools.iter_mut().enumerate() {
+            let Some(like) = pool.like.filter(|like| self.suits(n, like, ask)) else { continue };
+            suitable.push(n);
+            pool.waiting += demand.count;
+            pool.oldest = Some(pool.oldest.map_or(demand.since, |oldest| oldest.min(demand.since)));
+            let one = match &ask.resources.gpus {
+                Some(gpus) => u64::from(gpus.amount.devices()) * u64::from(gpus.amount.milli()),
+                None if like.devices.is_empty() => ask.resources.cpu_milli,
+                None => 0,
+            };
+            pool.asked_milli = pool.asked_milli.saturating_add(one * ranks * demand.count);
+        }
+        suitable
     }
 
     fn singles(&mut self, demand: &Demand<'a>, pools: &mut [Pool<'a>], left: &mut Left<'a>) {
         let resources = &demand.ask.resources;
-        let suitable = self.suitable(pools, &demand.ask);
+        let suitable = self.suitable(pools, demand);
         let rounds = |pool: &Pool<'_>| {
             let run_ms = demand.run_ms.filter(|ms| *ms > 0);
             run_ms.map_or(1, |ms| (pool.horizon_ms() / ms).clamp(1, ROUNDS_MAX))
@@ -312,7 +338,7 @@ impl<'a> Packer<'a> {
 
     /// Whole gangs, one after the other: each gets all its seats in one pool, or nothing is bought for it.
     fn gangs(&mut self, demand: &Demand<'a>, gang: &Gang, pools: &mut [Pool<'a>], left: &mut Left<'a>) {
-        let suitable = self.suitable(pools, &demand.ask);
+        let suitable = self.suitable(pools, demand);
         let mut count = demand.count;
         while count > 0 {
             if !self.one_gang(demand, gang, &suitable, pools, left) {
@@ -351,14 +377,15 @@ impl<'a> Packer<'a> {
                 bin.pool == *n && shares(bin.spec) && fit(resources, bin.spec, &bin.used).is_some()
             };
             let seats: u32 = self.bins.iter().filter(fitting).map(|bin| bin.count).sum();
+            let there = self.bins.iter().filter(fitting).filter(|bin| bin.source == Source::Idle);
+            let later = gang.min.saturating_sub(there.map(|bin| bin.count).sum());
             let new = gang.min.saturating_sub(seats);
             let room = pool.room.min(left.room(pool).0);
             let cost = u128::from(pool.price()) * u128::from(new);
-            (new <= room).then_some((cost, pool.price(), pool.boot_ms(), *n, new, like))
+            (new <= room).then_some(((cost, later, pool.price(), pool.boot_ms(), *n), new, like))
         });
-        let Some((_, _, _, n, new, like)) = offers.min_by_key(|o| (o.0, o.1, o.2, o.3)) else {
-            return false;
-        };
+        // Of those that cost nothing more, the one where most of it is there already.
+        let Some(((_, _, _, _, n), new, like)) = offers.min_by_key(|offer| offer.0) else { return false };
         if new > 0 {
             self.buy(n, like, new, demand, pools, left);
         }
@@ -425,7 +452,8 @@ impl<'a> Packer<'a> {
             }
             let count = left.min(*n);
             left -= count;
-            self.packed.unmet.push(Unmet { job: *job, task: *task, count, reason: reason.to_owned() });
+            let (job, task, name) = (*job, *task, String::new());
+            self.packed.unmet.push(Unmet { job, task, name, count, reason: reason.to_owned() });
         }
     }
 }

@@ -15,7 +15,8 @@ mod situation;
 
 pub use decide::decide;
 pub use situation::{
-    Decision, GroupSeen, InstanceSeen, Machine, MachineState, PoolDecision, Situation, Unmet, Waiting,
+    Decision, GroupReport, GroupSeen, InstancePhase, InstanceReport, InstanceSeen, Machine, MachineState,
+    Order, PoolDecision, Situation, Unmet, Waiting,
 };
 
 use crate::model::worker::WorkerSpec;

@@ -4,6 +4,7 @@ use super::situation::{GroupSeen, Machine, MachineState, Situation};
 use super::{BOOT_UNKNOWN_MS, GROUP_STALE_MS};
 use crate::model::fleet::{Limits, PoolScale, PoolSpec};
 use crate::model::ids::JobId;
+use crate::model::time::Tick;
 use crate::model::worker::{INSTANCE_LABEL, WorkerSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,9 @@ pub(super) struct Pool<'a> {
     /// The longest of what was bought for; none yet, or unknown (`unknown_ms`).
     pub for_ms: u64,
     pub unknown_ms: bool,
+    pub waiting: u64,
+    pub oldest: Option<Tick>,
+    pub asked_milli: u64,
     pub stuck: Vec<String>,
     /// A machine never came: the provider has none, or it does not join.
     pub failed: bool,
@@ -131,7 +135,7 @@ fn one<'a>(
     if let Some(sample) = situation.boots.get(name) {
         // The last ones count most: images and zones change.
         scale.boot_ms = Some(scale.boot_ms.map_or(*sample, |known| (3 * known + sample) / 4));
-        (scale.failures, scale.retry_at) = (0, crate::model::time::Tick(0));
+        (scale.failures, scale.retry_at) = (0, Tick(0));
     }
     // Of those that have a template the one in force is the next machine; else one that is there.
     let like = spec.template.as_deref().or_else(|| here.map(|m| m.spec).next());
@@ -153,6 +157,9 @@ fn one<'a>(
         jobs: BTreeSet::new(),
         for_ms: 0,
         unknown_ms: false,
+        waiting: 0,
+        oldest: None,
+        asked_milli: 0,
         stuck: Vec::new(),
         failed: false,
     };
@@ -212,10 +219,12 @@ fn room(pool: &mut Pool<'_>, situation: &Situation<'_>) {
     }
     if pool.failed || now < scale.retry_at {
         pool.room = 0;
-        let wait = scale.retry_at.since(now).div_ceil(1_000);
+        let failures = scale.failures + u32::from(pool.failed);
         pool.hold = Some(match situation.troubles.get(pool.name) {
-            Some(trouble) => format!("the provider {trouble}; tried again in {wait} s"),
-            None => format!("machines were asked for and never joined; tried again in {wait} s"),
+            Some(trouble) => format!("the provider {trouble}; {failures} times in a row nothing came"),
+            None => format!(
+                "machines were asked for and never joined, {failures} times in a row: it is tried again later"
+            ),
         });
     } else if let Some(trouble) = situation.troubles.get(pool.name) {
         pool.hold = Some(format!("the provider {trouble}"));
@@ -223,9 +232,10 @@ fn room(pool: &mut Pool<'_>, situation: &Situation<'_>) {
     // The least there is to be: whatever waits, and before it is packed.
     pool.topped = spec.min.saturating_sub(pool.current + pool.booting).min(pool.room);
     let cools_until = scale.grown.map(|grown| grown.plus(spec.timing.scale_out_cooldown_ms));
-    if let Some(until) = cools_until.filter(|until| now < *until) {
+    if cools_until.is_some_and(|until| now < until) {
         pool.room = 0;
-        pool.hold = Some(format!("cools down for {} s more", until.since(now).div_ceil(1_000)));
+        pool.hold =
+            Some(format!("cools down: {} s between two orders", spec.timing.scale_out_cooldown_ms / 1_000));
     }
     pool.room = pool.room.saturating_sub(pool.topped);
 }

@@ -14,8 +14,10 @@ pub(super) fn choose(
 ) -> Vec<WorkerId> {
     let now = situation.now;
     let cooldown = pool.spec.timing.scale_in_cooldown_ms;
-    let here =
-        |machine: &&Machine<'_>| machine.spec.pool == pool.name && machine.state != MachineState::Leaving;
+    let here = |machine: &&Machine<'_>| {
+        machine.spec.pool == pool.name
+            && !matches!(machine.state, MachineState::Leaving | MachineState::Unheard)
+    };
     let mut machines: Vec<&Machine<'_>> = situation.machines.iter().filter(here).collect();
     // An image is as old as the first machine that came with it.
     let mut images: BTreeMap<&str, u64> = BTreeMap::new();

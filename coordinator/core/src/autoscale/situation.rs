@@ -73,7 +73,9 @@ pub struct Machine<'a> {
 pub enum MachineState {
     /// It takes work.
     Ready,
-    /// It is not heard just now, its breaker is open, or the like: it is there, takes nothing, and is not ended for that.
+    /// Registered a moment ago, or not heard just now: within a lease it takes work again, or is lost. It is counted on, and not ended.
+    Unheard,
+    /// Its breaker is open: it is there and takes nothing.
     Unusable,
     /// It goes, or its machine does: drained by somebody, reclaimed, or for a decision of before.
     Leaving,
@@ -109,6 +111,49 @@ pub struct InstanceSeen {
     pub image: Option<String>,
 }
 
+/// What a provider says of a group, as the shell hands it on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupReport {
+    pub desired: u32,
+    pub min: u32,
+    pub max: u32,
+    pub instances: Vec<InstanceReport>,
+}
+
+/// One machine of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReport {
+    pub id: String,
+    pub phase: InstancePhase,
+    pub protected: bool,
+    pub image: Option<String>,
+}
+
+/// Where a machine is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstancePhase {
+    Booting,
+    InService,
+    /// It is to be ended, and the provider waits for us.
+    Held,
+    Going,
+}
+
+/// What a provider is asked to do. Every order may be repeated.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// So many machines in its group.
+    SetDesired(u32),
+    /// End this machine, and want one less.
+    Terminate(String),
+    /// Go on waiting for this machine.
+    Hold(String),
+    /// Nothing of ours is on it any more.
+    Release(String),
+    /// Do not choose these.
+    Protect(Vec<String>),
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
@@ -133,6 +178,11 @@ pub struct PoolDecision {
     pub reason: String,
     /// Why nothing is changed just now.
     pub hold: Option<String>,
+    /// Task indices that wait and could run here, since when the oldest does, and thousandths of GPUs (of CPUs, in a pool without GPUs) that
+    /// they ask for.
+    pub waiting: u64,
+    pub oldest: Option<Tick>,
+    pub asked_milli: u64,
     /// Workers that are to go, the first one first: those that are on their way out already, then those chosen now.
     pub remove: Vec<WorkerId>,
     /// Of these, those chosen now, which are to be drained.
@@ -148,6 +198,8 @@ pub struct PoolDecision {
 pub struct Unmet {
     pub job: JobId,
     pub task: TaskNo,
+    /// `42.train`; empty until somebody who knows the job fills it in.
+    pub name: String,
     pub count: u64,
     pub reason: String,
 }

@@ -1,7 +1,8 @@
 //! The leader beside a real state: what it proposes is applied at once, what it tells workers is looked at.
 
 use super::instruction::Instruction;
-use super::{Input, Leader, Output, SessionId};
+use super::{Input, Leader, Output, SessionId, Signals};
+use crate::autoscale::Order;
 use crate::command::{Command, Report, ReportKind};
 use crate::model::attempt::Outcome;
 use crate::model::ids::{Token, WorkerId};
@@ -17,7 +18,10 @@ pub(super) struct Rig {
     /// What workers were told, and streams that ended.
     pub told: Vec<(u64, Instruction)>,
     closed: Vec<u64>,
-    proposed: Vec<Command>,
+    pub proposed: Vec<Command>,
+    /// What is wanted of pools, and what providers were asked to do.
+    pub signals: Option<Signals>,
+    pub orders: Vec<(String, u64, Order)>,
 }
 
 impl Rig {
@@ -25,7 +29,16 @@ impl Rig {
         let test = TestState::with_worker(0);
         let mut leader = Leader::new();
         leader.step(0, Input::Elected { term: 1, state: Box::new(test.state.full_delta()) });
-        Self { test, leader, now: 0, told: Vec::new(), closed: Vec::new(), proposed: Vec::new() }
+        Self {
+            test,
+            leader,
+            now: 0,
+            told: Vec::new(),
+            closed: Vec::new(),
+            proposed: Vec::new(),
+            signals: None,
+            orders: Vec::new(),
+        }
     }
 
     pub fn apply(&mut self, command: Command) {
@@ -63,7 +76,7 @@ impl Rig {
         self.settle();
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let outputs = self.leader.step(self.now, Input::Tick);
         for output in outputs {
             match output {
@@ -79,6 +92,8 @@ impl Rig {
                 }
                 Output::Close { session } => self.closed.push(session.0),
                 Output::Confirm { batch } => self.step(Input::Confirmed { batch, ok: true }),
+                Output::Signals(signals) => self.signals = Some(*signals),
+                Output::Drive { pool, generation, order } => self.orders.push((pool, generation, order)),
             }
         }
     }

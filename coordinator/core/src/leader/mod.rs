@@ -2,6 +2,9 @@
 //!
 //! Architecture invariant: instructions come from comparing the state with what a worker last said, never from remembered messages.
 
+mod autoscale;
+#[cfg(test)]
+mod autoscale_test;
 #[cfg(test)]
 mod checkpoint_test;
 mod checkpoints;
@@ -30,5 +33,5 @@ mod step;
 #[cfg(test)]
 mod timeout_test;
 
-pub use io::{Input, Output, SessionId};
+pub use io::{Input, Output, PoolUse, SessionId, Signals};
 pub use step::Leader;

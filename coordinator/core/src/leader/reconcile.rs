@@ -155,6 +155,9 @@ impl Leader {
             let live = self.lives_on(report.token, worker);
             let attempt = self.view.live.get(&report.token).map(|l| &l.attempt);
             let runs = live && attempt.is_some_and(|attempt| attempt.has_started(report.rank));
+            if let (true, Some(attempt)) = (live, attempt) {
+                self.scaling.learn_run(&self.view, attempt.at, &report.kind);
+            }
             match report.kind {
                 ReportKind::Saved(saved) => self.saved_came(session, worker, report, &saved),
                 ReportKind::Running if runs => heard.push(report.token),

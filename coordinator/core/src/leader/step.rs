@@ -1,5 +1,6 @@
 //! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
 
+use super::autoscale::Scaling;
 use super::instruction::Instruction;
 use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
@@ -82,6 +83,8 @@ pub struct Leader {
     pub(super) computing: BTreeMap<WorkerId, BTreeSet<u16>>,
     /// When each worker was last asked to look at its devices again.
     pub(super) probed: BTreeMap<WorkerId, u64>,
+    /// Pools: as configured here, what their providers say, what was decided.
+    pub(super) scaling: Scaling,
     pub(super) expressions: Expressions,
     pub(super) renderer: Renderer,
 }
@@ -122,6 +125,10 @@ impl Leader {
             Input::Notice { session, notice } => self.notice_came(session, notice),
             Input::Measured { worker, computing } => self.measured(worker, computing),
             Input::Drill { worker, event } => self.drill_came(worker, event),
+            Input::Fleet(fleet) => self.scaling.configured = Some(*fleet),
+            Input::Group { pool, report } => self.group_came(now, pool, report),
+            Input::Unseen { pool } => self.group_unseen(now, pool),
+            Input::Trouble { pool, reason, for_ms } => self.scaling.trouble(pool, reason, now + for_ms),
             Input::Confirmed { batch, ok } => self.confirmed(now, batch, ok),
             Input::Proposed { id, replies } => self.proposed(id, replies),
             Input::Refused { id } => self.refused(id),
@@ -137,6 +144,7 @@ impl Leader {
             confirms: self.confirms,
             proposals: self.proposals,
             health: self.health.clone(),
+            scaling: self.scaling.afresh(),
             ..Self::new()
         }
     }
@@ -213,6 +221,7 @@ impl Leader {
         self.view.learn(delta);
         self.must_plan = true;
         for id in joined {
+            self.scaling.worker_changed(id);
             self.heard.entry(id).or_insert(now);
             // Its lease or its drain may end sooner than what was looked at.
             self.sweep_due = 0;
@@ -244,6 +253,7 @@ impl Leader {
         let tick = self.tick(now);
         let mut commands = self.timers(now, tick);
         commands.extend(self.evaluate());
+        self.autoscale(now, tick, &mut commands, &mut outputs);
         self.propose_all(tick, commands, &mut outputs);
         for session in std::mem::take(&mut self.closing) {
             self.session_closed(session);

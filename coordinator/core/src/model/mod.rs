@@ -11,6 +11,7 @@ pub mod device_record;
 pub mod duration;
 pub mod fleet;
 pub mod gang;
+pub mod gpu_spec;
 pub mod ids;
 pub mod job;
 pub mod job_spec;

@@ -33,6 +33,7 @@ mod spot;
 #[cfg(test)]
 mod spot_test;
 mod view;
+mod waiting;
 
 pub use advice::advice;
 pub use board::Board;

@@ -51,6 +51,8 @@ impl World {
                     let delay = self.cluster.rng.range(1, 10);
                     self.at(delay, Event::QuorumAsked { member: m, term, batch });
                 }
+                // No pools are configured here: the simulator's own world is the fleet.
+                Output::Signals(_) | Output::Drive { .. } => {}
                 Output::Close { session: SessionId(session) } => self.break_session(session, false),
                 Output::Instruct { session: SessionId(session), instructions } => {
                     self.send_down(session, instructions)

@@ -201,6 +201,14 @@ impl Apply<'_> {
     }
 }
 
+impl State {
+    /// What the request was answered, as long as that is remembered: for calls whose target goes with the first try.
+    #[must_use]
+    pub fn answer_to(&self, request: &Request) -> Option<&Reply> {
+        self.requests.get(&request_key(request)).map(|row| &row.reply)
+    }
+}
+
 /// Requests of different users never meet.
 fn request_key(request: &Request) -> String {
     format!("{}/{}", request.user, request.id)

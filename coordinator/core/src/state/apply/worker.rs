@@ -133,7 +133,8 @@ impl Apply<'_> {
         worker.drain = Some(Drain {
             deadline: deadline_ms.map(|ms| self.stamp.tick.plus(ms)),
             reason: reason.to_owned(),
-            leaves: false,
+            // Whoever drains what leaves already only says by when.
+            leaves: worker.drain.as_ref().is_some_and(|drain| drain.leaves),
         });
         if worker.state != WorkerState::Lost {
             worker.state = worker.standing(empty);
@@ -148,6 +149,10 @@ impl Apply<'_> {
     pub(super) fn undrain(&mut self, id: WorkerId) -> Answer {
         let empty = self.state.tokens_of(id).is_empty();
         let worker = self.state.workers.get_mut(&id).ok_or(Rejection::NoWorker(id))?;
+        // Its machine may be ended at any moment: what was placed there now would be lost.
+        if worker.state != WorkerState::Draining && worker.drain.as_ref().is_some_and(|drain| drain.leaves) {
+            return Err(Rejection::WorkerLeaves { worker: id });
+        }
         worker.drain = None;
         if worker.state != WorkerState::Lost {
             worker.state = worker.standing(empty);
