@@ -102,7 +102,9 @@ impl Bench {
             Command::Register { spec: Box::new(worker), incarnation: incarnation.clone(), held: Vec::new() };
         let Reply::Registered { worker } = self.apply(&register) else { bail!("the worker was refused") };
         let request = Request { id: "bench".to_owned(), user: "bench".to_owned() };
-        let Reply::Submitted { job, .. } = self.apply(&Command::Submit { request, spec, parts: 0 }) else {
+        let Reply::Submitted { job, .. } =
+            self.apply(&Command::Submit { request, spec, parts: 0, forecast_micro_usd: None })
+        else {
             bail!("the job was refused")
         };
         self.took = Duration::ZERO;

@@ -5,8 +5,8 @@ use crate::machine::Machine;
 use crate::ranges::Ranges;
 use crate::report::{Recorder, Report};
 use crate::{
-    apply, dag, dispatch, evict, failover, gangs, herd, latency, plan, raft, readopt, recover, replay_args,
-    rolling, store, submit,
+    apply, autoscale, dag, decide, dispatch, evict, failover, gangs, herd, latency, plan, raft, readopt,
+    recover, replay_args, rolling, scale_in, store, submit,
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -83,6 +83,12 @@ enum Verb {
     Evict(evict::EvictArgs),
     /// The scheduler alone: decisions a second with 10,000 workers of 8 GPUs and 100,000 ready tasks.
     Plan(plan::PlanArgs),
+    /// What a stream of tasks costs and waits when Muster says which machines are there, beside other rules: on published traces.
+    Autoscale(autoscale::AutoscaleArgs),
+    /// One autoscaling decision for 10,000 waiting tasks over 50 pools: how long it takes.
+    Decide(decide::DecideArgs),
+    /// 1,000 machines are taken away while tasks run and save on them: how much work is lost.
+    ScaleIn(scale_in::ScaleInArgs),
     /// Files to the store and back, beside cp or one plain stream.
     Store(store::StoreArgs),
     /// A published trace: of GPU tasks, and how many GPUs stay unused; or of spot availability, and what work on it costs and loses.
@@ -114,6 +120,9 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
     if let Verb::Replay(args) = &verb {
         return Ok(Finished { text: replay_args::run(args, &options)?, passed: true });
     }
+    if let Verb::Autoscale(args) = &verb {
+        return Ok(Finished { text: autoscale::run(args, &options)?, passed: true });
+    }
     let machine = Machine::read(&dir).with_context(|| format!("cannot look at {}", dir.display()))?;
     let mut recorder = Recorder::new();
     if machine.filesystem == "tmpfs" {
@@ -139,7 +148,9 @@ pub fn run(args: BenchArgs, target: Option<Target>) -> Result<Finished> {
         Verb::Evict(args) => runtime.block_on(evict::run(args, &env, &mut recorder)),
         Verb::Plan(args) => plan::run(&args, options.seed, &mut recorder),
         Verb::Store(args) => runtime.block_on(store::run(args, &env, &mut recorder)),
-        Verb::Replay(_) => Ok(()),
+        Verb::Decide(args) => decide::run(&args, options.seed, &mut recorder),
+        Verb::ScaleIn(args) => scale_in::run(&args, options.seed, &mut recorder),
+        Verb::Replay(_) | Verb::Autoscale(_) => Ok(()),
     }?;
     let ranges = Ranges::of(name)?;
     let report = Report::new(name, options.seed, machine, recorder, &ranges);
@@ -179,6 +190,9 @@ impl Verb {
             Self::Plan(_) => "plan",
             Self::Store(_) => "store",
             Self::Replay(_) => "replay",
+            Self::Autoscale(_) => "autoscale",
+            Self::Decide(_) => "decide",
+            Self::ScaleIn(_) => "scale-in",
         }
     }
 

@@ -128,7 +128,12 @@ impl Bench {
             .1
             .spec;
         let request = Request { id: format!("r{}", self.index), user: "bench".to_owned() };
-        match self.apply(&Command::Submit { request, spec: SpecBytes::encode(&spec), parts: 0 }) {
+        match self.apply(&Command::Submit {
+            request,
+            spec: SpecBytes::encode(&spec),
+            parts: 0,
+            forecast_micro_usd: None,
+        }) {
             Reply::Submitted { job, .. } => Ok(job),
             other => bail!("the job was refused: {other:?}"),
         }

@@ -129,7 +129,7 @@ fn measure(workers: u64, tasks: u64, seed: u64) -> Result<Measured> {
     for number in 0..tasks.div_ceil(JOB) {
         let request = Request { id: format!("bench-{number}"), user: "bench".to_owned() };
         let spec = SpecBytes::encode(&job(JOB.min(tasks - number * JOB), &mut chance));
-        let submit = Command::Submit { request, spec, parts: 0 };
+        let submit = Command::Submit { request, spec, parts: 0, forecast_micro_usd: None };
         let (Reply::Submitted { .. }, _) = cluster.apply(&submit) else { bail!("a job was refused") };
     }
     cluster.view.learn(cluster.state.full_delta());
@@ -215,12 +215,19 @@ fn job(tasks: u64, chance: &mut u64) -> JobSpec {
         workdir: None,
         params: BTreeMap::new(),
         compat_slurm: false,
+        budget: None,
         commons,
         tasks,
     }
 }
 
-fn resources(shape: usize) -> Resources {
+/// How many shapes there are.
+pub fn shapes() -> usize {
+    SHAPES.len()
+}
+
+/// What a task of the shape asks for.
+pub fn resources(shape: usize) -> Resources {
     let (_, cpu_milli, mib, devices, milli) = SHAPES[shape];
     let amount =
         if milli < 1_000 && devices == 1 { GpuAmount::Fraction(milli) } else { GpuAmount::Whole(devices) };

@@ -66,6 +66,8 @@ impl Ranges {
             "plan" => include_str!("../ranges/plan.toml"),
             "readopt" => include_str!("../ranges/readopt.toml"),
             "evict" => include_str!("../ranges/evict.toml"),
+            "decide" => include_str!("../ranges/decide.toml"),
+            "scale-in" => include_str!("../ranges/scale-in.toml"),
             _ => bail!("there are no ranges of {verb}"),
         };
         toml::from_str(text).with_context(|| format!("bench/ranges/{verb}.toml"))
@@ -86,7 +88,7 @@ mod tests {
     fn every_file_is_read() {
         for verb in [
             "dispatch", "latency", "dag", "submit", "apply", "raft", "failover", "rolling", "recover",
-            "readopt", "herd", "plan", "store",
+            "readopt", "herd", "plan", "store", "decide", "scale-in",
         ] {
             assert!(!Ranges::of(verb).expect(verb).0.is_empty(), "{verb}");
         }

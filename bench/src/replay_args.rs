@@ -100,7 +100,11 @@ fn text(document: &impl Serialize, output: Output, table: String) -> Result<Stri
     })
 }
 
-fn seeds(text: &str) -> Result<Vec<u64>> {
+/// `42-51`, or `7`.
+///
+/// # Errors
+/// Anything else, or more than 1,000.
+pub fn seeds(text: &str) -> Result<Vec<u64>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |text: &str| -> Result<u64> {
         text.trim().parse().with_context(|| format!("`{text}` is no seed; write them as `42-51`"))

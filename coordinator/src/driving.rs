@@ -37,10 +37,13 @@ impl Drives {
     }
 }
 
+/// An order and the generation behind it.
+type Orders = mpsc::Receiver<(Order, u64)>;
+
 /// What waits for the member to run: one task a pool.
 pub struct Driving {
     pools: PoolsConfig,
-    lines: Vec<(String, Arc<dyn Driver>, mpsc::Receiver<(Order, u64)>)>,
+    lines: Vec<(String, Arc<dyn Driver>, Orders)>,
     /// For the leader thread.
     pub drives: Drives,
 }
@@ -108,11 +111,7 @@ struct Line {
 }
 
 impl Line {
-    async fn run(
-        mut self,
-        mut orders: mpsc::Receiver<(Order, u64)>,
-        mut leadership: watch::Receiver<Leadership>,
-    ) {
+    async fn run(mut self, mut orders: Orders, mut leadership: watch::Receiver<Leadership>) {
         loop {
             // 1. Whoever does not lead asks nobody for anything; what was ordered in another term is void.
             if !until(&mut leadership, true).await {

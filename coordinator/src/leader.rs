@@ -5,7 +5,7 @@ use crate::clock::boot_ms;
 use crate::driving::Drives;
 use crate::metrics::Counters;
 use crate::signals::{Signals, signals_doc};
-use crate::telemetry::Telemetries;
+use crate::telemetry::{Looked, Telemetries};
 use crate::vital::Vital;
 use bytes::Bytes;
 use muster_core::autoscale::GroupReport;
@@ -54,8 +54,8 @@ pub enum Up {
     Notice(Notice),
     /// What a worker measured. It goes past the leader thread: nothing is decided by it.
     Telemetry(WorkerId, Box<Telemetry>),
-    /// What of a measurement concerns the rules: the devices on which something computes. It is made of one by the leading member.
-    Computing(WorkerId, Vec<String>),
+    /// What of a measurement concerns the rules. It is made of one by the leading member.
+    Computing(WorkerId, Looked),
     Closed,
 }
 
@@ -198,8 +198,8 @@ impl Line {
             let Up::Telemetry(worker, telemetry) = up else { return true };
             let worker = *worker;
             let computing = self.leader.telemetries.record(worker, std::mem::take(&mut **telemetry));
-            let Some(devices) = computing else { return false };
-            *up = Up::Computing(worker, devices);
+            let Some(looked) = computing else { return false };
+            *up = Up::Computing(worker, looked);
             true
         });
         if !ups.is_empty() {
@@ -444,7 +444,9 @@ impl Lines {
             Up::Heartbeat { seq, held } => Some(Input::Heartbeat { session, seq, held }),
             Up::Reports(reports) => Some(Input::Reports { session, reports }),
             Up::DeviceEvents(events) => Some(Input::DeviceEvents { session, events }),
-            Up::Computing(worker, computing) => Some(Input::Measured { worker, computing }),
+            Up::Computing(worker, Looked { computing, empty }) => {
+                Some(Input::Measured { worker, computing, empty })
+            }
             Up::Notice(notice) => Some(Input::Notice { session, notice }),
             Up::Closed => {
                 open.sessions.remove(&number);

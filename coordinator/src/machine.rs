@@ -7,6 +7,7 @@ use crate::storage::{keys, rows};
 use crate::watch::Hub;
 use muster_core::command::{Batch, Command};
 use muster_core::event::Event;
+use muster_core::model::budget::usd;
 use muster_core::reply::Replies;
 use muster_core::state::{Changes, Delta, Entry, State};
 use muster_failpoint::{Point, pass};
@@ -60,6 +61,16 @@ impl CoreMachine {
         }
     }
 
+    /// Whoever leads says aloud what budgets have come to.
+    fn warn(&self, events: &[Event]) {
+        for event in events.iter().filter(|_| self.leading) {
+            if let Event::BudgetPassed { scope, percent, spent, budget } = event {
+                let (spent, limit, then) = (usd(*spent), usd(budget.micro_usd), budget.on_exceed.as_str());
+                tracing::warn!(%scope, percent, spent, limit, then, "so much of a budget is spent");
+            }
+        }
+    }
+
     fn publish(&mut self) {
         let changes = std::mem::take(&mut self.changes);
         self.hub.publish(std::mem::take(&mut self.events), &changes);
@@ -95,6 +106,7 @@ impl Machine for CoreMachine {
                 self.leader.counters().applied(&self.state, batch.stamp.tick, reply, events);
             }
             replies.push(applied.reply);
+            self.warn(&applied.events);
             self.events.extend(applied.events);
             changes.merge(applied.changes);
         }

@@ -271,6 +271,7 @@ impl PoolConfig {
             template: self.template.as_ref().map(|template| Box::new(self.worker(template))),
             quota: self.quota.clone(),
             driven: self.driver != DriverConfig::None,
+            driver: self.driver.kind().to_owned(),
             timing: PoolTiming {
                 scale_in_cooldown_ms: ms(self.scale_in_cooldown, usual.scale_in_cooldown_ms),
                 scale_out_cooldown_ms: ms(self.scale_out_cooldown, usual.scale_out_cooldown_ms),

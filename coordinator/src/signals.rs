@@ -93,7 +93,7 @@ fn pool_doc(
         for_seconds: pool.for_ms.map(seconds),
         worth_usd: pool.worth_micro_usd.map(usd),
         hold: pool.hold.clone(),
-        driver: if spec.driven { "driven" } else { "none" }.to_owned(),
+        driver: if spec.driver.is_empty() { "none".to_owned() } else { spec.driver.clone() },
         use_ratio: UseDoc {
             gpu: part(used.gpu_milli_granted, used.gpu_milli),
             cpu: part(used.cpu_milli_granted, used.cpu_milli),

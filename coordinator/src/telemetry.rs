@@ -2,8 +2,9 @@
 //! has sent the next measurement, some seconds later, and until then it is unknown.
 
 use muster_core::model::ids::WorkerId;
-use muster_core::model::telemetry::Telemetry;
+use muster_core::model::telemetry::{DeviceSample, Telemetry};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +17,12 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 pub struct Telemetries(Arc<Mutex<BTreeMap<WorkerId, (Instant, Telemetry)>>>);
 
 impl Telemetries {
-    /// A worker measured. Returns the devices on which something computes, while there are any and once when there are none any more.
-    pub fn record(&self, worker: WorkerId, telemetry: Telemetry) -> Option<Vec<String>> {
-        let now = computing(&telemetry);
+    /// A worker measured. Returns what was seen to compute or not, while there is any such device and once when there is none any more.
+    pub fn record(&self, worker: WorkerId, telemetry: Telemetry) -> Option<Looked> {
+        let now = Looked::of(&telemetry);
         let before = self.0.lock().insert(worker, (Instant::now(), telemetry));
-        let did = before.is_some_and(|(_, before)| !computing(&before).is_empty());
-        (did || !now.is_empty()).then_some(now)
+        let did = before.is_some_and(|(_, before)| Looked::of(&before) != Looked::default());
+        (did || now != Looked::default()).then_some(now)
     }
 
     /// All that is fresh at `now`; what is not is dropped.
@@ -33,15 +34,34 @@ impl Telemetries {
     }
 }
 
-fn computing(telemetry: &Telemetry) -> Vec<String> {
-    let busy = telemetry.devices.iter().filter(|device| !device.processes.is_empty());
-    busy.map(|device| device.uuid.clone()).collect()
+/// What a measurement says of who uses the devices, by UUID. In neither list: it cannot be said.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Looked {
+    /// Something computes on them.
+    pub computing: Vec<String>,
+    /// The driver answers for them, no process is there, and they do nothing.
+    pub empty: Vec<String>,
+}
+
+impl Looked {
+    fn of(telemetry: &Telemetry) -> Self {
+        let uuids = |pick: &dyn Fn(&DeviceSample) -> bool| {
+            telemetry.devices.iter().filter(|device| pick(device)).map(|device| device.uuid.clone()).collect()
+        };
+        // A list of processes that could not be read is empty too: so the rest of the answer has to be there.
+        let answers = |d: &DeviceSample| d.unhealthy.is_none() && d.memory_used.is_some();
+        let rests = |d: &DeviceSample| d.processes.is_empty() && d.utilization_permille.unwrap_or(0) == 0;
+        Self {
+            computing: uuids(&|device| !device.processes.is_empty()),
+            empty: uuids(&|device| answers(device) && rests(device)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_core::model::telemetry::{DeviceProcess, DeviceSample};
+    use muster_core::model::telemetry::DeviceProcess;
 
     #[test]
     fn the_last_of_each_worker_is_kept_until_it_is_old() {
@@ -67,8 +87,25 @@ mod tests {
             let device = DeviceSample { uuid: "GPU-a".to_owned(), processes, ..DeviceSample::default() };
             table.record(WorkerId(1), Telemetry { devices: vec![device], ..Telemetry::default() })
         };
-        let there = Some(vec!["GPU-a".to_owned()]);
+        let there = Some(Looked { computing: vec!["GPU-a".to_owned()], empty: Vec::new() });
         assert_eq!([measured(&[]), measured(&[7]), measured(&[7])], [None, there.clone(), there]);
-        assert_eq!([measured(&[]), measured(&[])], [Some(Vec::new()), None]);
+        assert_eq!([measured(&[]), measured(&[])], [Some(Looked::default()), None]);
+    }
+
+    #[test]
+    fn a_device_is_empty_only_when_the_driver_says_so() {
+        let sample = |memory_used, utilization_permille, unhealthy: Option<&str>| DeviceSample {
+            uuid: "GPU-a".to_owned(),
+            memory_used,
+            utilization_permille,
+            unhealthy: unhealthy.map(str::to_owned),
+            ..DeviceSample::default()
+        };
+        let is_empty = |device| {
+            !Looked::of(&Telemetry { devices: vec![device], ..Telemetry::default() }).empty.is_empty()
+        };
+        assert!(is_empty(sample(Some(0), Some(0), None)) && is_empty(sample(Some(9), None, None)));
+        assert!(!is_empty(sample(None, None, None)), "a simulated one, or one that does not answer");
+        assert!(!is_empty(sample(Some(0), Some(3), None)) && !is_empty(sample(Some(0), None, Some("lost"))));
     }
 }

@@ -1,6 +1,7 @@
 //! Who waits for a job is woken when something of it changed, once its rows are in the store. Nothing polls.
 
 use muster_core::event::Event;
+use muster_core::model::budget::Scope;
 use muster_core::model::ids::JobId;
 use muster_core::state::{Changes, Key};
 use parking_lot::Mutex;
@@ -61,7 +62,8 @@ fn job_of(event: &Event) -> Option<JobId> {
         | Event::AttemptRunning { at, .. }
         | Event::CheckpointCommitted { at, .. }
         | Event::AttemptEnded { at, .. } => Some(at.job),
-        Event::WorkerChanged { .. } => None,
+        Event::BudgetPassed { scope: Scope::Job(job), .. } => Some(*job),
+        Event::WorkerChanged { .. } | Event::BudgetPassed { .. } => None,
     }
 }
 

@@ -13,6 +13,7 @@ pub use protocol::{Chance, MixOf};
 use protocol::{Outcome, replay};
 use published::PUBLISHED;
 use trace::Trace;
+pub use trace::{Pod, pod, text};
 
 use anyhow::{Result, ensure};
 use std::path::Path;

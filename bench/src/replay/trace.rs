@@ -62,7 +62,10 @@ impl Trace {
 }
 
 /// The file, packed or not.
-fn text(dir: &Path, name: &str) -> Result<String> {
+///
+/// # Errors
+/// A file that is not there.
+pub fn text(dir: &Path, name: &str) -> Result<String> {
     let (plain, packed) = (dir.join(name), dir.join(format!("{name}.gz")));
     let mut text = String::new();
     if plain.exists() {
@@ -103,7 +106,11 @@ fn node(line: &[String]) -> Result<WorkerSpec> {
     })
 }
 
-fn pod(line: &[String]) -> Result<Pod> {
+/// A task, from the fields of its line.
+///
+/// # Errors
+/// A field that is missing or no number.
+pub fn pod(line: &[String]) -> Result<Pod> {
     let (devices, milli) = (number(line, 3)?, number(line, 4)?);
     let model = line.get(5).map(String::as_str).unwrap_or_default();
     let mut model: Vec<String> = model.split('|').filter(|m| !m.is_empty()).map(str::to_owned).collect();

@@ -11,7 +11,7 @@ mod protocol;
 mod rules;
 mod trace;
 
-pub use trace::RunSet;
+pub use trace::{Counts, RunSet, counts};
 
 use anyhow::Result;
 use bound::cheapest;

@@ -3,8 +3,10 @@
 //! Adding a command: the variant here, its file in `state/apply/`, its rows in `state/rows.rs`, its conversion in `proto`, its
 //! use case in the API, its verb in the CLI, its part in the simulator's workload, its page in the docs.
 
+use crate::ledger::EmptyPart;
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Outcome, StopReason};
+use crate::model::budget::{Budget, Scope};
 use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
 use crate::model::fleet::{Fleet, PoolScale};
@@ -80,6 +82,14 @@ pub enum ReportKind {
     },
 }
 
+/// On parts of the seat of an attempt on this worker nothing computed for a while, the earlier ones first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptyClaim {
+    pub token: Token,
+    pub worker: WorkerId,
+    pub parts: Vec<EmptyPart>,
+}
+
 /// What may be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -94,6 +104,8 @@ pub enum Command {
         request: Request,
         spec: SpecBytes,
         parts: u32,
+        /// What it is thought to cost, as the member that took it reckoned; none: nobody asked, or it is not known.
+        forecast_micro_usd: Option<u64>,
     },
     Cancel {
         request: Request,
@@ -229,4 +241,16 @@ pub enum Command {
     /// The first entry of a cluster that was made from a backup: whatever the old one granted after the backup has a smaller token,
     /// and whatever it was running is lost.
     Restored,
+    /// What the leader concludes from what workers measured: on parts of what running attempts have, nothing computed.
+    HeldEmpty {
+        claims: Vec<EmptyClaim>,
+    },
+    /// The most that the scope may cost from now on; none: no limit.
+    SetBudget {
+        request: Request,
+        scope: Scope,
+        budget: Option<Budget>,
+    },
+    /// Time to look at what budgets have come to: the leader says so once a minute.
+    Settle,
 }

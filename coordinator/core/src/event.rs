@@ -1,6 +1,7 @@
 //! What happened, for those who watch: never stored as such, never replayed.
 
 use crate::model::attempt::Cause;
+use crate::model::budget::{Budget, Scope};
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 
 /// One thing that happened when a command was applied.
@@ -50,5 +51,13 @@ pub enum Event {
     },
     WorkerChanged {
         worker: WorkerId,
+    },
+    /// So many per cent of a budget are spent.
+    BudgetPassed {
+        scope: Scope,
+        percent: u8,
+        /// Millionths of a USD.
+        spent: u64,
+        budget: Budget,
     },
 }

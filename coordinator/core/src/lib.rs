@@ -18,6 +18,7 @@ pub mod dag;
 pub mod event;
 pub mod health;
 pub mod leader;
+pub mod ledger;
 pub mod model;
 pub mod reply;
 pub mod scheduler;

@@ -1,5 +1,6 @@
 //! What the caller hears. A refusal is a value, not an error.
 
+use crate::model::budget::usd;
 use crate::model::ids::{JobId, MemberId, Token, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,14 @@ pub enum Rejection {
     OldScale { pool: String, is: u64, based_on: u64 },
     #[error("member {member} is already being replaced, by member {by}")]
     ReplacedAlready { member: MemberId, by: MemberId },
+    /// Amounts in millionths of a USD.
+    #[error(
+        "{scope} has a budget of {} USD: {} are spent, {} reserved for what was admitted, and this is forecast to cost {}",
+        usd(*micro_usd), usd(*spent), usd(*reserved), usd(*forecast)
+    )]
+    BudgetExceeded { scope: String, micro_usd: u64, spent: u64, reserved: u64, forecast: u64 },
+    #[error("{limit} queues have a budget; there can be no more")]
+    TooManyBudgets { limit: usize },
 }
 
 impl Rejection {
@@ -98,6 +107,8 @@ impl Rejection {
             Self::WorkerInUse { .. } => "WORKER_IN_USE",
             Self::WorkerLeaves { .. } => "WORKER_LEAVES",
             Self::OldScale { .. } => "OLD_SCALE",
+            Self::BudgetExceeded { .. } => "BUDGET_EXCEEDED",
+            Self::TooManyBudgets { .. } => "TOO_MANY_BUDGETS",
         }
     }
 }

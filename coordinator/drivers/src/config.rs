@@ -30,6 +30,20 @@ pub enum DriverConfig {
 }
 
 impl DriverConfig {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::AwsAsg(_) => "aws-asg",
+            Self::GcpMig(_) => "gcp-mig",
+            Self::AzureVmss(_) => "azure-vmss",
+            Self::Slurm(_) => "slurm",
+            Self::Webhook(_) => "webhook",
+            Self::Exec(_) => "exec",
+        }
+    }
+
     /// What makes two pools share one group: an error. None: nothing does.
     #[must_use]
     pub fn group_key(&self) -> Option<String> {

@@ -53,6 +53,7 @@ pub struct Oracle {
     pub health: invariants::i4_devices::Health,
     pub saves: invariants::i7_resume::Saves,
     pub going: invariants::i11_preemptions::Going,
+    pub capacity: invariants::i21_ledger::Capacity,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -158,6 +159,7 @@ impl World {
                 _ => {}
             }
         }
+        invariants::i21_ledger::on_applied(self, m, command);
         if let Command::Rerun { request, .. } = command
             && !self.was_asked(request, command)
         {

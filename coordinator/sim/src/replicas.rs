@@ -350,6 +350,7 @@ impl World {
                 "I15: row {key:?} of member {m} changed by index {index} and no entry said so"
             ));
         }
+        invariants::i21_ledger::compare(self, m);
         if let Err(what) = self.members[m].state.check() {
             self.violate(format!("I15: state of member {m} at index {index}: {what}"));
         }

@@ -8,6 +8,7 @@ use crate::world::World;
 use muster_agent::{Action, Agent, Input, Journaled, StartOrder};
 use muster_core::command::ReportKind;
 use muster_core::leader::instruction::DeviceOrder;
+use muster_core::ledger::price::PRICE_LABEL;
 use muster_core::model::artifact::Artifact;
 use muster_core::model::attempt::Outcome;
 use muster_core::model::blob::BlobId;
@@ -80,6 +81,12 @@ impl Machine {
                 // The first one has what every task of the workload asks for.
                 devices: (0..if w == 0 { 4 } else { gpus }).map(device).collect(),
                 isolation: "none".to_owned(),
+                // Every other one costs something.
+                labels: w
+                    .is_multiple_of(2)
+                    .then(|| (PRICE_LABEL.to_owned(), "19.8".to_owned()))
+                    .into_iter()
+                    .collect(),
                 ..WorkerSpec::default()
             },
             boot: 0,

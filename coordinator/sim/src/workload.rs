@@ -38,11 +38,18 @@ impl World {
                 self.plan_parts(delay, request, &spec, rng.range(1, 3) as u32);
                 continue;
             }
-            self.plan_op(delay, Command::Submit { request: request.clone(), spec, parts: 0 }, false);
+            self.plan_op(
+                delay,
+                Command::Submit { request: request.clone(), spec, parts: 0, forecast_micro_usd: None },
+                false,
+            );
             if rng.chance(50) {
                 // Somebody uses the id again for another job, after the first is surely in.
                 let other = SpecBytes::encode(&job(&mut rng, number + 1000));
-                self.plan_reuse(delay, Command::Submit { request, spec: other, parts: 0 });
+                self.plan_reuse(
+                    delay,
+                    Command::Submit { request, spec: other, parts: 0, forecast_micro_usd: None },
+                );
             }
         }
         let decays = keeps.pick(&[0, 0, 3, 12]);
@@ -75,7 +82,12 @@ impl World {
 
     /// A submission in parts. Calls of one client may overtake each other; one that came before its parts is made again.
     fn plan_parts(&mut self, delay: u64, request: Request, spec: &SpecBytes, parts: u32) {
-        let whole = Command::Submit { request: request.clone(), spec: SpecBytes(Vec::new()), parts };
+        let whole = Command::Submit {
+            request: request.clone(),
+            spec: SpecBytes(Vec::new()),
+            parts,
+            forecast_micro_usd: None,
+        };
         self.plan_op(delay + 20, whole, false);
         let size = spec.0.len().div_ceil(parts as usize);
         for part in 0..parts {
@@ -199,6 +211,7 @@ fn job(rng: &mut Rng, number: u64) -> JobSpec {
         workdir: None,
         params: BTreeMap::new(),
         compat_slurm: false,
+        budget: None,
         commons,
         tasks,
     }

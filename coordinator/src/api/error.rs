@@ -160,6 +160,9 @@ impl ApiError {
             Self::Rejected(Rejection::ReplacedAlready { .. }) => {
                 "wait until that one votes, or take it out: muster cluster remove ID"
             }
+            Self::Rejected(Rejection::BudgetExceeded { .. }) => {
+                "`muster budget show` says how far each has got; ask for less, or raise it: muster budget set"
+            }
             _ => return None,
         };
         Some(text.to_owned())

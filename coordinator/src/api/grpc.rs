@@ -76,11 +76,6 @@ fn blob_id(bytes: &[u8]) -> Result<BlobId, ApiError> {
     bytes.try_into().map(BlobId).map_err(|_| ApiError::BadRequest("a blob id has 32 bytes".to_owned()))
 }
 
-/// The ledger is not part of this version.
-fn no_ledger() -> Status {
-    Status::unimplemented("this version keeps no account of time and money")
-}
-
 #[tonic::async_trait]
 impl Api for Grpc {
     async fn submit(&self, call: Request<Streaming<SubmitPart>>) -> Result<Response<SubmitReply>, Status> {
@@ -245,16 +240,21 @@ impl Api for Grpc {
         document(&*self.0.signals(term.zip(version), Duration::from_millis(wait_ms)).await?)
     }
 
-    async fn get_cost(&self, _: Request<CostRequest>) -> Result<Response<Document>, Status> {
-        Err(no_ledger())
+    async fn get_cost(&self, call: Request<CostRequest>) -> Result<Response<Document>, Status> {
+        let CostRequest { by, label, from, to } = call.into_inner();
+        document(&self.0.cost(&by, Some(&label), Some(&from), Some(&to)).await?)
     }
 
     async fn list_budgets(&self, _: Request<ListRequest>) -> Result<Response<Document>, Status> {
-        Err(no_ledger())
+        document(&self.0.budgets().await?)
     }
 
-    async fn set_budget(&self, _: Request<SetBudgetRequest>) -> Result<Response<MutationReply>, Status> {
-        Err(no_ledger())
+    async fn set_budget(&self, call: Request<SetBudgetRequest>) -> Result<Response<MutationReply>, Status> {
+        let user = user_of(&call);
+        let asked = call.into_inner();
+        let request = request(asked.request_id, named(asked.user, user))?;
+        self.0.set_budget(request, &asked.scope, asked.usd, &asked.on_exceed).await?;
+        Ok(Response::new(MutationReply { indices: 1 }))
     }
 
     async fn prepare_member(

@@ -5,7 +5,9 @@ use super::error::ApiError;
 use super::service::Service;
 use crate::proposer::BATCH_BYTES_MAX;
 use muster_core::command::{Command, Request, Target};
+use muster_core::ledger::forecast;
 use muster_core::model::blob::BlobId;
+use muster_core::model::budget::Scope;
 use muster_core::model::ids::JobId;
 use muster_core::model::job_spec::JobSpec;
 use muster_core::reply::Reply;
@@ -74,7 +76,8 @@ impl Service {
         }
         self.refuse_impossible(&resolved)?;
         // 3. Into the log.
-        let reply = self.propose_job(&request, bytes).await?;
+        let forecast = self.forecast(&resolved);
+        let reply = self.propose_job(&request, bytes, forecast).await?;
         let Reply::Submitted { job, tasks, indices } = reply else {
             return Err(ApiError::Stopped("the leader answered something else".to_owned()));
         };
@@ -88,9 +91,16 @@ impl Service {
         Ok(Submitted { job, tasks, indices, name: resolved.name })
     }
 
-    async fn propose_job(&self, request: &Request, spec: SpecBytes) -> Result<Reply, ApiError> {
+    async fn propose_job(
+        &self,
+        request: &Request,
+        spec: SpecBytes,
+        forecast_micro_usd: Option<u64>,
+    ) -> Result<Reply, ApiError> {
         if spec.0.len() <= BATCH_BYTES_MAX - 4096 {
-            return self.forward.one(Command::Submit { request: request.clone(), spec, parts: 0 }).await;
+            let request = request.clone();
+            let command = Command::Submit { request, spec, parts: 0, forecast_micro_usd };
+            return self.forward.one(command).await;
         }
         let mut parts = 0;
         for bytes in spec.0.chunks(PART_BYTES) {
@@ -100,8 +110,23 @@ impl Service {
             parts += 1;
         }
         self.forward
-            .one(Command::Submit { request: request.clone(), spec: SpecBytes(Vec::new()), parts })
+            .one(Command::Submit {
+                request: request.clone(),
+                spec: SpecBytes(Vec::new()),
+                parts,
+                forecast_micro_usd,
+            })
             .await
+    }
+
+    /// What the job is thought to cost, where a budget asks for it.
+    fn forecast(&self, spec: &JobSpec) -> Option<u64> {
+        self.forward.read(|state| {
+            let queue = Scope::Queue(spec.queue.clone());
+            let asked = spec.budget.is_some() || state.ledger().budgets().contains_key(&queue);
+            let workers: Vec<_> = state.workers().map(|worker| &worker.spec).collect();
+            asked.then(|| forecast(spec, &workers, state.fleet())).flatten()
+        })
     }
 
     /// Refuses a job of which a task fits no registered worker. Without workers nothing is refused: they may come.

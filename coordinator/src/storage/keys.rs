@@ -2,6 +2,7 @@
 //! and the attempts of one index lie together. Kind bytes are never used again for something else.
 
 use muster_core::model::breaker::BreakerKey;
+use muster_core::model::budget::Scope;
 use muster_core::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 use muster_core::state::Key;
 
@@ -23,6 +24,12 @@ const CHECKPOINTS: u8 = 0x0f;
 const POOL: u8 = 0x10;
 const FLEET: u8 = 0x11;
 const SCALE: u8 = 0x12;
+const LEDGER: u8 = 0x13;
+const ACCOUNT: u8 = 0x14;
+const METER: u8 = 0x15;
+const TAB: u8 = 0x16;
+const SPENT: u8 = 0x17;
+const BUDGET: u8 = 0x18;
 /// Ended attempts. Above all others: restoring the state stops here.
 pub const HISTORY: u8 = 0x40;
 
@@ -67,6 +74,12 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Pool(name) => Bytes::of(POOL).text(name),
         Key::Fleet => Bytes::of(FLEET),
         Key::Scale(pool) => Bytes::of(SCALE).text(pool),
+        Key::Ledger => Bytes::of(LEDGER),
+        Key::Account(number) => Bytes::of(ACCOUNT).long(*number),
+        Key::Meter(worker) => Bytes::of(METER).long(worker.0),
+        Key::Tab(token) => Bytes::of(TAB).long(token.0),
+        Key::Spent(job) => Bytes::of(SPENT).long(job.0),
+        Key::Budget(scope) => Bytes::of(BUDGET).text(&scope.to_string()),
         Key::Checkpoints(at) => Bytes::of(CHECKPOINTS).long(at.job.0).short(at.task.0).short(at.index),
     }
     .0
@@ -80,8 +93,9 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
     let short = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
     let wanted = match *kind {
-        META | MEMBERS | FLEET => 0,
-        SPEC | JOB | WORKER | LIVE | BREAKER_OF_WORKER | BREAKER_OF_COMMAND => 8,
+        META | MEMBERS | FLEET | LEDGER => 0,
+        SPEC | JOB | WORKER | LIVE | BREAKER_OF_WORKER | BREAKER_OF_COMMAND | ACCOUNT | METER | TAB
+        | SPENT => 8,
         TASK => 12,
         BLOCK | ARTIFACTS | CHECKPOINTS => 16,
         _ => rest.len(),
@@ -108,6 +122,12 @@ pub fn decode(bytes: &[u8]) -> Option<Key> {
         POOL => Key::Pool(text(rest)?),
         FLEET => Key::Fleet,
         SCALE => Key::Scale(text(rest)?),
+        LEDGER => Key::Ledger,
+        ACCOUNT => Key::Account(long(0)?),
+        METER => Key::Meter(WorkerId(long(0)?)),
+        TAB => Key::Tab(Token(long(0)?)),
+        SPENT => Key::Spent(JobId(long(0)?)),
+        BUDGET => Key::Budget(Scope::parse(&text(rest)?)?),
         BREAKER_OF_WORKER => Key::Breaker(BreakerKey::Worker(WorkerId(long(0)?))),
         BREAKER_OF_COMMAND => Key::Breaker(BreakerKey::Command(long(0)?)),
         CHECKPOINTS => Key::Checkpoints(IndexRef::new(JobId(long(0)?), TaskNo(short(8)?), short(12)?)),
@@ -173,6 +193,13 @@ mod tests {
             Key::Pool("spot".into()),
             Key::Fleet,
             Key::Scale("spot".into()),
+            Key::Ledger,
+            Key::Account(1),
+            Key::Meter(WorkerId(1)),
+            Key::Tab(Token(1)),
+            Key::Spent(job),
+            Key::Budget(Scope::Job(job)),
+            Key::Budget(Scope::Queue("a:b".into())),
         ];
         let bytes: Vec<_> = keys.iter().map(encode).collect();
         assert!(bytes.is_sorted());

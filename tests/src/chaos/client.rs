@@ -1,9 +1,9 @@
 //! Calls of users, to a member that the caller names, each with a time limit and an honest outcome: heard, refused, or unknown.
 
-use muster_core::view_doc::{ClusterDoc, JobDoc, JobsDoc, WorkersDoc};
+use muster_core::view_doc::{ClusterDoc, CostDoc, JobDoc, JobsDoc, WorkersDoc};
 use muster_proto::api::api_client::ApiClient;
 use muster_proto::api::{
-    Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, Mutation, SubmitPart,
+    CostRequest, Document, DrainRequest, GetRequest, ListJobsRequest, ListRequest, Mutation, SubmitPart,
 };
 use muster_proto::channel::{Bearer, ChannelError, MESSAGE_BYTES_MAX, Tls, dial_lazy};
 use serde::de::DeserializeOwned;
@@ -149,6 +149,13 @@ impl Client {
     pub async fn workers(&self, way: usize) -> Answer<WorkersDoc> {
         let mut api = self.apis[way].clone();
         limited(LIMIT, api.list_workers(ListRequest {}), read).await
+    }
+
+    /// Where time and money went, by pool.
+    pub async fn cost(&self, way: usize) -> Answer<CostDoc> {
+        let mut api = self.apis[way].clone();
+        let request = CostRequest { by: "pool".to_owned(), ..CostRequest::default() };
+        limited(LIMIT, api.get_cost(request), read).await
     }
 
     /// Who leads, by this member.

@@ -6,7 +6,7 @@ use super::ledger::{self, LEDGER};
 use super::load::Load;
 use super::nemesis::{self, Done, Progress, What};
 use super::options::Options;
-use super::oracles::{Violation, agreement, kernel, order, promises};
+use super::oracles::{Violation, agreement, books, kernel, order, promises};
 use super::world::{MEMBERS, WORKERS, World};
 use super::{evidence, schedule};
 use anyhow::{Context, Result, bail};
@@ -144,6 +144,12 @@ fn judged(dir: &Path, options: &Options, seed: u64, runtime: &Runtime, stop: &At
     let (not_linear, undecided) = order::judge(&jobs, &latches);
     violations.extend(not_linear);
     violations.extend(agreement::judge(&members));
+    for way in 0..MEMBERS {
+        match runtime.block_on(world.client.cost(way)) {
+            Answer::Heard(report) => violations.extend(books::judge(&format!("c{}", way + 1), &report)),
+            other => bail!("member {} has no cost report: {other:?}", way + 1),
+        }
+    }
     undecided.iter().for_each(|text| eprintln!("note: {text}"));
     evidence::lines(&dir.join("faults.jsonl"), &done.events)?;
     evidence::lines(&dir.join("jobs.jsonl"), docs.values())?;

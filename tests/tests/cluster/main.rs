@@ -3,9 +3,11 @@
 #![allow(clippy::print_stderr)] // a test that is skipped says why
 
 mod artifacts;
+mod autoscale;
 mod backups;
 mod bad_input;
 mod checkpoints;
+mod cost;
 mod crash;
 mod dev;
 mod devices;
@@ -19,6 +21,8 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+#[path = "../../../store/tests/store/moto.rs"]
+mod moto;
 mod notices;
 mod operations;
 mod pools;

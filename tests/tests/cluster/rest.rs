@@ -126,6 +126,9 @@ fn a_job_goes_in_and_its_story_comes_out_of_any_member() {
     assert_eq!(rest.get("/v1/queues").json()["queues"][0]["name"], "default");
     assert_eq!(rest.get("/v1/cluster").json()["members"].as_array().map(Vec::len), Some(3));
     assert_eq!(rest.get("/v1/pools").json()["pools"][0]["name"], worker["pool"]);
+    let cost = rest.get("/v1/cost?by=user").json();
+    assert_eq!((&cost["by"], &cost["total"]["usd"]["total"]), (&json!("user"), &json!(0.0)), "{cost}");
+    assert_eq!(rest.get("/v1/budgets").json(), json!({ "budgets": [] }));
     assert_eq!(rest.get(&format!("/v1/checkpoints?job={job}")).json()["checkpoints"], json!([]));
 
     metrics_are_what_prometheus_reads(&cluster, at);
@@ -150,6 +153,8 @@ fn metrics_are_what_prometheus_reads(cluster: &Cluster, leader: usize) {
         sample("muster_raft_commit_seconds_count") > 3.0
             && sample("muster_schedule_cycle_seconds_count") > 0.0
     );
+    sample("muster_gpu_seconds_total{state=\"useful\"}");
+    sample("muster_lost_work_gpu_seconds_total");
     sample("muster_evictions_total{cause=\"notice\"}");
     let open = rest.ask("GET", "/metrics").header("accept", "application/openmetrics-text").send();
     assert!(open.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));

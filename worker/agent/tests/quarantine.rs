@@ -106,6 +106,7 @@ impl Pair {
                     }
                     Output::Instruct { instructions, .. } => told.extend(instructions),
                     Output::Close { .. } => panic!("nobody is to go"),
+                    Output::Signals(_) | Output::Drive { .. } => {}
                 }
             }
         }
@@ -120,7 +121,7 @@ fn a_sick_device_is_out_and_its_task_is_stopped_before_the_next_heartbeat_is_due
     let file = spec::parse(job, Format::Json, "job").expect("a job");
     let spec = SpecBytes::encode(&spec::check(&file, None).expect("sound").spec);
     let request = muster_core::command::Request { id: "r1".to_owned(), user: "ann".to_owned() };
-    pair.apply(&Command::Submit { request, spec, parts: 0 });
+    pair.apply(&Command::Submit { request, spec, parts: 0, forecast_micro_usd: None });
     pair.now = 1;
     let started: Vec<Instruction> = pair.settle();
     let order = started.iter().find_map(|told| match told {

@@ -9,7 +9,7 @@ use crate::state::test_state::{TestJob, TestState};
 
 fn measured(leader: &mut Leader, computing: &[&str]) {
     let computing = computing.iter().map(|uuid| (*uuid).to_owned()).collect();
-    leader.step(20, Input::Measured { worker: WorkerId(1), computing });
+    leader.step(20, Input::Measured { worker: WorkerId(1), computing, empty: Vec::new() });
 }
 
 /// A leader that hears the one worker, of three GPUs.
@@ -29,7 +29,7 @@ fn leading(test: &TestState) -> Leader {
 fn planned(test: &mut TestState, leader: &mut Leader, gpus: u32) -> Vec<u16> {
     let request = test.request();
     let spec = TestJob::new().task(&[]).gpus(gpus).bytes();
-    let applied = test.apply(Command::Submit { request, spec, parts: 0 });
+    let applied = test.apply(Command::Submit { request, spec, parts: 0, forecast_micro_usd: None });
     leader.step(30, Input::Delta(Box::new(test.state.delta(&applied.changes))));
     let mut proposed = leader.step(30, Input::Tick).into_iter().filter_map(|output| match output {
         Output::Propose { id, commands } => Some((id, commands)),

@@ -57,10 +57,12 @@ pub enum Input {
         session: SessionId,
         notice: Notice,
     },
-    /// What a worker measured: the devices on which something computes. It never enters the log.
+    /// What a worker measured: the devices on which something computes, and those on which nothing does; others cannot be judged. It never
+    /// enters the log.
     Measured {
         worker: WorkerId,
         computing: Vec<String>,
+        empty: Vec<String>,
     },
     /// An exercise: the worker is to say that this was seen of its device. Lost when it is not connected.
     Drill {

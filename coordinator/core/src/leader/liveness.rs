@@ -147,8 +147,9 @@ impl Leader {
         if now >= self.next_retire {
             self.next_retire = now + super::proposals::RETIRE_EVERY_MS;
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
-            commands.push(Command::Retire { before });
+            commands.extend([Command::Retire { before }, Command::Settle]);
         }
+        commands.extend(self.claim_empties(now));
         if now >= self.next_look {
             self.next_look = now + LOOK_MS;
             self.view.look_at_spot();

@@ -11,6 +11,9 @@ mod checkpoints;
 mod devices;
 #[cfg(test)]
 mod devices_test;
+mod empties;
+#[cfg(test)]
+mod empties_test;
 mod foreign;
 #[cfg(test)]
 mod foreign_test;

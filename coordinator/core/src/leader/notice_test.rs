@@ -20,7 +20,12 @@ fn running() -> (Rig, u64, IndexRef) {
     rig.open_of(1, 1, "a");
     rig.beat(1, &[]);
     let request = rig.test.request();
-    rig.apply(Command::Submit { request, spec: TestJob::new().task(&[]).bytes(), parts: 0 });
+    rig.apply(Command::Submit {
+        request,
+        spec: TestJob::new().task(&[]).bytes(),
+        parts: 0,
+        forecast_micro_usd: None,
+    });
     let index = at(1, 0, 0);
     let token = rig.test.state.attempt_of(index).expect("placed").token.0;
     let report = Report { token: Token(token), rank: 0, at: index, kind: ReportKind::Running };

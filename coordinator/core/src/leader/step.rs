@@ -1,6 +1,7 @@
 //! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
 
 use super::autoscale::Scaling;
+use super::empties::Emptiness;
 use super::instruction::Instruction;
 use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
@@ -81,6 +82,10 @@ pub struct Leader {
     pub(super) notices: BTreeMap<WorkerId, Notice>,
     /// Devices that nothing of ours had when something was last seen to compute on them.
     pub(super) computing: BTreeMap<WorkerId, BTreeSet<u16>>,
+    /// Seats on which nothing computes, as last measured.
+    pub(super) empties: BTreeMap<(Token, WorkerId), Emptiness>,
+    /// When what is known of them is proposed again.
+    pub(super) next_empty: u64,
     /// When each worker was last asked to look at its devices again.
     pub(super) probed: BTreeMap<WorkerId, u64>,
     /// Pools: as configured here, what their providers say, what was decided.
@@ -123,7 +128,10 @@ impl Leader {
             Input::Reports { session, reports } => self.reported(session, reports),
             Input::DeviceEvents { session, events } => self.device_events_came(session, events),
             Input::Notice { session, notice } => self.notice_came(session, notice),
-            Input::Measured { worker, computing } => self.measured(worker, computing),
+            Input::Measured { worker, computing, empty } => {
+                self.measured(worker, computing);
+                self.looked_for_empty(now, worker, &empty);
+            }
             Input::Drill { worker, event } => self.drill_came(worker, event),
             Input::Fleet(fleet) => self.scaling.configured = Some(*fleet),
             Input::Group { pool, report } => self.group_came(now, pool, report),
@@ -197,6 +205,7 @@ impl Leader {
             ended.extend(ranks.map(|(rank, seat)| (*token, rank, seat.worker)));
             if live.is_none() {
                 self.forget_deadline(*token);
+                self.forget_empties(*token);
             }
         }
         let touched: Vec<Token> = delta.live.iter().filter(|(_, l)| l.is_some()).map(|(t, _)| *t).collect();

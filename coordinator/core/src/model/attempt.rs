@@ -30,6 +30,8 @@ pub enum StopReason {
     Notice,
     /// A device that it holds is out of service.
     Device(Fault),
+    /// What it may cost is spent.
+    Budget,
 }
 
 /// What a rank of a gang does.
@@ -209,6 +211,7 @@ impl fmt::Display for Cause {
             Self::Timeout => f.write_str("timeout"),
             Self::Evicted(StopReason::Drain) => f.write_str("evicted(drain)"),
             Self::Evicted(StopReason::Notice) => f.write_str("evicted(notice)"),
+            Self::Evicted(StopReason::Budget) => f.write_str("evicted(budget)"),
             Self::Evicted(_) => f.write_str("evicted(operator)"),
             Self::Lost => f.write_str("lost(worker)"),
             Self::Launch(reason) => write!(f, "launch({reason})"),

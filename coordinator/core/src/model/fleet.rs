@@ -39,6 +39,8 @@ pub struct PoolSpec {
     pub quota: Option<String>,
     /// Whether a driver carries out what is wanted; else only the signal says it.
     pub driven: bool,
+    /// The kind of that driver, for people: `aws-asg`; empty without one.
+    pub driver: String,
     pub timing: PoolTiming,
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::array_spec::{ArraySpec, Axis, IndexRange, Indices};
 use super::blob::BlobId;
+use super::budget::Budget;
 use super::gang::Gang;
 use super::ids::TaskNo;
 use super::resources::Resources;
@@ -35,6 +36,8 @@ pub struct JobSpec {
     pub params: BTreeMap<String, JsonText>,
     /// Whether tasks get the `SLURM_*` variables.
     pub compat_slurm: bool,
+    /// The most that it may cost.
+    pub budget: Option<Budget>,
     /// What tasks have in common, each once; `TaskSpec::common` points here.
     pub commons: Vec<TaskCommon>,
     /// The tasks in file order: `TaskNo` is the position.

@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod attempt;
 pub mod blob;
 pub mod breaker;
+pub mod budget;
 pub mod checkpoint;
 pub mod device_event;
 pub mod device_record;

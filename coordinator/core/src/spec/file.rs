@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::array_file::ArrayFile;
+use super::budget::BudgetFile;
 use super::gang::{ElasticFile, TopologyFile};
-use super::later::{BudgetFile, ContainerFile, NotifyFile, ScheduleFile, TriggerFile};
+use super::later::{ContainerFile, NotifyFile, ScheduleFile, TriggerFile};
 use super::policy::{CheckpointFile, RetryFile, RuleFile, SpotFile};
 use super::request::ResourcesFile;
 use super::value::{NeedsFile, Ordered, RunFile, Texts, WorkdirFile};

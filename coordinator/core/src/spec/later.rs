@@ -6,29 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{Texts, WhenEnd};
 
-/// The most money a job may cost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BudgetFile {
-    /// US dollars.
-    pub usd: f64,
-    /// What happens beyond. Default: `hold`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_exceed: Option<OnExceed>,
-}
-
-/// What happens when a budget is spent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnExceed {
-    /// The job is held.
-    Hold,
-    /// The job is cancelled.
-    Cancel,
-    /// The user is told.
-    Warn,
-}
-
 /// When a job is submitted again by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

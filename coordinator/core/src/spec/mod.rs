@@ -8,6 +8,7 @@
 mod array;
 mod array_file;
 mod artifacts;
+mod budget;
 mod bytes;
 mod common;
 mod deadline;
@@ -40,6 +41,7 @@ mod unsupported;
 mod value;
 
 pub use array_file::{ArrayFile, AxisFile, MatrixFile};
+pub use budget::BudgetFile;
 pub use bytes::{SpecBytes, SpecBytesError};
 pub use error::{SpecCode, SpecError, SpecErrors, SpecWarning, nearest};
 pub use expr::{ExprError, Expressions};
@@ -47,8 +49,7 @@ pub use expr_facts::{TaskFacts, WhenFacts, WorkerFacts, WorkerValue};
 pub use file::{CompatFile, DefaultsFile, JobFile, OutputFile, TaskFile};
 pub use gang::{ElasticFile, TopologyFile};
 pub use later::{
-    BackfillFile, BudgetFile, ContainerFile, ContainerRuntime, NotifyFile, OnExceed, Overlap, ScheduleFile,
-    TriggerFile,
+    BackfillFile, ContainerFile, ContainerRuntime, NotifyFile, Overlap, ScheduleFile, TriggerFile,
 };
 pub use options::RunOptions;
 pub use parse::{Format, parse};

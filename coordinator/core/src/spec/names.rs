@@ -1,5 +1,6 @@
 //! Names, paths and the fields of the job itself.
 
+use super::budget::BudgetFile;
 use super::common::env_fault;
 use super::error::{SpecCode, SpecError};
 use super::file::JobFile;
@@ -45,6 +46,7 @@ pub(super) fn job_faults(job: &JobFile) -> Vec<SpecError> {
             format!("priority is {priority}: from 0 to 100, higher first"),
         ));
     }
+    found.extend(job.budget.as_ref().and_then(BudgetFile::fault));
     if job.labels.len() > LABELS {
         found.push(SpecError::at(
             SpecCode::TooLarge,

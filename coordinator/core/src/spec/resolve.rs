@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::BudgetFile;
 use super::common::{Commons, expression_fault};
 use super::error::{SpecCode, SpecError, SpecErrors, SpecWarning};
 use super::expr::{self, Names, Scope};
@@ -80,6 +81,7 @@ pub fn check(file: &JobFile, workdir: Option<BlobId>) -> Result<Checked, SpecErr
         workdir,
         params: file.params.iter().map(|(name, value)| (name.clone(), JsonText::of(value))).collect(),
         compat_slurm: file.compat.is_some(),
+        budget: file.budget.as_ref().and_then(BudgetFile::budget),
         commons,
         tasks,
     };

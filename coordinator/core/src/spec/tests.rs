@@ -145,7 +145,6 @@ fn the_whole_example_of_the_contract_is_read_and_what_is_not_run_is_named() {
         [
             "schedule",
             "on",
-            "budget",
             "tasks.prepare.cache",
             "tasks.prepare.outputs.data.check",
             "tasks.prepare.outputs.data.schema",
@@ -409,7 +408,8 @@ fn warnings_say_what_is_not_done() {
     let text = format!("notify: [{{webhook: \"https://x\"}}]\nbudget: {{usd: 5, on_exceed: warn}}\n{text}");
     let (_, checked) = load(text.as_bytes(), Format::Yaml, "x.yaml", &[] as &[&str]).expect("job");
     let fields: Vec<&str> = checked.warnings.iter().map(|w| w.field.as_str()).collect();
-    assert_eq!(fields, ["budget", "notify", "tasks.a.topology", "tasks.a.retry.log_rules"]);
+    assert_eq!(checked.spec.budget.map(|budget| budget.micro_usd), Some(5_000_000));
+    assert_eq!(fields, ["notify", "tasks.a.topology", "tasks.a.retry.log_rules"]);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 
 use super::error::{SpecCode, SpecError, SpecWarning};
 use super::file::{DefaultsFile, JobFile, TaskFile};
-use super::later::OnExceed;
 use super::limits;
 use super::policy::RetryFile;
 
@@ -39,15 +38,6 @@ pub(super) fn scan(job: &JobFile) -> Found {
     }
     if !job.on.is_empty() {
         found.refuse("", "on", "remove it and submit the job when its cause occurs");
-    }
-    match job.budget.as_ref().map(|b| b.on_exceed.unwrap_or(OnExceed::Hold)) {
-        Some(OnExceed::Warn) => found.warn("", "budget", "this version counts no cost: nobody is warned"),
-        Some(_) => found.refuse(
-            "",
-            "budget",
-            "remove it, or set on_exceed: warn: this version counts no cost and would not stop the job",
-        ),
-        None => {}
     }
     if !job.notify.is_empty() {
         found.warn("", "notify", "this version sends nothing: use `muster wait` or `submit --wait`");

@@ -1,6 +1,9 @@
 //! The replicated state: what is true after each entry of the log. `apply` is a match; families are files of `apply/`.
 
+mod accounting;
 mod apply;
+#[cfg(test)]
+mod budget_test;
 #[cfg(test)]
 mod checkpoint_test;
 mod delta;
@@ -10,6 +13,8 @@ mod device_test;
 mod gang_test;
 pub mod indices;
 pub mod job;
+#[cfg(test)]
+mod ledger_test;
 #[cfg(test)]
 mod member_test;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::indices::{BLOCK, Indices};
 use super::job::{Job, Phase, TaskRun};
 use super::rows::{JobRow, Key, Row, TaskRow};
 use super::store::State;
+use crate::ledger::Totals;
 use crate::model::attempt::{Attempt, AttemptState, RankState};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::fleet::Fleet;
@@ -55,6 +56,19 @@ impl State {
             Key::Pool(name) => self.pools.get(name).cloned().map(Row::Pool),
             Key::Fleet => (self.fleet != Fleet::default()).then(|| Row::Fleet(Box::new(self.fleet.clone()))),
             Key::Scale(name) => self.scales.get(name).cloned().map(Row::Scale),
+            Key::Ledger => {
+                let totals = &self.ledger.totals;
+                (*totals != Totals::default()).then(|| Row::Ledger(Box::new(totals.clone())))
+            }
+            Key::Account(number) => {
+                self.ledger.accounts.get(number).map(|account| Row::Account(Box::new(account.clone())))
+            }
+            Key::Meter(id) => self.ledger.meters.get(id).map(|meter| Row::Meter(Box::new(meter.clone()))),
+            Key::Tab(token) => self.ledger.tabs.get(token).map(|tab| Row::Tab(Box::new(tab.clone()))),
+            Key::Spent(id) => self.ledger.jobs.get(id).map(|books| Row::Spent(Box::new(books.clone()))),
+            Key::Budget(scope) => {
+                self.ledger.budgets.get(scope).map(|row| Row::Budget(Box::new(row.clone())))
+            }
         }
     }
 
@@ -142,6 +156,20 @@ impl State {
             (Key::Scale(name), Row::Scale(scale)) => {
                 self.scales.insert(name, scale);
             }
+            (Key::Ledger, Row::Ledger(totals)) => self.ledger.totals = *totals,
+            (Key::Account(number), Row::Account(account)) => self.ledger.restore_account(number, *account),
+            (Key::Meter(id), Row::Meter(meter)) => {
+                self.ledger.meters.insert(id, *meter);
+            }
+            (Key::Tab(token), Row::Tab(tab)) => {
+                self.ledger.tabs.insert(token, *tab);
+            }
+            (Key::Spent(id), Row::Spent(books)) => {
+                self.ledger.jobs.insert(id, *books);
+            }
+            (Key::Budget(scope), Row::Budget(row)) => {
+                self.ledger.budgets.insert(scope, *row);
+            }
             (key, _) => return Err(RestoreError::WrongKind { key }),
         }
         Ok(())
@@ -203,6 +231,7 @@ impl State {
                 }
             }
         }
+        self.check_books()?;
         self.live.values().try_for_each(|attempt| self.check_gang(attempt))?;
         self.live.values().try_for_each(|attempt| self.check_progress(attempt))?;
         self.checkpoints.iter().try_for_each(|(at, kept)| self.check_kept(*at, kept))

@@ -3,9 +3,11 @@
 use super::indices::BlockRow;
 use super::job::Phase;
 use crate::dag::Parents;
+use crate::ledger::{Account, JobBooks, Meter, Tab, Totals};
 use crate::model::artifact::Artifact;
 use crate::model::attempt::{Attempt, Cause};
 use crate::model::breaker::{Breaker, BreakerKey};
+use crate::model::budget::{BudgetRow, Scope};
 use crate::model::checkpoint::Checkpoint;
 use crate::model::device_record::DeviceRecord;
 use crate::model::fleet::{Fleet, PoolScale};
@@ -55,6 +57,17 @@ pub enum Key {
     Fleet,
     /// How far the scaling of a pool has got; absent until it was changed.
     Scale(String),
+    /// What the ledger's books come to; absent until something was counted.
+    Ledger,
+    /// By its number.
+    Account(u64),
+    /// Absent while nothing of the worker is counted.
+    Meter(WorkerId),
+    /// What a live attempt has been doing; absent while nothing of it is counted.
+    Tab(Token),
+    /// What was booked for a job in memory.
+    Spent(JobId),
+    Budget(Scope),
 }
 
 /// The value of a row.
@@ -77,6 +90,12 @@ pub enum Row {
     Pool(PoolRecord),
     Fleet(Box<Fleet>),
     Scale(PoolScale),
+    Ledger(Box<Totals>),
+    Account(Box<Account>),
+    Meter(Box<Meter>),
+    Tab(Box<Tab>),
+    Spent(Box<JobBooks>),
+    Budget(Box<BudgetRow>),
 }
 
 /// The counters of the log.

@@ -14,7 +14,12 @@ use crate::reply::{Rejection, Reply};
 fn the_same_request_id_gives_the_same_job_and_another_payload_is_refused() {
     let mut test = TestState::new();
     let request = test.request();
-    let submit = |job: &TestJob| Command::Submit { request: request.clone(), spec: job.bytes(), parts: 0 };
+    let submit = |job: &TestJob| Command::Submit {
+        request: request.clone(),
+        spec: job.bytes(),
+        parts: 0,
+        forecast_micro_usd: None,
+    };
     let one = TestJob::new().task(&[]);
 
     let first = test.apply(submit(&one)).reply;
@@ -359,8 +364,12 @@ fn a_submission_in_parts_needs_them_all() {
     let bytes = TestJob::new().task(&[]).bytes().0;
     let (one, two) = bytes.split_at(bytes.len() / 2);
     let request = test.request();
-    let submit =
-        || Command::Submit { request: request.clone(), spec: crate::spec::SpecBytes(Vec::new()), parts: 2 };
+    let submit = || Command::Submit {
+        request: request.clone(),
+        spec: crate::spec::SpecBytes(Vec::new()),
+        parts: 2,
+        forecast_micro_usd: None,
+    };
     test.apply(Command::SubmitPart { request: request.clone(), part: 0, bytes: one.to_vec() });
     assert_eq!(test.apply(submit()).reply, Reply::Rejected(Rejection::MissingParts { have: 1, want: 2 }));
     test.apply(Command::SubmitPart { request: request.clone(), part: 1, bytes: two.to_vec() });

@@ -2,6 +2,7 @@
 
 use super::job::Job;
 use super::rows::{Admission, Key, MembersRow, Meta, PartRow, RequestRow, Row};
+use crate::ledger::{Ledger, Totals};
 use crate::model::attempt::Attempt;
 use crate::model::breaker::{Breaker, BreakerKey};
 use crate::model::checkpoint::Checkpoint;
@@ -91,6 +92,8 @@ pub struct State {
     pub(super) fleet: Fleet,
     /// By pool.
     pub(super) scales: BTreeMap<String, PoolScale>,
+    /// Where time and money went.
+    pub(super) ledger: Ledger,
     // Derived: never stored.
     pub(super) names: BTreeMap<String, WorkerId>,
     pub(super) by_index: BTreeMap<IndexRef, Token>,
@@ -313,6 +316,12 @@ impl State {
         keys.extend(self.pools.keys().map(|name| Key::Pool(name.clone())));
         keys.extend((self.fleet != Fleet::default()).then_some(Key::Fleet));
         keys.extend(self.scales.keys().map(|name| Key::Scale(name.clone())));
+        keys.extend((self.ledger.totals != Totals::default()).then_some(Key::Ledger));
+        keys.extend(self.ledger.accounts.keys().map(|number| Key::Account(*number)));
+        keys.extend(self.ledger.meters.keys().map(|id| Key::Meter(*id)));
+        keys.extend(self.ledger.tabs.keys().map(|token| Key::Tab(*token)));
+        keys.extend(self.ledger.jobs.keys().map(|id| Key::Spent(*id)));
+        keys.extend(self.ledger.budgets.keys().map(|scope| Key::Budget(scope.clone())));
         keys
     }
 

@@ -4,6 +4,7 @@ use super::{Applied, Entry, State};
 use crate::command::{Command, Placement, Report, ReportKind, Request, Target};
 use crate::event::Event;
 use crate::model::attempt::{Cause, Outcome};
+use crate::model::budget::{Budget, OnExceed};
 use crate::model::checkpoint::{Checkpoint, Part, Saved, Sha256};
 use crate::model::gang::Gang;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
@@ -43,6 +44,7 @@ impl TestJob {
             workdir: None,
             params: BTreeMap::new(),
             compat_slurm: false,
+            budget: None,
             commons: Vec::new(),
             tasks: Vec::new(),
         })
@@ -99,6 +101,17 @@ impl TestJob {
 
     pub(crate) fn constraint(mut self, text: &str) -> Self {
         self.last().constraints.push(text.to_owned());
+        self
+    }
+
+    pub(crate) fn queue(mut self, queue: &str) -> Self {
+        self.0.queue = queue.to_owned();
+        self
+    }
+
+    /// The most that it may cost.
+    pub(crate) fn budget(mut self, micro_usd: u64, on_exceed: OnExceed) -> Self {
+        self.0.budget = Some(Budget { micro_usd, on_exceed });
         self
     }
 
@@ -234,7 +247,10 @@ impl TestState {
 
     pub(crate) fn submit(&mut self, job: &TestJob) -> u64 {
         let request = self.request();
-        match self.apply(Command::Submit { request, spec: job.bytes(), parts: 0 }).reply {
+        match self
+            .apply(Command::Submit { request, spec: job.bytes(), parts: 0, forecast_micro_usd: None })
+            .reply
+        {
             Reply::Submitted { job, .. } => job.0,
             other => panic!("{other:?}"),
         }

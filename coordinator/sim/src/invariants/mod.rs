@@ -8,6 +8,7 @@ pub mod i15_replicas;
 pub mod i19_gone;
 pub mod i1_submissions;
 pub mod i20_clock;
+pub mod i21_ledger;
 pub mod i2_results;
 pub mod i3_one_process;
 pub mod i4_devices;
@@ -26,6 +27,7 @@ pub(crate) fn at_the_end(world: &mut World) {
         i5_parents::check(world);
         i3_one_process::at_the_end(world);
         i7_resume::at_the_end(world);
+        i21_ledger::check(world);
         i15_replicas::check(world);
     }
 }

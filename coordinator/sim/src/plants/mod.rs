@@ -68,6 +68,7 @@ pub enum Plant {
     CollectsEarly,
     ForgetsNotices,
     ChargesEvictions,
+    ForgetsIdle,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -201,6 +202,12 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "charges-evictions",
         "I11",
         "how an attempt ends that a notice evicts is taken for its own failure",
+    ),
+    (
+        Plant::ForgetsIdle,
+        "forgets-idle",
+        "I21",
+        "what nobody had of a worker until something ended there is not booked",
     ),
 ];
 

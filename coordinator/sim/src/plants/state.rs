@@ -5,6 +5,7 @@ use crate::replicas::Origin;
 use crate::world::World;
 use muster_core::command::{Command, ReportKind, Request, Target};
 use muster_core::event::Event;
+use muster_core::ledger::Meter;
 use muster_core::model::attempt::{AttemptState, Outcome, StopReason};
 use muster_core::model::device_record::DeviceHealth;
 use muster_core::model::ids::{JobId, Token};
@@ -21,20 +22,35 @@ impl World {
         let mut changed = Vec::with_capacity(commands.len());
         for command in commands {
             match command {
-                Command::Submit { request, spec, parts }
+                Command::Submit { request, spec, parts, forecast_micro_usd }
                     if parts == 0 && self.planted.is(Plant::DropsNeeds) =>
                 {
-                    changed.push(Command::Submit { request, spec: without_needs(&spec), parts });
+                    changed.push(Command::Submit {
+                        request,
+                        spec: without_needs(&spec),
+                        parts,
+                        forecast_micro_usd,
+                    });
                 }
-                Command::Submit { request, spec, parts }
+                Command::Submit { request, spec, parts, forecast_micro_usd }
                     if parts == 0 && self.planted.is(Plant::RetriesMore) =>
                 {
-                    changed.push(Command::Submit { request, spec: with_retries(&spec), parts });
+                    changed.push(Command::Submit {
+                        request,
+                        spec: with_retries(&spec),
+                        parts,
+                        forecast_micro_usd,
+                    });
                 }
-                Command::Submit { request, spec, parts }
+                Command::Submit { request, spec, parts, forecast_micro_usd }
                     if parts == 0 && self.planted.is(Plant::ShrinksGangs) =>
                 {
-                    changed.push(Command::Submit { request, spec: with_lone_gangs(&spec), parts });
+                    changed.push(Command::Submit {
+                        request,
+                        spec: with_lone_gangs(&spec),
+                        parts,
+                        forecast_micro_usd,
+                    });
                 }
                 Command::Reports { worker, incarnation, reports } if self.planted.is(Plant::CommitsHalf) => {
                     let reports = super::checkpoint::one_for_all(reports);
@@ -65,13 +81,21 @@ impl World {
     /// What this member applies instead of the command, and at what stamp.
     pub(crate) fn plant_in_entry(&self, m: usize, stamp: Stamp, command: &Command) -> (Stamp, Command) {
         match command {
-            Command::Submit { request, spec, parts }
+            Command::Submit { request, spec, parts, forecast_micro_usd }
                 if *parts == 0 && m == 2 && self.planted.is(Plant::OneDiffers) =>
             {
                 let mut job = spec.decode().expect("the workload's own");
                 job.priority ^= 1;
                 let spec = SpecBytes::encode(&job);
-                (stamp, Command::Submit { request: request.clone(), spec, parts: *parts })
+                (
+                    stamp,
+                    Command::Submit {
+                        request: request.clone(),
+                        spec,
+                        parts: *parts,
+                        forecast_micro_usd: *forecast_micro_usd,
+                    },
+                )
             }
             _ if m == 1 && self.planted.is(Plant::OwnClock) => {
                 (Stamp { tick: Tick(stamp.tick.0 + 3), ..stamp }, command.clone())
@@ -92,6 +116,15 @@ impl World {
                         let row = Row::Live(Box::new(attempt));
                         self.members[m].state = rebuilt(state, Some((Key::Live(report.token), row)), |_| {});
                     }
+                }
+            }
+            Command::Reports { worker, reports, .. } if self.planted.is(Plant::ForgetsIdle) => {
+                let ends = reports.iter().any(|r| matches!(r.kind, ReportKind::Ended { .. }));
+                let state = &self.members[m].state;
+                if let Some(Row::Meter(meter)) = state.row(&Key::Meter(*worker)).filter(|_| ends) {
+                    let (at, spent) = (entry.stamp.tick.max(meter.at), meter.spent_at(entry.stamp.tick));
+                    let meter = Row::Meter(Box::new(Meter { at, spent, ..*meter }));
+                    self.members[m].state = rebuilt(state, Some((Key::Meter(*worker), meter)), |_| {});
                 }
             }
             Command::Reports { reports, .. } if self.planted.is(Plant::StepsGoBack) => {

@@ -1,6 +1,7 @@
 //! The documents that people and programs read, built from the state and the history.
 
 mod checkpoints;
+mod cost;
 mod jobs;
 mod pools;
 mod queues;

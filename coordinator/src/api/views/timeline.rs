@@ -2,6 +2,7 @@
 
 use super::jobs::ATTEMPTS_MAX;
 use super::words::{time, user_index};
+use muster_core::model::budget::{Scope, usd};
 use muster_core::state::{Job, State};
 use muster_core::view_doc::{AttemptDoc, TaskDoc, TimelineDoc};
 
@@ -14,6 +15,7 @@ pub(super) fn timeline(state: &State, job: &Job, tasks: &[TaskDoc]) -> Vec<Timel
         task.attempts.iter().for_each(|attempt| of_attempt(&mut all, task, attempt));
     }
     of_checkpoints(&mut all, state, job);
+    of_budget(&mut all, state, job);
     if let Some(ended) = job.ended {
         all.push(entry(&time(ended), "job_ended", format!("it {}", job.state().as_str())));
     }
@@ -49,6 +51,7 @@ fn of_attempt(all: &mut Vec<TimelineDoc>, task: &TaskDoc, attempt: &AttemptDoc) 
         let (event, why) = match evicted {
             Some("evicted(notice)") => ("notice", ": a preemption notice for its machine"),
             Some("evicted(drain)") => ("drain", ": its worker is drained"),
+            Some("evicted(budget)") => ("budget", ": what it may cost is spent"),
             _ => ("stop_asked", ""),
         };
         all.push(entry(asked, event, format!("{name} on {worker} is asked to stop{why}")));
@@ -56,6 +59,20 @@ fn of_attempt(all: &mut Vec<TimelineDoc>, task: &TaskDoc, attempt: &AttemptDoc) 
     if let Some(ended) = &attempt.ended {
         let cause = evicted.unwrap_or_default();
         all.push(entry(ended, "attempt_ended", format!("{name} {}: {cause}", attempt.state)));
+    }
+}
+
+/// Its own, not its queue's.
+fn of_budget(all: &mut Vec<TimelineDoc>, state: &State, job: &Job) {
+    let Some(row) = state.ledger().budgets().get(&Scope::Job(job.id)) else { return };
+    let (limit, on_exceed) = (usd(row.budget.micro_usd), row.budget.on_exceed.as_str());
+    for (percent, at) in &row.alerts {
+        let then = if *percent == 100 { format!(": {on_exceed}") } else { String::new() };
+        all.push(entry(
+            &time(*at),
+            "budget",
+            format!("{percent} % of its budget of {limit} USD are spent{then}"),
+        ));
     }
 }
 

@@ -4,9 +4,11 @@
 //! - [`kernel`]: what the tasks saw with the kernel's help (I3, I4, I5);
 //! - [`promises`]: what clients were told against how it ended (I1, I2, I10, I11);
 //! - [`order`]: is there one order of all calls that explains all answers (I14);
-//! - [`agreement`]: do all members say the same (I15).
+//! - [`agreement`]: do all members say the same (I15);
+//! - [`books`]: is every GPU-second accounted for (I21).
 
 pub mod agreement;
+pub mod books;
 pub mod kernel;
 pub mod order;
 pub mod promises;
@@ -17,7 +19,7 @@ use std::fmt;
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Violation {
-    /// Of `RELIABILITY`'s list: `I1` to `I20`.
+    /// Of `RELIABILITY`'s list: `I1` to `I21`.
     pub invariant: &'static str,
     pub text: String,
 }

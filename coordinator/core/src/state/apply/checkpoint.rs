@@ -47,6 +47,7 @@ impl Apply<'_> {
         });
         kept.drain(..kept.len().saturating_sub(keep));
         self.touch(Key::Checkpoints(at));
+        self.count_saved(token);
         self.events.push(Event::CheckpointCommitted { at, number, token, step });
     }
 

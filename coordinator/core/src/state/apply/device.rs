@@ -63,6 +63,7 @@ impl Apply<'_> {
                 let old = |q: &Quarantine| now.since(q.since.tick) >= RETURN_AFTER_MS;
                 if record.quarantine().is_some_and(|q| q.returns == Returns::Probe && old(q)) {
                     record.health = DeviceHealth::Healthy;
+                    self.count_devices(id);
                 }
             }
             Verdict::Quarantine { fault, returns } => {
@@ -94,6 +95,7 @@ impl Apply<'_> {
         if was_out {
             self.note_device(id, uuid, "returned".to_owned(), reason.to_owned());
             self.device_mut(id, uuid).health = DeviceHealth::Healthy;
+            self.count_devices(id);
         }
         Ok(Reply::Changed { indices: u64::from(was_out) })
     }
@@ -115,6 +117,7 @@ impl Apply<'_> {
         if !is_harder {
             let reason = cut(reason).to_owned();
             record.health = DeviceHealth::Quarantined(Quarantine { fault, reason, since, returns });
+            self.count_devices(id);
         }
         // Whose process stayed on the device has ended by itself: its own end is its cause.
         if fault == Fault::NotClean {

@@ -32,7 +32,9 @@ struct Next {
 impl Apply<'_> {
     /// Ends a live attempt.
     pub(super) fn end(&mut self, token: Token, cause: Cause, artifacts: &[Artifact]) {
+        self.count_end_of(token, &cause);
         let Some(attempt) = self.state.unlink(token) else { return };
+        self.count_ended(&attempt);
         self.touch(Key::Live(token));
         let at = attempt.at;
         let has_saved = attempt.progress.committed.is_some();
@@ -216,9 +218,10 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (_, Outcome::Exit(0)) => Cause::Exit(0),
         (Some(StopReason::Device(fault)), _) => Cause::Device(fault),
         (Some(StopReason::Timeout), _) => Cause::Timeout,
-        (Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice)), _) => {
-            Cause::Evicted(reason)
-        }
+        (
+            Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice | StopReason::Budget)),
+            _,
+        ) => Cause::Evicted(reason),
         (None, Outcome::Exit(code)) => Cause::Exit(*code),
         (None, Outcome::Signal(n)) => Cause::Signal(*n),
         (None, Outcome::Oom) => Cause::Oom,

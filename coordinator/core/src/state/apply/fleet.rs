@@ -14,6 +14,7 @@ impl Apply<'_> {
         if self.state.fleet != *fleet {
             self.state.fleet = fleet.clone();
             self.touch(Key::Fleet);
+            self.count_prices();
         }
         let gone: Vec<String> =
             self.state.scales.keys().filter(|name| !fleet.pools.contains_key(*name)).cloned().collect();
@@ -80,6 +81,7 @@ impl Apply<'_> {
         let was_there = worker.state != WorkerState::Lost;
         self.state.workers.remove(&id);
         self.state.loads.remove(&id);
+        self.count_worker_as_it_is(id);
         if self.state.names.get(&name) == Some(&id) {
             self.state.names.remove(&name);
         }

@@ -50,6 +50,7 @@ impl Apply<'_> {
         if attempt.ranks.iter().any(|r| *r != RankState::Ended) {
             self.touch(Key::Live(token));
             self.begin_if_all(token);
+            self.count_attempt(token);
             return;
         }
         let artifacts = std::mem::take(&mut attempt.artifacts);

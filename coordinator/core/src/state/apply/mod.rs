@@ -1,6 +1,7 @@
 //! `State::apply`: sync, total, deterministic. One file a family; this is only the dispatch and what families share.
 
 mod breaker;
+mod budget;
 mod checkpoint;
 mod device;
 mod finish;
@@ -8,6 +9,7 @@ mod fleet;
 mod flow;
 mod gang;
 mod inventory;
+mod ledger;
 mod member;
 mod mutate;
 mod notice;
@@ -110,8 +112,15 @@ impl Apply<'_> {
     fn command(&mut self, command: &Command) -> Answer {
         match command {
             Command::SubmitPart { request, part, bytes } => self.submit_part(request, *part, bytes),
-            Command::Submit { request, spec, parts } => {
-                self.once(request, command, |a| a.submit(request, spec, *parts))
+            Command::Submit { request, spec, parts, forecast_micro_usd: None } => {
+                self.once(request, command, |a| a.submit(request, spec, *parts, None))
+            }
+            Command::Submit { request, spec, parts, forecast_micro_usd } => {
+                // What it will cost is no part of what was asked: said again it may be another.
+                let (request, spec, parts) = (request.clone(), spec.clone(), *parts);
+                let asked = Command::Submit { request, spec, parts, forecast_micro_usd: None };
+                let Command::Submit { request, spec, .. } = &asked else { return Ok(Reply::Done) };
+                self.once(request, &asked, |a| a.submit(request, spec, parts, *forecast_micro_usd))
             }
             Command::Cancel { request, target } => self.once(request, command, |a| a.cancel(target)),
             Command::Hold { request, target } => self.once(request, command, |a| a.hold(target)),
@@ -142,6 +151,11 @@ impl Apply<'_> {
                 None => self.forget(*worker, incarnation.as_ref()),
             },
             Command::Restored => self.restored(),
+            Command::SetBudget { request, scope, budget } => {
+                self.once(request, command, |a| a.set_budget(scope, *budget))
+            }
+            Command::Settle => self.look_at_budgets(),
+            Command::HeldEmpty { claims } => self.held_empty(claims),
             Command::DeviceEvents { worker, incarnation, events } => {
                 self.device_events(*worker, incarnation, events)
             }

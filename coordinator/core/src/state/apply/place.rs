@@ -120,6 +120,7 @@ impl Apply<'_> {
             progress: Progress { resumed, ..Progress::default() },
         });
         self.touch(Key::Live(token));
+        self.count_attempt(token);
         self.events.push(Event::AttemptPlaced { at, number, token, worker });
         token
     }

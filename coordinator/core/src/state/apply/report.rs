@@ -57,6 +57,7 @@ impl Apply<'_> {
             self.touched.add(Key::Live(report.token));
         }
         self.begin_if_all(report.token);
+        self.count_attempt(report.token);
     }
 
     /// The attempt runs, and its timeout counts, once none of its ranks is still starting.

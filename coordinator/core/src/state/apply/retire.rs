@@ -2,6 +2,7 @@
 //! disk; the bytes of checkpoints are the shell's to remove: it looks which jobs the store holds something of and the state does not.
 
 use super::{Answer, Apply};
+use crate::model::budget::Scope;
 use crate::model::ids::{IndexRef, JobId, TaskNo};
 use crate::model::time::Tick;
 use crate::reply::Reply;
@@ -54,6 +55,8 @@ impl Apply<'_> {
             self.touch(Key::Part(key.0, key.1));
         }
         self.forget_breakers();
+        let touched = &mut self.touched;
+        self.state.ledger.drop_old(&mut |key| touched.add(key));
         Ok(Reply::Changed { indices: gone.len() as u64 })
     }
 
@@ -73,6 +76,11 @@ impl Apply<'_> {
         }
         self.touch(Key::Spec(id));
         self.touch(Key::Job(id));
+        self.touch(Key::Spent(id));
+        self.state.ledger.jobs.remove(&id);
+        if self.state.ledger.budgets.remove(&Scope::Job(id)).is_some() {
+            self.touch(Key::Budget(Scope::Job(id)));
+        }
         self.state.jobs.remove(&id);
     }
 }

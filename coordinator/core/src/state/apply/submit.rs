@@ -21,15 +21,24 @@ impl Apply<'_> {
         Ok(Reply::Done)
     }
 
-    pub(super) fn submit(&mut self, request: &Request, spec: &SpecBytes, parts: u32) -> Answer {
+    /// `forecast`: what it is thought to cost, millionths of a USD.
+    pub(super) fn submit(
+        &mut self,
+        request: &Request,
+        spec: &SpecBytes,
+        parts: u32,
+        forecast: Option<u64>,
+    ) -> Answer {
         let joined = if parts > 0 { Some(self.join_parts(&request_key(request), parts)?) } else { None };
         let spec = joined.as_ref().unwrap_or(spec).decode().map_err(|e| Rejection::BadSpec(e.to_string()))?;
         if !spec.is_sound() {
             return Err(Rejection::BadSpec("its numbers point nowhere".to_owned()));
         }
+        self.admit(&spec, forecast)?;
         self.drop_parts(&request_key(request));
         self.state.meta.last_job += 1;
         let id = JobId(self.state.meta.last_job);
+        self.reserve(id, &spec, forecast);
         let (tasks, indices) = (spec.tasks.len() as u32, spec.index_total());
         let job = Job::new(id, Arc::new(spec), request_key(request), request.user.clone(), self.stamp);
         self.state.jobs.insert(id, job);

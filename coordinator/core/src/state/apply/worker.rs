@@ -63,6 +63,7 @@ impl Apply<'_> {
             self.count_worker(old.as_ref(), &worker);
             self.state.names.insert(spec.name.clone(), id);
             self.state.workers.insert(id, worker);
+            self.count_worker_as_it_is(id);
             self.events.push(Event::WorkerChanged { worker: id });
             // Of the same boot of the same machine: it was there a moment ago, and no driver says why it is not now.
             gone.iter().filter(|_| same).for_each(|uuid| self.device_vanished(id, uuid));
@@ -104,6 +105,7 @@ impl Apply<'_> {
         let pool = worker.spec.pool.clone();
         worker.state = WorkerState::Lost;
         worker.changed = self.stamp;
+        self.count_worker_as_it_is(id);
         self.touch(Key::Worker(id));
         self.events.push(Event::WorkerChanged { worker: id });
         for token in self.state.tokens_of(id) {
