@@ -28,6 +28,7 @@ mod notices;
 mod operations;
 mod pools;
 mod reads;
+mod rest;
 mod spot;
 
 /// `full` where the long version was asked for.
