@@ -2,7 +2,7 @@
 //! long as ours.
 
 use super::fixed::Fixed;
-use super::kubernetes::Kubernetes;
+use super::kubernetes::{DEFAULT_S, Kubernetes};
 use super::market::{Market, SpotSupply};
 use super::muster::Muster;
 use super::outcome::{Figures, Outcome};
@@ -14,10 +14,11 @@ use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
 
-/// Idle time before a machine goes, s: ours (its default, of a pool's `scale_in_cooldown`, is 300) and Kubernetes' (its default is 600).
+/// Idle time before a machine goes, s: ours (its default, of a pool's `scale_in_cooldown`, is 300) and Kubernetes' (its default is 600), for all
+/// machines alike and divided by their GPUs.
 const IDLE_S: [u64; 8] = [30, 60, 120, 300, 600, 1_200, 2_400, 4_800];
-/// Ours is compared where its default puts it.
-const OUR_IDLE_S: u64 = 300;
+/// Where ours is compared: chosen on the tuning part, as the one that is cheapest beside the others there.
+pub const OUR_SETTING: &str = "idle 300 s a GPU";
 const TARGETS_PCT: [u64; 7] = [30, 40, 50, 60, 70, 80, 90];
 /// Machines of eight GPUs.
 const SIZES: [u64; 8] = [3, 4, 5, 6, 8, 10, 12, 16];
@@ -48,14 +49,27 @@ impl Family {
 
     /// Each setting: its name, and a rule.
     fn settings(self, uses_spot: bool) -> Vec<(String, Box<dyn Rule>)> {
-        let idle = |s: u64| format!("idle {s} s");
+        let named = |s: u64, by_size: bool| format!("idle {s} s{}", if by_size { " a GPU" } else { "" });
+        let all = || [false, true].into_iter().flat_map(|by_size| IDLE_S.map(|s| (s, by_size)));
         match self {
-            Self::Muster | Self::Told => IDLE_S
-                .map(|s| (idle(s), Box::new(Muster::new(s, self == Self::Told)) as Box<dyn Rule>))
-                .into(),
-            Self::Kubernetes => {
-                IDLE_S.map(|s| (idle(s), Box::new(Kubernetes::new(s)) as Box<dyn Rule>)).into()
-            }
+            Self::Muster | Self::Told => all()
+                .map(|(s, by_size)| {
+                    let rule = Muster::new(s, by_size, self == Self::Told);
+                    (named(s, by_size), Box::new(rule) as Box<dyn Rule>)
+                })
+                .collect(),
+            // Once with the usual delay after an order, once with one as long as the idle time.
+            Self::Kubernetes => all()
+                .flat_map(|(s, by_size)| {
+                    if s == DEFAULT_S { vec![s] } else { vec![DEFAULT_S, s] }
+                        .into_iter()
+                        .map(move |delay_s| (s, by_size, delay_s))
+                })
+                .map(|(s, by_size, delay_s)| {
+                    let rule = Kubernetes::new(s, by_size, delay_s);
+                    (format!("{}, delay {delay_s} s", named(s, by_size)), Box::new(rule) as Box<dyn Rule>)
+                })
+                .collect(),
             Self::Target => {
                 let layouts: &[(Layout, &str)] = if uses_spot {
                     &[(Layout::Small, "x1, x8")]
@@ -171,7 +185,7 @@ pub fn contest(traces: &Traces, plan: &Plan, mut told: impl FnMut(&str, bool, &P
 fn compare(curves: &mut [Curve]) {
     let ours = |curves: &[Curve], spot: bool| -> Option<Figures> {
         let curve = curves.iter().find(|c| c.spot == spot && c.name == Family::Muster.name())?;
-        let point = curve.points.iter().find(|p| p.setting == format!("idle {OUR_IDLE_S} s"))?;
+        let point = curve.points.iter().find(|p| p.setting == OUR_SETTING)?;
         Some(point.figures)
     };
     for spot in [false, true] {

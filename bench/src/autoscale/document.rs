@@ -1,6 +1,6 @@
 //! What the contest came to, as a document for programs and a table for people.
 
-use super::contest::{Curve, Plan};
+use super::contest::{Curve, OUR_SETTING, Plan};
 use super::market::BOOT_S;
 use super::stream::Part;
 use super::world::SAVE_EVERY_S;
@@ -60,7 +60,7 @@ impl Document {
             let _ = writeln!(text, "\n{}", if spot { "spot first" } else { "on demand only" });
             let _ = writeln!(
                 text,
-                "{:<40}{:>9}{:>9}{:>9}{:>11}{:>8}{:>8}{:>7}{:>12}{:>12}{:>9}{:>7}",
+                "{:<52}{:>9}{:>9}{:>9}{:>11}{:>8}{:>8}{:>7}{:>12}{:>12}{:>9}{:>7}",
                 "contestant",
                 "USD",
                 "wait s",
@@ -79,7 +79,7 @@ impl Document {
                     let f = &point.figures;
                     let _ = writeln!(
                         text,
-                        "{:<40}{:>9.0}{:>9.1}{:>9.0}{:>11.0}{:>8.0}{:>8.1}{:>7.1}{:>12.2}{:>12.1}{:>9.1}{:>7.1}",
+                        "{:<52}{:>9.0}{:>9.1}{:>9.0}{:>11.0}{:>8.0}{:>8.1}{:>7.1}{:>12.2}{:>12.1}{:>9.1}{:>7.1}",
                         format!("{}, {}", curve.name, point.setting),
                         f.usd,
                         f.mean_wait_s,
@@ -95,7 +95,7 @@ impl Document {
                     );
                 }
             }
-            let _ = writeln!(text, "at the mean wait of muster, idle 300 s:");
+            let _ = writeln!(text, "at the mean wait of muster, {OUR_SETTING}:");
             for curve in self.curves.iter().filter(|curve| curve.spot == spot) {
                 let cost = curve.usd_at_equal_wait.map_or_else(
                     || "waits longer at any setting".to_owned(),

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 /// `--scan-interval`, s.
 const SCAN_S: u64 = 10;
-/// `--scale-down-delay-after-add`, s.
-const DELAY_AFTER_ADD_S: u64 = 600;
+/// The default of `--scale-down-unneeded-time` and of `--scale-down-delay-after-add`, s.
+pub const DEFAULT_S: u64 = 600;
 /// `--max-empty-bulk-delete`.
 const BULK: usize = 10;
 /// A provider that has none says so within this time, s.
@@ -37,8 +37,12 @@ struct Backoff {
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Kubernetes {
-    /// `--scale-down-unneeded-time`, s; its default is 600.
+    /// `--scale-down-unneeded-time`, s …
     unneeded_s: u64,
+    /// … divided by the GPUs of a machine, as can be said of each group by a tag.
+    by_size: bool,
+    /// `--scale-down-delay-after-add`, s.
+    delay_s: u64,
     unneeded_since: BTreeMap<WorkerId, u64>,
     added_s: Option<u64>,
     backoffs: Vec<Backoff>,
@@ -46,8 +50,15 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     #[must_use]
-    pub fn new(unneeded_s: u64) -> Self {
-        Self { unneeded_s, unneeded_since: BTreeMap::new(), added_s: None, backoffs: Vec::new() }
+    pub fn new(unneeded_s: u64, by_size: bool, delay_s: u64) -> Self {
+        Self {
+            unneeded_s,
+            by_size,
+            delay_s,
+            unneeded_since: BTreeMap::new(),
+            added_s: None,
+            backoffs: Vec::new(),
+        }
     }
 
     /// A group of which requests are open for long has no machine: they are taken back, and it is left alone.
@@ -70,10 +81,14 @@ impl Kubernetes {
         let now: BTreeMap<WorkerId, u64> =
             empty.map(|(id, _)| (*id, self.unneeded_since.get(id).copied().unwrap_or(world.now_s))).collect();
         self.unneeded_since = now;
-        if self.added_s.is_some_and(|added| world.now_s - added < DELAY_AFTER_ADD_S) {
+        if self.added_s.is_some_and(|added| world.now_s - added < self.delay_s) {
             return Vec::new();
         }
-        let rested = self.unneeded_since.iter().filter(|(_, since)| world.now_s - *since >= self.unneeded_s);
+        let rests_s = |id: &WorkerId| {
+            let gpus = world.machines.get(id).map_or(1, |m| world.market.pools[m.pool].gpus());
+            self.unneeded_s / if self.by_size { gpus } else { 1 }
+        };
+        let rested = self.unneeded_since.iter().filter(|(id, since)| world.now_s - *since >= rests_s(id));
         rested.map(|(id, _)| *id).take(BULK).collect()
     }
 }

@@ -18,11 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 const EVERY_S: u64 = 10;
 /// A provider that has no machine says so within this time, s.
 const REFUSED_S: u64 = 60;
+/// A spot machine that has not come after so long is not waited for (`boot_limit` of its pool), s: it boots for three minutes, or there is none.
+const SPOT_LIMIT_S: u64 = 300;
 
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Muster {
-    timing: PoolTiming,
+    idle_s: u64,
+    by_size: bool,
     knows: bool,
     fleet: Fleet,
     kinds: Vec<u64>,
@@ -34,12 +37,12 @@ pub struct Muster {
 }
 
 impl Muster {
-    /// `idle_s`: a machine is idle for so long before it goes. `knows`: how long tasks run.
+    /// `idle_s`: a machine is idle for so long before it goes; `by_size`: divided by its GPUs. `knows`: how long tasks run.
     #[must_use]
-    pub fn new(idle_s: u64, knows: bool) -> Self {
-        let timing = PoolTiming { scale_in_cooldown_ms: idle_s * 1_000, ..PoolTiming::default() };
+    pub fn new(idle_s: u64, by_size: bool, knows: bool) -> Self {
         Self {
-            timing,
+            idle_s,
+            by_size,
             knows,
             fleet: Fleet::default(),
             kinds: Vec::new(),
@@ -52,13 +55,19 @@ impl Muster {
 
     fn configure(&mut self, world: &World<'_>) {
         for pool in &world.market.pools {
+            let usual = PoolTiming::default();
+            let timing = PoolTiming {
+                scale_in_cooldown_ms: self.idle_s * 1_000 / if self.by_size { pool.gpus() } else { 1 },
+                boot_limit_ms: if pool.spot { SPOT_LIMIT_S * 1_000 } else { usual.boot_limit_ms },
+                ..usual
+            };
             let spec = PoolSpec {
                 max: pool.max,
                 spot: pool.spot,
                 micro_usd_per_hour: Some(pool.micro_usd_per_hour),
                 template: Some(Box::new(pool.spec.clone())),
                 driven: true,
-                timing: self.timing.clone(),
+                timing,
                 ..PoolSpec::default()
             };
             self.fleet.pools.insert(pool.name.to_owned(), spec);
@@ -159,7 +168,7 @@ impl Rule for Muster {
         }
         let boots = self.boots(world);
         let decision = self.decision(world, boots);
-        let mut wish = Wish { drain_s: self.timing.drain_ms / 1_000, ..Wish::default() };
+        let mut wish = Wish { drain_s: PoolTiming::default().drain_ms / 1_000, ..Wish::default() };
         for pool in &world.market.pools {
             let Some(decided) = decision.pools.iter().find(|decided| decided.pool == pool.name) else {
                 wish.desired.push(0);

@@ -38,7 +38,8 @@ fn play(market: &Market, stream: &Stream, rule: &mut dyn Rule) -> (Outcome, Figu
 
 #[test]
 fn a_machine_is_bought_for_what_waits_and_paid_from_its_launch_to_its_end() {
-    let (outcome, figures) = play(&market(&[], false), &stream(1, &[(5, 1_000)]), &mut Kubernetes::new(600));
+    let (outcome, figures) =
+        play(&market(&[], false), &stream(1, &[(5, 1_000)]), &mut Kubernetes::new(600, false, 600));
     // Seen at 10, up at 190, at work at 200, done at 1,200; the run ends with it.
     assert_eq!(outcome.waits_s, [185]);
     assert_eq!((outcome.last_end_s, figures.machine_hours), (1_200, 1_190.0 / 3_600.0));
@@ -50,18 +51,24 @@ fn a_machine_is_bought_for_what_waits_and_paid_from_its_launch_to_its_end() {
 fn an_idle_machine_goes_after_its_time_and_not_within_ten_minutes_of_the_last_order() {
     // The first is done at 300; the machine goes at 610, ten minutes after the order, and the second one waits for another.
     let jobs = stream(1, &[(5, 100), (700, 100)]);
-    let (outcome, _) = play(&market(&[], false), &jobs, &mut Kubernetes::new(60));
+    let (outcome, _) = play(&market(&[], false), &jobs, &mut Kubernetes::new(60, false, 600));
     assert_eq!(outcome.waits_s, [180, 185]);
+    // Without the delay it goes at 360: three minutes on the way.
+    let (outcome, figures) = play(&market(&[], false), &jobs, &mut Kubernetes::new(60, false, 60));
+    assert_eq!((outcome.waits_s, figures.machine_hours), (vec![180, 185], (350.0 + 290.0) / 3_600.0));
     // Ten minutes idle: it is there.
-    let (outcome, _) = play(&market(&[], false), &jobs, &mut Kubernetes::new(600));
+    let (outcome, _) = play(&market(&[], false), &jobs, &mut Kubernetes::new(600, false, 600));
     assert_eq!(outcome.waits_s, [0, 185]);
 }
 
 #[test]
 fn what_was_not_saved_on_a_spot_machine_is_done_again() {
     // One spot machine for an hour, none for the next, then one again. At work at 200; at 3,600 it has worked 3,400 s, of which 3,000 are saved.
-    let (outcome, figures) =
-        play(&market(&[1, 0, 1, 1, 1], true), &stream(1, &[(5, 6_000)]), &mut Kubernetes::new(600));
+    let (outcome, figures) = play(
+        &market(&[1, 0, 1, 1, 1], true),
+        &stream(1, &[(5, 6_000)]),
+        &mut Kubernetes::new(600, false, 600),
+    );
     assert_eq!((outcome.reclaimed, outcome.lost_milli_s), (1, 400_000));
     // Asked for at 3,600; refused after a minute; on demand is up at 3,840, starts and reads for 30 s, and works the other 3,000.
     assert_eq!((outcome.last_end_s, outcome.waits_s.clone()), (6_870, vec![185 + 240]));
