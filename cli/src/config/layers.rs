@@ -52,8 +52,9 @@ const OTHERS: [&str; 9] = [
 ];
 
 /// Where keys are that no flag has.
-const POOL_TABLES: [&str; 2] = ["pool", "quota"];
-const POOL_HINT: &str = "the book's chapters on pools list every key: docs/src/autoscaling.md, and of drivers docs/src/autoscaling-drivers.md";
+const POOL_TABLES: [&str; 3] = ["pool", "quota", "autoscale"];
+const POOL_HINT: &str =
+    "docs/src/autoscaling.md lists every key of a pool, docs/src/autoscaling-drivers.md those of drivers";
 const FLAG_HINT: &str = "`--help` lists every key: a flag --a-b is the key a_b";
 
 /// Settings and what is odd about them.
