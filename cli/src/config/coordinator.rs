@@ -3,14 +3,14 @@
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
 use crate::failure::Failure;
-use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_coordinator::config::{ConfigError, CoordinatorConfig, StoreConfig};
 use muster_coordinator::pools::{AutoscaleConfig, PoolConfig, PoolsConfig, QuotaConfig};
 use muster_core::health::XidPolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -106,11 +106,11 @@ pub const KEYS: [Key; 20] = [
 ];
 
 impl CoordinatorFile {
-    /// What the coordinator takes, checked.
+    /// What the coordinator takes, checked. `file`: where pools come from.
     ///
     /// # Errors
     /// What cannot work, before any port opens.
-    pub fn check(&self) -> Result<CoordinatorConfig, Failure> {
+    pub fn check(&self, file: Option<&Path>) -> Result<CoordinatorConfig, Failure> {
         let section = &self.coordinator;
         let data_dir = section.data_dir.clone().ok_or_else(|| {
             Failure::new("BAD_CONFIG", "no data directory is given")
@@ -139,11 +139,20 @@ impl CoordinatorFile {
         if let Some(listen) = &section.listen {
             config.listen = socket(listen)?;
         }
-        config
-            .validate()
-            .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+        config.validate().map_err(|error| bad(file, &error))?;
+        // Keys and programs that drivers need are looked for now: a member without them must not lead one day.
+        config.pools.drivers().map_err(|error| bad(file, &ConfigError::from(error)))?;
         Ok(config)
     }
+}
+
+/// Only a file has pools, so what is wrong with them is there.
+fn bad(file: Option<&Path>, error: &ConfigError) -> Failure {
+    let place = match (error, file) {
+        (ConfigError::Pools(_), Some(file)) => format!("{}: ", file.display()),
+        _ => String::new(),
+    };
+    Failure::new("BAD_CONFIG", format!("{place}{error}")).hint(error.hint())
 }
 
 /// An address to listen on: host:port.

@@ -52,7 +52,8 @@ fn of_pool(situation: &Situation<'_>, pool: &Pool<'_>, chosen: Vec<WorkerId>) ->
     let desired = if pool.blind && pool.scale.generation > 0 { pool.scale.desired } else { desired };
     let mut scale = pool.scale.clone();
     scale.desired = desired;
-    if pool.failed {
+    // A machine that never came is seen until it is gone: that is one failure, not one a second.
+    if pool.failed && now >= scale.retry_at {
         scale.failures = scale.failures.saturating_add(1);
         let wait = (RETRY_FIRST_MS << scale.failures.saturating_sub(1).min(16)).min(RETRY_LAST_MS);
         scale.retry_at = now.plus(wait);
@@ -125,6 +126,9 @@ fn reason(pool: &Pool<'_>, removed: u32, worth: Option<u64>) -> String {
     }
     if pool.booting > 0 {
         return format!("{} on their way", pool.booting);
+    }
+    if !pool.jobs.is_empty() {
+        return "no more can be had for what waits".to_owned();
     }
     "what is there is enough".to_owned()
 }

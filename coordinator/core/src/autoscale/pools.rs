@@ -187,8 +187,8 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
     let nameless = machines.iter().filter(|m| !m.spec.labels.contains_key(INSTANCE_LABEL)).count();
     let unjoined = unjoined.get(nameless.min(unjoined.len())..).unwrap_or_default();
     let is_late = |since| situation.now.since(since) > timing.boot_limit_ms;
-    pool.stuck = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
-    let coming = u32::try_from(unjoined.len() - pool.stuck.len()).unwrap_or(u32::MAX);
+    let late: Vec<String> = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
+    let coming = u32::try_from(unjoined.len() - late.len()).unwrap_or(u32::MAX);
     // What was ordered and is not even seen, long after: the provider has none.
     let ordered_late = pool.scale.grown.is_none_or(is_late);
     if pool.booting > coming && ordered_late {
@@ -196,7 +196,9 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
         pool.booting = coming;
     }
     pool.booting = pool.booting.max(coming);
-    pool.failed |= !pool.stuck.is_empty();
+    pool.failed |= !late.is_empty();
+    // On which of them the nameless ones are nobody knows: any could have work on it.
+    pool.stuck = if nameless == 0 { late } else { Vec::new() };
 }
 
 /// How many machines may be asked for now.

@@ -323,6 +323,7 @@ impl Leader {
         let scale = self.view.scales.get(pool).cloned().unwrap_or_default();
         let worker =
             |instance: &InstanceSeen| self.view.workers.get(&instance.worker?).map(|view| &view.worker);
+        let has_nameless = self.nameless(pool).next().is_some();
         let mut orders = Vec::new();
         let mut called: Vec<_> = Vec::new();
         for instance in &group.instances {
@@ -340,7 +341,8 @@ impl Leader {
                         }
                     }
                 }
-                None if instance.held => orders.push(Order::Release(id())),
+                // Unless a worker that does not say where it is may be on it: then the hook's own time runs out.
+                None if instance.held && !has_nameless => orders.push(Order::Release(id())),
                 Some(worker) if leaves(worker) && worker.state == WorkerState::Drained => {
                     if self.view.tokens_of(worker.id).next().is_none() {
                         orders.push(Order::Terminate(id()));
@@ -405,6 +407,16 @@ impl Leader {
         self.scaling.orders.retain(|_, at| now < *at + 10 * HOLD_EVERY_MS);
     }
 
+    /// Workers of the pool that do not say on which machine they are.
+    fn nameless<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a Worker> {
+        let there = self.view.workers.values().map(|view| &view.worker);
+        there.filter(move |worker| {
+            worker.spec.pool == pool
+                && worker.state != WorkerState::Lost
+                && !worker.spec.labels.contains_key(INSTANCE_LABEL)
+        })
+    }
+
     /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
     /// one, which makes the group want one less each time. Workers of the pool that are on none of its machines count for themselves.
     fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: usize) -> u32 {
@@ -415,7 +427,7 @@ impl Leader {
         let live = || group.instances.iter().filter(|instance| !instance.going && !instance.held);
         let on: BTreeSet<WorkerId> = live().filter_map(|instance| instance.worker).collect();
         let unjoined = live().filter(|instance| instance.worker.is_none()).count().saturating_sub(stuck);
-        let nameless = workers().filter(|worker| !worker.spec.labels.contains_key(INSTANCE_LABEL)).count();
+        let nameless = self.nameless(pool).count();
         // A worker that does not say where it is, is on one of the machines that have none.
         let elsewhere =
             staying.filter(|worker| !on.contains(&worker.id)).count().saturating_sub(nameless.min(unjoined));
