@@ -210,7 +210,12 @@ impl Cluster {
     pub fn describe(&self) -> String {
         let workers: Vec<String> =
             self.state.workers().map(|w| format!("{} {}", w.spec.name, w.state.as_str())).collect();
-        format!("workers [{}], {} attempts live, {:?}", workers.join(", "), self.state.live().count(), self.tally)
+        format!(
+            "workers [{}], {} attempts live, {:?}",
+            workers.join(", "),
+            self.state.live().count(),
+            self.tally
+        )
     }
 
     fn draw(&mut self, least: u64, below: u64) -> u64 {
@@ -520,7 +525,8 @@ impl Cluster {
 
     fn answered(&mut self, number: u64, token: Token, step: u64, verdict: &Verdict) {
         let (now, every) = (self.now, self.habits.every_ms);
-        let Some(process) = self.process(number, token).filter(|p| p.since.is_none() && p.step == step) else {
+        let Some(process) = self.process(number, token).filter(|p| p.since.is_none() && p.step == step)
+        else {
             return;
         };
         match verdict {

@@ -69,7 +69,12 @@ fn scale_ins(count: u64, seed: u64, habits: Habits) -> Result<Tally> {
         }
         cluster.rest();
         if (round + 1) % 100 == 0 {
-            say(&format!("{} scale-ins: {} attempts evicted, {} GPU ms lost", round + 1, cluster.tally.evicted, cluster.tally.lost_gpu_ms));
+            say(&format!(
+                "{} scale-ins: {} attempts evicted, {} GPU ms lost",
+                round + 1,
+                cluster.tally.evicted,
+                cluster.tally.lost_gpu_ms
+            ));
         }
     }
     Ok(cluster.tally)
