@@ -9,6 +9,8 @@
 #     ccache/   compiled C++ objects: survive even a `cargo clean`
 #     venv/     numpy, scikit-learn and matplotlib for examples/digits
 #     venv-moto/     the server that tests of the store and the drivers run against
+#     venv-api/      what tests the REST API against its own document
+#     prometheus/    promtool, which judges metrics
 #     venv-torch/   torch and transformers for the examples that train with them, if you asked for it
 #
 # It sets variables and nothing else: it installs nothing and prints nothing.

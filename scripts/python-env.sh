@@ -4,6 +4,7 @@
 #
 #   scripts/python-env.sh           examples/digits: the demo, and `make test`
 #   scripts/python-env.sh moto      the server that tests of the store and of the drivers run against (S3, Auto Scaling)
+#   scripts/python-env.sh api       what tests the REST API against its own document
 #   scripts/python-env.sh torch     examples/torch-ddp and examples/hf-trainer: 3 GB, only when you ask for it
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +21,11 @@ moto)
     requirements=(store/tests/requirements.txt)
     what="moto, a server that speaks S3 and Auto Scaling, into $venv (about 140 MB, once)"
     ;;
+api)
+    venv="$MUSTER_CACHE/venv-api"
+    requirements=(tests/rest/requirements.txt)
+    what="schemathesis and openapi-spec-validator for tests of the REST API into $venv (about 90 MB, once)"
+    ;;
 torch)
     venv="$MUSTER_CACHE/venv-torch"
     requirements=(examples/torch-ddp/requirements.txt examples/hf-trainer/requirements.txt)
@@ -27,7 +33,7 @@ torch)
     ;;
 *)
     echo "error: there is no environment \"$1\"" >&2
-    echo "hint: scripts/python-env.sh [digits|moto|torch]" >&2
+    echo "hint: scripts/python-env.sh [digits|moto|api|torch]" >&2
     exit 2
     ;;
 esac

@@ -13,6 +13,10 @@ export PATH
 export MUSTER_BIN="$PWD/target/release/muster"
 MUSTER_MOTO="$(scripts/python-env.sh moto)/moto_server"
 export MUSTER_MOTO
+# The REST API against its own document, and metrics against Prometheus: skipped with a reason where these can't be had.
+MUSTER_API_CHECKS="$(scripts/python-env.sh api)" || MUSTER_API_CHECKS=""
+MUSTER_PROMTOOL="$(scripts/promtool.sh)" || MUSTER_PROMTOOL=""
+export MUSTER_API_CHECKS MUSTER_PROMTOOL
 scripts/chaos-tools.sh
 scripts/slurm-tools.sh
 

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn every_index_ends() {
         let mut recorder = Recorder::new();
-        let args = ApplyArgs { indices: 5_000, tasks: 300, batch: 64, runs: 1 };
+        let args = ApplyArgs { indices: 5_000, tasks: 300, batch: 64, runs: 1, priced: false };
         run(args, &mut recorder).expect("runs");
     }
 }

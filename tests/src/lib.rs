@@ -6,12 +6,14 @@
 #[allow(clippy::print_stdout, clippy::print_stderr)] // a program's own output
 pub mod chaos;
 pub mod cluster;
+pub mod http;
 pub mod members;
 pub mod process;
 pub mod puppet;
 pub mod wait;
 
 pub use cluster::{Cluster, free_port, voters};
+pub use http::{Answer, Http};
 pub use members::{Submissions, job_ids};
 pub use process::{Cli, Ran};
 pub use puppet::Puppet;

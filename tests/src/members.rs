@@ -25,6 +25,17 @@ impl Cluster {
         self.members[at].address.clone()
     }
 
+    /// The token of the cluster's first user.
+    ///
+    /// # Panics
+    /// When no context has one.
+    #[must_use]
+    pub fn user_token(&self) -> String {
+        let contexts = std::fs::read_to_string(self.cli.config_dir.join("contexts.toml")).expect("contexts");
+        let line = contexts.lines().find_map(|line| line.strip_prefix("token = ")).expect("a token");
+        line.trim_matches('"').to_owned()
+    }
+
     /// Data directory of the member at this position.
     #[must_use]
     pub fn member_dir(&self, at: usize) -> String {

@@ -150,7 +150,7 @@ impl Cluster {
         cluster.lead(Input::Elected { term: 1, state: Box::new(State::new().full_delta()) });
         let request = Request { id: "bench".to_owned(), user: "bench".to_owned() };
         let spec = SpecBytes::encode(&job(machines, habits.grace_ms));
-        let replies = cluster.apply(&[Command::Submit { request, spec, parts: 0 }]);
+        let replies = cluster.apply(&[Command::Submit { request, spec, parts: 0, forecast_micro_usd: None }]);
         let [Reply::Submitted { .. }] = replies[..] else { bail!("the job was refused: {replies:?}") };
         (0..machines).for_each(|_| cluster.boot(0));
         cluster.at(0, Event::Tick);
@@ -597,6 +597,7 @@ fn job(machines: u32, grace_ms: u64) -> JobSpec {
         }
     };
     JobSpec {
+        budget: None,
         name: "bench".to_owned(),
         queue: "default".to_owned(),
         priority: 50,

@@ -17,7 +17,7 @@ use tonic::Code;
 
 /// Longest wait of one call: what stands between a caller and a member (proxies, balancers) cuts what is silent for longer.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// A leader that ends a call after it was there for so long was there: the search for the next one begins then, with all its patience.
+/// A wait that ends without an answer after so long had a leader until then: the search for the next one begins then, with all its patience.
 const WAS_THERE: Duration = Duration::from_secs(1);
 /// The stable code of [`ApiError::Unreckoned`], by which a member knows that the leader has answered.
 pub(super) const UNRECKONED: &str = "NO_SIGNALS";
@@ -60,7 +60,7 @@ impl Service {
                 Err(error) => return Err(error),
             }
             let now = Instant::now();
-            if now - asked_at >= WAS_THERE {
+            if asked_at < until && now - asked_at >= WAS_THERE {
                 give_up = now + PATIENCE;
             }
             let _ = timeout(PAUSE, leadership.changed()).await;
@@ -85,7 +85,10 @@ impl Service {
             wait_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         };
         let silent = || ApiError::NoLeader(format!("{address} does not answer"));
-        let status = match timeout_at(until + PATIENCE, peer.signals(request)).await.map_err(|_| silent())? {
+        let status = match timeout_at(until.max(Instant::now()) + PATIENCE, peer.signals(request))
+            .await
+            .map_err(|_| silent())?
+        {
             Ok(reply) => {
                 let json = reply.into_inner().json;
                 let doc = serde_json::from_str(&json)
@@ -141,13 +144,39 @@ pub(super) async fn own(
         Ok(Err(error)) => return Err(ApiError::NoLeader(error.to_string())),
         Err(_) => return Err(ApiError::NoLeader("no majority answered".to_owned())),
     }
-    // 3. Nothing reckoned is nothing said, unless there is nothing to reckon.
+    // 3. Nothing reckoned is nothing said.
     let doc = watch.borrow().clone();
-    if doc.term == term {
-        return Ok(doc);
+    said(doc, term, forward.read(|state| !state.fleet().pools.is_empty()))
+}
+
+/// What may be said in a term of what was reckoned last. Without a pool there is nothing to reckon, and the answer is empty.
+fn said(reckoned: Arc<SignalsDoc>, term: u64, has_pools: bool) -> Result<Arc<SignalsDoc>, ApiError> {
+    match (reckoned.term == term, has_pools) {
+        (true, _) => Ok(reckoned),
+        (false, true) => Err(ApiError::Unreckoned),
+        (false, false) => Ok(Arc::new(SignalsDoc { term, ..SignalsDoc::default() })),
     }
-    if forward.read(|state| !state.fleet().pools.is_empty()) {
-        return Err(ApiError::Unreckoned);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Status;
+
+    #[test]
+    fn what_another_term_reckoned_is_not_said() {
+        let of = |term| {
+            let at = Some("2026-11-27T00:00:00.000Z".to_owned());
+            Arc::new(SignalsDoc { term, version: 7, at, ..SignalsDoc::default() })
+        };
+        assert_eq!(said(of(3), 3, true).expect("its own"), of(3));
+        for other in [2, 4] {
+            let empty = SignalsDoc { term: 3, ..SignalsDoc::default() };
+            assert_eq!(*said(of(other), 3, false).expect("no pools"), empty);
+            let error = Status::from(said(of(other), 3, true).expect_err("no data"));
+            assert_eq!(error.code(), Code::Unavailable);
+            // By this a member that carries the question knows that the leader has answered.
+            assert_eq!(error.metadata().get("muster-code").expect("code"), UNRECKONED);
+        }
     }
-    Ok(Arc::new(SignalsDoc { term, ..SignalsDoc::default() }))
 }

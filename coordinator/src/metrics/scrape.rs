@@ -1,12 +1,11 @@
 //! One scrape: state, signals and measurements as they are, and what was counted. Any member answers; signals and measurements are asked of the
 //! one that leads, and left out while none does: an absent number is not zero.
-//!
-//! The families of the ledger (`muster_gpu_seconds_total`, `muster_cost_usd_total`, `muster_lost_work_gpu_seconds_total`) belong behind the pools.
 
 use super::counters::Counters;
 use super::text::{Exposition, Format, Kind};
 use crate::api::Service;
 use crate::raft::Role;
+use muster_core::ledger::{Class, Counters as Books};
 use muster_core::model::attempt::AttemptState;
 use muster_core::model::ids::WorkerId;
 use muster_core::model::job::Counts;
@@ -32,6 +31,7 @@ struct Seen {
     jobs: BTreeMap<&'static str, u64>,
     leases: u64,
     names: BTreeMap<WorkerId, String>,
+    books: Books,
 }
 
 /// The key to count `name` under, given how many names there are already.
@@ -75,6 +75,7 @@ fn seen(state: &State) -> Seen {
         jobs,
         leases,
         names: state.workers().map(|worker| (worker.id, worker.spec.name.clone())).collect(),
+        books: state.counters(),
     }
 }
 
@@ -155,6 +156,29 @@ fn write_pools(all: &mut Exposition, pools: &[PoolSignalDoc]) {
         for (state, count) in &pool.workers {
             workers.count(&[("pool", &pool.pool), ("state", state)], u64::from(*count));
         }
+    }
+}
+
+/// What the ledger has booked: the same on every member.
+fn write_books(all: &mut Exposition, books: &Books) {
+    let mut time = all.family(Kind::Counter, "muster_gpu_seconds_total", "GPU-seconds, by what the GPU did.");
+    for class in Class::ALL {
+        time.sample(&[("state", class.as_str())], books.classes.of(class).gpu_seconds());
+    }
+    let lost = books.classes.of(Class::Lost).gpu_seconds();
+    all.family(
+        Kind::Counter,
+        "muster_lost_work_gpu_seconds_total",
+        "GPU-seconds of work that was not saved.",
+    )
+    .sample(&[], lost);
+    let mut queues: BTreeMap<String, f64> = BTreeMap::new();
+    for (queue, amount) in &books.queues {
+        *queues.entry(bounded(&queues, queue, QUEUES_MAX).to_owned()).or_default() += amount.usd();
+    }
+    let mut cost = all.family(Kind::Counter, "muster_cost_usd_total", "USD that the jobs of a queue cost.");
+    for (queue, usd) in &queues {
+        cost.sample(&[("queue", queue)], *usd);
     }
 }
 
@@ -248,6 +272,7 @@ impl Service {
         if let Ok(Ok(signals)) = &signals {
             write_pools(&mut all, &signals.pools);
         }
+        write_books(&mut all, &seen.books);
         write_gpus(&mut all, &seen.names, &measured);
         write_counters(&mut all, &self.counters);
         all.finish()

@@ -1,22 +1,17 @@
-//! Signals and KEDA over real sockets, at members that lead, that follow, and that led once. What is reckoned is played by hand.
+//! Signals and KEDA over real sockets, at members that lead, that follow, and that led once. What is reckoned is played by hand: no pool is
+//! configured, so that no leader reckons anything itself.
 
 use super::{Running, start};
 use crate::config::CoordinatorConfig;
 use crate::raft::Role;
-use crate::security::Secrets;
-use muster_core::command::Command;
-use muster_core::model::fleet::{Fleet, PoolSpec};
-use muster_core::view_doc::{PoolDoc, PoolSignalDoc, PoolsDoc, SignalsDoc};
+use muster_core::view_doc::{PoolSignalDoc, PoolsDoc, SignalsDoc};
 use muster_proto::api::api_client::ApiClient;
 use muster_proto::api::{Document, GetRequest, ListRequest, SignalsRequest};
 use muster_proto::channel::{Bearer, dial_lazy};
-use muster_proto::convert::pack;
 use muster_proto::externalscaler::external_scaler_client::ExternalScalerClient;
 use muster_proto::externalscaler::{
     GetMetricSpecResponse, GetMetricsRequest, MetricSpec, MetricValue, ScaledObjectRef,
 };
-use muster_proto::member::Commands;
-use muster_proto::member::member_api_client::MemberApiClient;
 use std::path::Path;
 use std::time::Duration;
 use tonic::service::interceptor::InterceptedService;
@@ -94,17 +89,6 @@ fn object(pairs: &[(&str, &str)]) -> ScaledObjectRef {
     }
 }
 
-/// Configures one pool, as the leader will from its file.
-async fn configure(dir: &Path, at: &Running) {
-    let secrets = Secrets::load(&dir.join("c1")).expect("readable").expect("there");
-    let channel = dial_lazy(&at.advertised, None).expect("address");
-    let mut member = MemberApiClient::with_interceptor(channel, Bearer::new(&secrets.cluster.member_token()));
-    let spec = PoolSpec { max: 8, spot: true, ..PoolSpec::default() };
-    let fleet = Fleet { pools: [("spot".to_owned(), spec)].into(), ..Fleet::default() };
-    let commands = pack(&vec![Command::SetFleet { fleet: Box::new(fleet) }]);
-    member.propose(Commands { commands }).await.expect("proposed");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn any_member_says_what_the_leader_reckoned_and_no_other_term_does() {
     let dir = tempfile::tempdir().expect("dir");
@@ -121,24 +105,6 @@ async fn any_member_says_what_the_leader_reckoned_and_no_other_term_does() {
     members[at].leader.signals().publish(reckoned(term - 1, 9, 7));
     assert_eq!(signals(&mut there, None, 0).await.expect("old"), empty);
 
-    // Configured and not reckoned: no data is an error, so that whoever scales holds.
-    configure(dir.path(), &members[at]).await;
-    for client in [&mut here, &mut there] {
-        let error = signals(client, None, 0).await.expect_err("not reckoned");
-        assert_eq!(error.code(), Code::Unavailable);
-        assert_eq!(error.metadata().get("muster-code").expect("code"), "NO_SIGNALS");
-    }
-    let json = there.list_pools(ListRequest {}).await.expect("pools").into_inner().json;
-    let spot = PoolDoc {
-        name: "spot".into(),
-        configured: true,
-        spot: true,
-        min: Some(0),
-        max: Some(8),
-        ..PoolDoc::default()
-    };
-    assert_eq!(serde_json::from_str::<PoolsDoc>(&json).expect("document").pools, std::slice::from_ref(&spot));
-
     // Reckoned: at once, and to those who wait as soon as it changes.
     members[at].leader.signals().publish(reckoned(term, 1, 2));
     assert_eq!(signals(&mut there, None, 0).await.expect("known"), reckoned(term, 1, 2));
@@ -151,11 +117,11 @@ async fn any_member_says_what_the_leader_reckoned_and_no_other_term_does() {
     members[at].leader.signals().publish(reckoned(term, 2, 3));
     let (a, b) = waiting.await.expect("both");
     assert_eq!((a.expect("leader"), b.expect("follower")), (reckoned(term, 2, 3), reckoned(term, 2, 3)));
-    let json = there.get_pool(GetRequest { id: "spot".into() }).await.expect("pool").into_inner().json;
-    let wanted = PoolDoc { signal: reckoned(term, 2, 3).pools.pop(), ..spot };
-    assert_eq!(serde_json::from_str::<PoolDoc>(&json).expect("document"), wanted);
+    let json = there.list_pools(ListRequest {}).await.expect("pools").into_inner().json;
+    let none = "neither configured nor named by a worker";
+    assert_eq!(serde_json::from_str::<PoolsDoc>(&json).expect("document"), PoolsDoc::default(), "{none}");
     let unknown = there.get_pool(GetRequest { id: "h100".into() }).await.expect_err("unknown");
-    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "no pool \"h100\"; there is spot"));
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "no pool \"h100\"; there is none"));
 
     // A wait outlives the leader: the next one is asked, and says what it reckoned itself.
     let mut patient = there.clone();
@@ -188,6 +154,8 @@ async fn without_a_majority_nothing_is_said() {
     // It believes for a moment that it leads, and was told nothing else.
     let error = signals(&mut client(&last), None, 0).await.expect_err("alone");
     assert_eq!(error.code(), Code::Unavailable);
+    let waited = signals(&mut client(&last), Some((term, 1)), 2_000).await.expect_err("alone");
+    assert_eq!(waited.code(), Code::Unavailable);
     let mut of = object(&[("pool", "spot"), ("token", &last.user_token)]);
     assert_eq!(keda(&last).is_active(of.clone()).await.expect_err("alone").code(), Code::Unavailable);
     of.scaler_metadata.insert("token".into(), "wrong".into());
@@ -218,16 +186,12 @@ async fn keda_is_answered_by_token_and_told_of_changes() {
         assert!(refused.iter().all(|status| status.code() == Code::Unauthenticated), "{refused:?}");
     }
 
-    configure(dir.path(), &member).await;
     let spot = with(&[("pool", "spot"), ("target", "2.5")]);
     let spec =
         MetricSpec { metric_name: "muster-spot-desired".into(), target_size: 3, target_size_float: 2.5 };
     let spec = GetMetricSpecResponse { metric_specs: vec![spec] };
-    // Not reckoned yet: what to aim at is known, how it is now is not.
-    assert_eq!(keda.get_metric_spec(spot.clone()).await.expect("spec").into_inner(), spec);
-    assert_eq!(keda.is_active(spot.clone()).await.expect_err("unknown").code(), Code::Unavailable);
-    let unknown = keda.is_active(with(&[("pool", "h100")])).await.expect_err("unknown");
-    assert_eq!(unknown.code(), Code::Unavailable, "nobody can say so yet: {unknown:?}");
+    let unknown = keda.is_active(spot.clone()).await.expect_err("no pools");
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "no pool \"spot\"; there is none"));
 
     member.leader.signals().publish(reckoned(term, 1, 2));
     let unknown = keda.get_metric_spec(with(&[("pool", "h100")])).await.expect_err("unknown");
@@ -242,6 +206,7 @@ async fn keda_is_answered_by_token_and_told_of_changes() {
         MetricValue { metric_name: "muster-spot-desired".into(), metric_value: 2, metric_value_float: 2.0 };
     let metrics = keda.get_metrics(asked.clone()).await.expect("metrics").into_inner();
     assert_eq!(metrics.metric_values, [value]);
+    assert_eq!(keda.get_metric_spec(spot.clone()).await.expect("spec").into_inner(), spec);
     let other = GetMetricsRequest { metric_name: "muster-spot-load".into(), ..asked };
     assert_eq!(keda.get_metrics(other).await.expect_err("other").code(), Code::InvalidArgument);
     let none = GetMetricsRequest::default();

@@ -21,12 +21,14 @@ mod gangs;
 mod gpu_health;
 mod gpus;
 mod jobs;
+mod keda;
 #[path = "../../../store/tests/store/moto.rs"]
 mod moto;
 mod notices;
 mod operations;
 mod pools;
 mod reads;
+mod rest;
 mod spot;
 
 /// `full` where the long version was asked for.

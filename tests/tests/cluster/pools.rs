@@ -2,6 +2,9 @@
 
 use muster_tests::{Cluster, until};
 use serde_json::json;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -57,4 +60,41 @@ fn without_a_pool_nothing_is_wanted_and_a_worker_that_is_gone_can_be_forgotten()
     let names: Vec<&str> =
         workers["workers"].as_array().unwrap().iter().filter_map(|w| w["name"].as_str()).collect();
     assert_eq!(names, ["w2"], "worker {id} is forgotten: {workers}");
+}
+
+#[test]
+fn a_watch_prints_what_changes() {
+    let mut cluster = Cluster::start_configured(
+        1,
+        "[[pool]]\nname = \"spot\"\nmax = 2\ntemplate = { cpus = 2, memory = \"2GiB\" }\n",
+    );
+    let mut watch = cluster
+        .cli
+        .command(&["autoscale", "signals", "--watch", "--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (send, lines) = mpsc::channel();
+    let out = BufReader::new(watch.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|l| send.send(l)));
+    // A document a line.
+    let wanted = || -> u64 {
+        let line = lines.recv_timeout(WITHIN).expect("a line in time");
+        let doc: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
+        doc["pools"][0]["desired"].as_u64().expect("a number")
+    };
+    assert_eq!(wanted(), 0);
+    let job = cluster.file("job.yaml", "name: waits\ntasks: {one: {run: sleep 600, resources: {cpus: 2}}}\n");
+    let _ = cluster.submit(&job);
+    while wanted() != 1 {}
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let _ = reader.join();
+    // The machine comes, whoever brought it.
+    cluster.add_worker("w1", &["--cpus", "2", "--pool", "spot"]);
+    until("a worker of the pool", WITHIN, || {
+        let pool = cluster.cli.json(&["pool", "show", "spot"])?;
+        let is_there = pool["workers"] == json!(1) && pool["signal"]["current"] == json!(1);
+        is_there.then_some(()).ok_or(pool.to_string())
+    });
 }

@@ -27,7 +27,7 @@ fn a_leader_that_was_stopped_answers_no_stale_read() {
         let api = |member: usize| {
             let _inside = runtime.enter();
             let channel = dial_lazy(&cluster.member_address(member), None).unwrap();
-            ApiClient::with_interceptor(channel, Bearer::new(&token(&cluster)))
+            ApiClient::with_interceptor(channel, Bearer::new(&cluster.user_token()))
         };
         // Appends are on their way to both followers whenever the leader stops.
         let load = Load::start(&runtime, (0..8).map(|_| api(at)));
@@ -59,12 +59,6 @@ fn a_leader_that_was_stopped_answers_no_stale_read() {
             (voters(&status) == 3).then_some(()).ok_or(status.to_string())
         });
     }
-}
-
-fn token(cluster: &Cluster) -> String {
-    let contexts = std::fs::read_to_string(cluster.cli.config_dir.join("contexts.toml")).unwrap();
-    let line = contexts.lines().find_map(|line| line.strip_prefix("token = ")).expect("a token");
-    line.trim_matches('"').to_owned()
 }
 
 async fn submit(mut api: Api) -> Result<u64, Status> {

@@ -150,12 +150,11 @@ fn faults(text: &str, format: Format, message: &str, place: Option<(u64, u64)>) 
         return SpecErrors(found);
     }
     let number = |n: u64| u32::try_from(n).ok().filter(|n| *n > 0);
-    let message = if tree::read(text, format).is_some() {
-        message.to_owned()
-    } else {
-        format!("no valid {}: {message}", format.name())
+    let (message, code) = match tree::read(text, format) {
+        Some(_) => (message.to_owned(), SpecCode::InvalidValue),
+        None => (format!("no valid {}: {message}", format.name()), SpecCode::Syntax),
     };
-    let code = if message.contains("duplicate") { SpecCode::Duplicate } else { SpecCode::Syntax };
+    let code = if message.contains("duplicate") { SpecCode::Duplicate } else { code };
     SpecErrors::from(SpecError {
         line: place.and_then(|p| number(p.0)),
         column: place.and_then(|p| number(p.1)),

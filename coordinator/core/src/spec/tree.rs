@@ -91,8 +91,11 @@ fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
 /// The tree of `text`; `None` if it is no text of that format.
 pub(super) fn read(text: &str, format: Format) -> Option<Node> {
     match format {
-        // JSON is YAML, and only the YAML parser knows lines. Files beyond its depth are told about without lines.
-        Format::Yaml | Format::Json => serde_saphyr::from_str_with_options::<serde_saphyr::Spanned<Yaml>>(
+        // JSON is YAML but for its pairs of surrogates, and only the YAML parser knows lines: what it can't read is told about without them.
+        Format::Json => {
+            read(text, Format::Yaml).or_else(|| serde_json::from_str(text).ok().map(|json| json_node(&json)))
+        }
+        Format::Yaml => serde_saphyr::from_str_with_options::<serde_saphyr::Spanned<Yaml>>(
             text,
             super::parse::yaml_options(text.len()),
         )
@@ -107,6 +110,28 @@ pub(super) fn read(text: &str, format: Format) -> Option<Node> {
             Some(Node { line: 1, kind: toml_table(table.get_ref(), &lines) })
         }
     }
+}
+
+fn json_node(value: &serde_json::Value) -> Node {
+    use serde_json::Value;
+    let kind = match value {
+        Value::Null => Kind::Null,
+        Value::Bool(_) => Kind::Bool,
+        Value::Number(n) => {
+            n.as_i128().map_or_else(|| Kind::Float(n.as_f64().unwrap_or(f64::NAN)), Kind::Integer)
+        }
+        Value::String(text) => Kind::Text(text.clone()),
+        Value::Array(items) => Kind::List(items.iter().map(json_node).collect()),
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| Entry {
+                key: key.clone(),
+                line: 0,
+                value: json_node(value),
+            };
+            Kind::Table(map.iter().map(entry).collect())
+        }
+    };
+    Node { line: 0, kind }
 }
 
 fn line(location: serde_saphyr::Location) -> u32 {

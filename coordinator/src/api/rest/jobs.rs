@@ -86,8 +86,6 @@ struct How {
     #[serde(default)]
     #[schemars(inner(regex(pattern = "^[^=]+=")))]
     param: Vec<String>,
-    /// Hold the job: nothing of it is placed before it is released.
-    hold: Option<bool>,
 }
 
 /// Which tasks.
@@ -207,7 +205,7 @@ pub(super) fn routes(api: Api) -> Api {
     .post(
         "/v1/jobs/{id}/hold",
         hold,
-        changed("hold", "Hold: what runs is evicted, what waits is not placed."),
+        changed("hold", "Hold: what has not started does not start; what runs goes on."),
     )
     .post("/v1/jobs/{id}/release", release, changed("release", "Release what is held."))
     .post(
@@ -270,14 +268,7 @@ async fn submit_job(
         params.insert(name.to_owned(), value.to_owned());
     }
     let job = read_body(request, &()).await?.into();
-    let submission = Submission {
-        request: Some(call),
-        params,
-        workdir: None,
-        job,
-        format,
-        hold: how.hold.unwrap_or_default(),
-    };
+    let submission = Submission { request: Some(call), params, workdir: None, job, format, hold: false };
     let done = service.submit(submission).await?;
     let doc = SubmittedDoc { job: done.job.0, tasks: done.tasks, indices: done.indices, name: done.name };
     let mut response = (StatusCode::CREATED, Doc(doc)).into_response();

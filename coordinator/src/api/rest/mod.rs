@@ -8,6 +8,7 @@
 mod autoscale;
 mod checkpoints;
 mod cluster;
+mod cost;
 mod devices;
 mod doc;
 mod extract;
@@ -50,6 +51,7 @@ fn api() -> Api {
         devices::routes,
         pools::routes,
         autoscale::routes,
+        cost::routes,
         cluster::routes,
         metrics::routes,
     ]

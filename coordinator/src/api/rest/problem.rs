@@ -165,7 +165,7 @@ fn fault(error: &muster_core::spec::SpecError) -> FaultDoc {
 impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", error.to_string())
-            .hint("send the token of a user: Authorization: Bearer TOKEN (muster context show)")
+            .hint("send the token of a user: Authorization: Bearer TOKEN; the command line keeps it in contexts.toml")
     }
 }
 
