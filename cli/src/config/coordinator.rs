@@ -1,4 +1,4 @@
-//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`, `[[pool]]`, `[[quota]]`, `[autoscale]`.
+//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`, `[health]`, `[idle]`, `[[pool]]`, `[[quota]]`, `[autoscale]`.
 
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
@@ -6,6 +6,8 @@ use crate::failure::Failure;
 use muster_coordinator::config::{ConfigError, CoordinatorConfig, StoreConfig};
 use muster_coordinator::pools::{AutoscaleConfig, PoolConfig, PoolsConfig, QuotaConfig};
 use muster_core::health::XidPolicy;
+use muster_core::model::duration::Millis;
+use muster_core::model::idle::{IdleAction, IdlePolicy};
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
@@ -22,6 +24,7 @@ pub struct CoordinatorFile {
     pub tls: Option<Tls>,
     pub log: LogConfig,
     pub health: HealthSection,
+    pub idle: IdleSection,
     /// Pools whose size is decided by what waits.
     pub pool: Vec<PoolConfig>,
     /// Limits that several pools share.
@@ -81,8 +84,32 @@ impl HealthSection {
     }
 }
 
+/// What is done about attempts that have GPUs and compute nothing on them. Without `after`: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdleSection {
+    /// On none of its GPUs anything was computed for so long: `30m`.
+    pub after: Option<Millis>,
+    /// `warn`, `requeue`, `kill`. Default: warn.
+    pub action: IdleAction,
+}
+
+impl IdleSection {
+    fn policy(&self) -> Result<Option<IdlePolicy>, Failure> {
+        let Some(Millis(after_ms)) = self.after else { return Ok(None) };
+        if after_ms < IDLE_AFTER_MIN_MS {
+            return Err(Failure::new("BAD_CONFIG", "idle.after is less than a minute")
+                .hint("workers measure every five seconds, and a task may well load its data for a while"));
+        }
+        Ok(Some(IdlePolicy { after_ms, action: self.action }))
+    }
+}
+
+/// Whoever computes nothing for less than this is not looked for, ms: findings are made once a minute.
+const IDLE_AFTER_MIN_MS: u64 = 60_000;
+
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 22] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -102,6 +129,8 @@ pub const KEYS: [Key; 20] = [
     Key::new("tls", "key", Kind::Text),
     Key::new("log", "level", Kind::Text),
     Key::new("health", "xid_policy", Kind::Text),
+    Key::new("idle", "after", Kind::Text),
+    Key::new("idle", "action", Kind::Text),
     Key::new("autoscale", "max_usd_per_hour", Kind::Number),
 ];
 
@@ -127,6 +156,7 @@ impl CoordinatorFile {
             staging: self.cluster.staging,
             tls: self.tls.clone(),
             health: self.health.policy()?,
+            idle: self.idle.policy()?,
             pools: PoolsConfig {
                 pools: self.pool.clone(),
                 quotas: self.quota.clone(),

@@ -149,7 +149,7 @@ impl Leader {
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.extend([Command::Retire { before }, Command::Settle]);
         }
-        commands.extend(self.claim_empties(now));
+        commands.extend(self.claim_empties(now, tick));
         if now >= self.next_look {
             self.next_look = now + LOOK_MS;
             self.view.look_at_spot();
