@@ -188,6 +188,7 @@ mod tests {
             DriverError::Refused { .. } => "refused",
             DriverError::Garbled { .. } => "garbled",
             DriverError::TimedOut { .. } => "timed out",
+            DriverError::Unusable { .. } => "unusable",
         };
         let table = [
             (400, "Throttling", "Rate exceeded", "throttled"),
