@@ -24,6 +24,8 @@ pub struct Machine {
     /// Counts boots: processes and journal of an older one are gone.
     pub boot: u32,
     pub is_on: bool,
+    /// Its provider has ended it: it never comes back.
+    pub gone: bool,
     pub agent: Option<Agent>,
     /// Counts agents of this machine.
     pub agent_number: u32,
@@ -84,6 +86,7 @@ impl Machine {
             },
             boot: 0,
             is_on: true,
+            gone: false,
             agent: Some(Agent::new(Vec::new(), Token(0), 0)),
             agent_number: 0,
             paused: false,
@@ -106,6 +109,11 @@ impl Machine {
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
+    }
+
+    /// A machine of a pool, with an agent that starts by itself.
+    pub(crate) fn of_pool(seed: u64, w: usize, spec: WorkerSpec) -> Self {
+        Self { spec, ..Self::new(seed, w) }
     }
 
     /// What it says of itself: a driver names only the devices that answered when the agent started.
@@ -368,8 +376,16 @@ impl World {
         machine.boot += 1;
     }
 
+    /// Power off, for good.
+    pub(crate) fn end_machine(&mut self, w: usize) {
+        if self.machines[w].is_on {
+            self.crash_machine(w);
+        }
+        self.machines[w].gone = true;
+    }
+
     pub(crate) fn boot_machine(&mut self, w: usize) {
-        if !self.machines[w].is_on {
+        if !self.machines[w].is_on && !self.machines[w].gone {
             self.machines[w].is_on = true;
             self.start_agent(w);
         }
