@@ -366,7 +366,9 @@ impl Leader {
             .collect();
         orders.extend(lost.into_iter().map(Order::Terminate));
         if scale.generation > 0 {
-            let wanted = self.in_group(pool, group, &scale, of_pool.map_or(0, |of| of.stuck.len()));
+            let (wanted, out) = self.in_group(pool, group, &scale, of_pool.map_or(0, |of| of.stuck.len()));
+            // What is in the log may be from before somebody lowered the max.
+            let wanted = wanted.min(group.desired.max(spec.max.saturating_add(out)));
             if wanted != group.desired {
                 orders.push(Order::SetDesired(wanted.clamp(group.min, group.max.max(group.min))));
             }
@@ -377,6 +379,10 @@ impl Leader {
         let bare: Vec<String> = bare.map(|instance| instance.id.clone()).collect();
         if !bare.is_empty() {
             orders.push(Order::Protect(bare));
+        }
+        if scale.generation == 0 {
+            // Nothing of this pool is in the log yet: whoever remembers an order of before would refuse this one as older.
+            orders.retain(|order| !matches!(order, Order::Terminate(_)));
         }
         let seen_at = now.saturating_sub(self.tick(now).since(group.at));
         for order in orders {
@@ -406,8 +412,9 @@ impl Leader {
     }
 
     /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
-    /// one, which makes the group want one less each time. Workers of the pool that are on none of its machines count for themselves.
-    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: usize) -> u32 {
+    /// one, which makes the group want one less each time; and how many these last are. Workers of the pool that are on none of its machines
+    /// count for themselves.
+    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: usize) -> (u32, u32) {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let there = |worker: &&Worker| worker.spec.pool == pool && worker.state != WorkerState::Lost;
         let workers = || self.view.workers.values().map(|view| &view.worker).filter(there);
@@ -421,7 +428,8 @@ impl Leader {
             staying.filter(|worker| !on.contains(&worker.id)).count().saturating_sub(nameless.min(unjoined));
         let leaving =
             workers().filter(|worker| worker.state != WorkerState::Ready && on.contains(&worker.id)).count();
-        scale.desired.saturating_sub(count(elsewhere)).saturating_add(count(leaving + stuck))
+        let out = count(leaving + stuck);
+        (scale.desired.saturating_sub(count(elsewhere)).saturating_add(out), out)
     }
 
     /// Workers whose machines are gone for good.

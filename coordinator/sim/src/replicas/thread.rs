@@ -56,7 +56,10 @@ impl World {
                     self.at(delay, Event::QuorumAsked { member: m, term, batch });
                 }
                 // What is shown to people and to other scalers.
-                Output::Signals(_) => {}
+                Output::Signals(signals) => {
+                    let detail = || format!("{:?}", signals.decision);
+                    self.trace.note(self.now, "signals", m as u64, signals.version, detail);
+                }
                 Output::Drive { pool, generation, order } => self.drive(m, term, pool, generation, order),
                 Output::Close { session: SessionId(session) } => self.break_session(session, false),
                 Output::Instruct { session: SessionId(session), instructions } => {
