@@ -100,7 +100,7 @@ impl World {
         }
         match told {
             Told::Group(report) => {
-                invariants::i13_scale_in::on_told(self, m, term, &pool);
+                invariants::i13_scale_in::on_told(self, m, term, &pool, &report);
                 self.lead(m, Input::Group { pool, report });
             }
             Told::Trouble => {

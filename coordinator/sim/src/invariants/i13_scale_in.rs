@@ -7,7 +7,7 @@
 
 use crate::cloud::Errand;
 use crate::world::World;
-use muster_core::autoscale::Order;
+use muster_core::autoscale::{GroupReport, InstancePhase, Order};
 use muster_core::command::Command;
 use muster_core::event::Event;
 use muster_core::model::ids::{Token, WorkerId};
@@ -30,8 +30,8 @@ const REST_MS: u64 = 360_000;
 #[derive(Debug, Default)]
 pub struct Leaving {
     workers: BTreeSet<WorkerId>,
-    /// When a leader was last told of a pool's group, by member and pool: its term, and when.
-    told: BTreeMap<(usize, String), (u64, u64)>,
+    /// When a leader was last told of a pool's group, by member and pool: its term, when, and what.
+    told: BTreeMap<(usize, String), (u64, u64, GroupReport)>,
     /// When a worker registered first.
     joined: BTreeMap<WorkerId, u64>,
     /// Since when nothing lives.
@@ -68,14 +68,14 @@ pub(crate) fn on_granted(world: &mut World, token: Token, seats: &[Seat]) {
 }
 
 /// A leader hears what a group is.
-pub(crate) fn on_told(world: &mut World, m: usize, term: u64, pool: &str) {
+pub(crate) fn on_told(world: &mut World, m: usize, term: u64, pool: &str, report: &GroupReport) {
     let now = world.now;
-    world.oracle.leaving.told.insert((m, pool.to_owned()), (term, now));
+    world.oracle.leaving.told.insert((m, pool.to_owned()), (term, now, report.clone()));
 }
 
 fn knows(world: &World, m: usize, term: u64, pool: &str) -> bool {
     let told = world.oracle.leaving.told.get(&(m, pool.to_owned()));
-    told.is_some_and(|(of, at)| *of == term && world.now <= at + KNOWN_MS + SLACK_MS)
+    told.is_some_and(|(of, at, _)| *of == term && world.now <= at + KNOWN_MS + SLACK_MS)
 }
 
 /// What lives on the machine, in the true log and in truth: of leases the tokens.
@@ -128,18 +128,20 @@ pub(crate) fn on_given(world: &mut World, m: usize, term: u64, pool: &str, order
     }
 }
 
-/// Not over the pool's max, as the member that orders it knows that; what is on its way out is beside it.
+/// Not over the pool's max, as the member that orders it knows that; what is on its way out, as far as that was told, is beside it.
 fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
     let state = &world.members[m].state;
     let (Some(group), Some(spec)) = (world.cloud.groups.get(pool), state.fleet().pools.get(pool)) else {
         return;
     };
-    let counted = group.instances.values().filter(|instance| instance.is_counted());
+    let told = world.oracle.leaving.told.get(&(m, pool.to_owned())).map(|(_, _, report)| &report.instances);
+    let counted = told.into_iter().flatten();
+    let counted = counted.filter(|i| matches!(i.phase, InstancePhase::Booting | InstancePhase::InService));
     let goes_out = counted.filter(|instance| {
-        let name = instance.machine.map(|w| &world.machines[w].spec.name);
-        match name.and_then(|name| state.worker_named(name)) {
+        let truth = group.instances.get(&instance.id);
+        match state.worker_named(&format!("{pool}-{}", instance.id)) {
             Some(worker) => worker.state != WorkerState::Ready,
-            None => world.now > instance.since + spec.timing.boot_limit_ms,
+            None => truth.is_none_or(|truth| world.now > truth.since + spec.timing.boot_limit_ms),
         }
     });
     let limit = spec.max + goes_out.count() as u32;
