@@ -62,10 +62,11 @@ fn of_pool(situation: &Situation<'_>, pool: &Pool<'_>, chosen: Vec<WorkerId>) ->
     if desired > known.map_or(pool.current, |known| known.desired.max(pool.current)) {
         scale.grown = Some(now);
     }
-    if removed > 0 || desired < known.map_or(0, |known| known.desired) {
+    if desired < known.map_or(pool.current, |known| known.desired) {
         scale.shrunk = Some(now);
     }
-    let is_first = known.is_none() && desired == pool.current;
+    // Whoever carries it out has to know by which entry of the log, also of a pool that was taken out and comes again.
+    let is_first = known.is_none() && desired == pool.current && (!spec.driven || pool.blind);
     let scale = (!is_first && known != Some(&scale)).then_some(scale);
     let leaving = situation.machines.iter().filter(|m| m.spec.pool == pool.name && m.leaves);
     let remove = leaving.map(|m| m.id).chain(chosen.iter().copied()).collect();

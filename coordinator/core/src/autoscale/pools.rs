@@ -139,7 +139,8 @@ fn one<'a>(
     }
     // Of those that have a template the one in force is the next machine; else one that is there.
     let like = spec.template.as_deref().or_else(|| here.map(|m| m.spec).next());
-    let ordered = if scale.generation == 0 { 0 } else { scale.desired.saturating_sub(current) };
+    // Never over the max: it may be less than when they were asked for, and a machine that came unasked and is lost is not asked for.
+    let ordered = if scale.generation == 0 { 0 } else { scale.desired.min(spec.max).saturating_sub(current) };
     let mut pool = Pool {
         name,
         spec,
