@@ -4,6 +4,7 @@
 use crate::pools::{PoolsConfig, PoolsError};
 use crate::room;
 use muster_core::health::XidPolicy;
+use muster_core::model::idle::IdlePolicy;
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 pub use muster_store::StoreConfig;
@@ -43,6 +44,9 @@ pub struct CoordinatorConfig {
     /// Which events of devices take them out of service. Every member judges by its own while it leads: give all the same.
     #[serde(skip)]
     pub health: XidPolicy,
+    /// What is done about attempts that compute nothing on their GPUs; none: nothing. Give all members the same.
+    #[serde(skip)]
+    pub idle: Option<IdlePolicy>,
     /// The pools whose size somebody decides. Whoever leads goes by its own: give all the same.
     #[serde(skip)]
     pub pools: PoolsConfig,
@@ -64,6 +68,7 @@ impl Default for CoordinatorConfig {
             staging: false,
             tls: None,
             health: XidPolicy::default(),
+            idle: None,
             pools: PoolsConfig::default(),
         }
     }

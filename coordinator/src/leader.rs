@@ -14,6 +14,7 @@ use muster_core::health::XidPolicy;
 use muster_core::leader::{Input, Leader, Output, SessionId};
 use muster_core::model::device_event::{DeviceEvent, Verdict};
 use muster_core::model::fleet::Fleet;
+use muster_core::model::idle::IdlePolicy;
 use muster_core::model::ids::{Token, WorkerId};
 use muster_core::model::notice::Notice;
 use muster_core::model::telemetry::Telemetry;
@@ -230,11 +231,12 @@ pub fn spawn(
     receiver: mpsc::Receiver<ToLeader>,
     hands: impl Hands,
     health: XidPolicy,
+    idle: Option<IdlePolicy>,
     sides: Sides,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("leader".into()).spawn(move || {
         let _vital = Vital("the leader's thread");
-        Thread::new(hands, health, sides).run(&receiver);
+        Thread::new(hands, Leader::with_health(health).with_idle(idle), sides).run(&receiver);
     })
 }
 
@@ -257,8 +259,8 @@ struct Thread<H> {
 }
 
 impl<H: Hands> Thread<H> {
-    fn new(hands: H, health: XidPolicy, sides: Sides) -> Self {
-        Self { leader: Leader::with_health(health), hands, elected: None, lines: Lines::default(), sides }
+    fn new(hands: H, leader: Leader, sides: Sides) -> Self {
+        Self { leader, hands, elected: None, lines: Lines::default(), sides }
     }
 
     fn run(mut self, receiver: &mpsc::Receiver<ToLeader>) {

@@ -76,9 +76,13 @@ impl CoreMachine {
         }
     }
 
-    /// Whoever leads says aloud what budgets have come to.
+    /// Whoever leads says aloud what budgets have come to, and who computes nothing.
     fn warn(&self, events: &[Event]) {
         for event in events.iter().filter(|_| self.leading) {
+            if let Event::AttemptIdle { at, number, action, after_ms, .. } = event {
+                let (job, task, index, idle_s) = (at.job.0, at.task.0, at.index, after_ms / 1_000);
+                tracing::warn!(job, task, index, number, idle_s, ?action, "computes nothing on its GPUs");
+            }
             if let Event::BudgetPassed { scope, percent, spent, budget } = event {
                 let (spent, limit, then) = (usd(*spent), usd(budget.micro_usd), budget.on_exceed.as_str());
                 tracing::warn!(%scope, percent, spent, limit, then, "so much of a budget is spent");

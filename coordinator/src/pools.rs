@@ -135,7 +135,7 @@ pub enum PoolsError {
     OneGroup(String, String),
     #[error("pool {pool:?}: prices: {reason}")]
     Times { pool: String, reason: String },
-    #[error("pool {pool:?}: driver: {error}")]
+    #[error("pool {pool:?}: {error}")]
     Driver { pool: String, error: DriverError },
 }
 
@@ -159,7 +159,10 @@ impl PoolsError {
             Self::Times { .. } => {
                 "for example prices = [{ from = \"22:00\", to = \"06:00\", usd_per_hour = 12 }]"
             }
-            Self::Driver { error, .. } => error.hint(),
+            // Nobody was reached yet: whatever it is, it is in the file, or on this machine.
+            Self::Driver { .. } => {
+                "correct the pool's driver, or bring what it names; docs/src/autoscaling-drivers.md lists its keys"
+            }
         }
     }
 }

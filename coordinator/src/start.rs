@@ -217,7 +217,8 @@ pub async fn start(config: CoordinatorConfig) -> Result<Running, StartError> {
         drives: driving.drives.clone(),
         counters: leader.counters().clone(),
     };
-    let thread = leader::spawn(inputs, hands, config.health.clone(), sides).map_err(StartError::Thread)?;
+    let thread = leader::spawn(inputs, hands, config.health.clone(), config.idle, sides)
+        .map_err(StartError::Thread)?;
     let peers = Peers::new(&member_token, config.tls.clone());
     let leadership = leadership::follow(node.clone(), clock, proposer.clone(), peers.clone());
     driving.start(&leader, &leadership);

@@ -61,6 +61,7 @@ fn job_of(event: &Event) -> Option<JobId> {
         Event::AttemptPlaced { at, .. }
         | Event::AttemptRunning { at, .. }
         | Event::CheckpointCommitted { at, .. }
+        | Event::AttemptIdle { at, .. }
         | Event::AttemptEnded { at, .. } => Some(at.job),
         Event::BudgetPassed { scope: Scope::Job(job), .. } => Some(*job),
         Event::WorkerChanged { .. } | Event::BudgetPassed { .. } => None,

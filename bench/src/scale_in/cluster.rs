@@ -597,6 +597,7 @@ fn job(machines: u32, grace_ms: u64) -> JobSpec {
         }
     };
     JobSpec {
+        budget: None,
         name: "bench".to_owned(),
         queue: "default".to_owned(),
         priority: 50,

@@ -1,16 +1,18 @@
-//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`, `[[pool]]`, `[[quota]]`, `[autoscale]`.
+//! The TOML of `muster coordinator`: `[coordinator]`, `[cluster]`, `[store]`, `[tls]`, `[log]`, `[health]`, `[idle]`, `[[pool]]`, `[[quota]]`, `[autoscale]`.
 
 use super::layers::{Key, Kind};
 use super::log::LogConfig;
 use crate::failure::Failure;
-use muster_coordinator::config::{CoordinatorConfig, StoreConfig};
+use muster_coordinator::config::{ConfigError, CoordinatorConfig, StoreConfig};
 use muster_coordinator::pools::{AutoscaleConfig, PoolConfig, PoolsConfig, QuotaConfig};
 use muster_core::health::XidPolicy;
+use muster_core::model::duration::Millis;
+use muster_core::model::idle::{IdleAction, IdlePolicy};
 use muster_core::model::size::Size;
 use muster_proto::channel::Tls;
 use serde::Deserialize;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -22,6 +24,7 @@ pub struct CoordinatorFile {
     pub tls: Option<Tls>,
     pub log: LogConfig,
     pub health: HealthSection,
+    pub idle: IdleSection,
     /// Pools whose size is decided by what waits.
     pub pool: Vec<PoolConfig>,
     /// Limits that several pools share.
@@ -81,8 +84,32 @@ impl HealthSection {
     }
 }
 
+/// What is done about attempts that have GPUs and compute nothing on them. Without `after`: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdleSection {
+    /// On none of its GPUs anything was computed for so long: `30m`.
+    pub after: Option<Millis>,
+    /// `warn`, `requeue`, `kill`. Default: warn.
+    pub action: IdleAction,
+}
+
+impl IdleSection {
+    fn policy(&self) -> Result<Option<IdlePolicy>, Failure> {
+        let Some(Millis(after_ms)) = self.after else { return Ok(None) };
+        if after_ms < IDLE_AFTER_MIN_MS {
+            return Err(Failure::new("BAD_CONFIG", "idle.after is less than a minute")
+                .hint("workers measure every five seconds, and a task may well load its data for a while"));
+        }
+        Ok(Some(IdlePolicy { after_ms, action: self.action }))
+    }
+}
+
+/// Whoever computes nothing for less than this is not looked for, ms: findings are made once a minute.
+const IDLE_AFTER_MIN_MS: u64 = 60_000;
+
 /// Every key, for environment and flags.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 22] = [
     Key::new("coordinator", "data_dir", Kind::Text),
     Key::new("coordinator", "listen", Kind::Text),
     Key::new("coordinator", "advertise", Kind::Text),
@@ -102,15 +129,17 @@ pub const KEYS: [Key; 20] = [
     Key::new("tls", "key", Kind::Text),
     Key::new("log", "level", Kind::Text),
     Key::new("health", "xid_policy", Kind::Text),
+    Key::new("idle", "after", Kind::Text),
+    Key::new("idle", "action", Kind::Text),
     Key::new("autoscale", "max_usd_per_hour", Kind::Number),
 ];
 
 impl CoordinatorFile {
-    /// What the coordinator takes, checked.
+    /// What the coordinator takes, checked. `file`: where pools come from.
     ///
     /// # Errors
     /// What cannot work, before any port opens.
-    pub fn check(&self) -> Result<CoordinatorConfig, Failure> {
+    pub fn check(&self, file: Option<&Path>) -> Result<CoordinatorConfig, Failure> {
         let section = &self.coordinator;
         let data_dir = section.data_dir.clone().ok_or_else(|| {
             Failure::new("BAD_CONFIG", "no data directory is given")
@@ -127,6 +156,7 @@ impl CoordinatorFile {
             staging: self.cluster.staging,
             tls: self.tls.clone(),
             health: self.health.policy()?,
+            idle: self.idle.policy()?,
             pools: PoolsConfig {
                 pools: self.pool.clone(),
                 quotas: self.quota.clone(),
@@ -139,11 +169,20 @@ impl CoordinatorFile {
         if let Some(listen) = &section.listen {
             config.listen = socket(listen)?;
         }
-        config
-            .validate()
-            .map_err(|error| Failure::new("BAD_CONFIG", error.to_string()).hint(error.hint()))?;
+        config.validate().map_err(|error| bad(file, &error))?;
+        // Keys and programs that drivers need are looked for now: a member without them must not lead one day.
+        config.pools.drivers().map_err(|error| bad(file, &ConfigError::from(error)))?;
         Ok(config)
     }
+}
+
+/// Only a file has pools, so what is wrong with them is there.
+fn bad(file: Option<&Path>, error: &ConfigError) -> Failure {
+    let place = match (error, file) {
+        (ConfigError::Pools(_), Some(file)) => format!("{}: ", file.display()),
+        _ => String::new(),
+    };
+    Failure::new("BAD_CONFIG", format!("{place}{error}")).hint(error.hint())
 }
 
 /// An address to listen on: host:port.

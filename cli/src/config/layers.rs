@@ -51,6 +51,12 @@ const OTHERS: [&str; 9] = [
     muster_failpoint::ONCE,
 ];
 
+/// Where keys are that no flag has.
+const POOL_TABLES: [&str; 3] = ["pool", "quota", "autoscale"];
+const POOL_HINT: &str =
+    "docs/src/autoscaling.md lists every key of a pool, docs/src/autoscaling-drivers.md those of drivers";
+const FLAG_HINT: &str = "`--help` lists every key: a flag --a-b is the key a_b";
+
 /// Settings and what is odd about them.
 #[derive(Debug)]
 pub struct Merged<T> {
@@ -115,8 +121,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Table, Failure> {
     let place = |error: &toml::de::Error| {
         let line =
             error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        Failure::new("BAD_CONFIG", format!("{}:{line}: {}", path.display(), error.message()))
-            .hint("`--help` lists every key: a flag --a-b is the key a_b")
+        let above = || text.lines().take(line).filter_map(|line| line.trim().strip_prefix('['));
+        let in_pool = |header: &str| {
+            POOL_TABLES.iter().any(|table| header.trim_start_matches('[').trim().starts_with(table))
+        };
+        let hint = if above().last().is_some_and(in_pool) { POOL_HINT } else { FLAG_HINT };
+        Failure::new("BAD_CONFIG", format!("{}:{line}: {}", path.display(), error.message())).hint(hint)
     };
     toml::from_str::<T>(&text).map_err(|error| place(&error))?;
     toml::from_str::<Table>(&text).map_err(|error| place(&error))

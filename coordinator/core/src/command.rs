@@ -10,6 +10,7 @@ use crate::model::budget::{Budget, Scope};
 use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
 use crate::model::fleet::{Fleet, PoolScale};
+use crate::model::idle::IdleAction;
 use crate::model::ids::{IndexRef, JobId, MemberId, TaskNo, Token, WorkerId};
 use crate::model::notice::Notice;
 use crate::model::placement::Seat;
@@ -250,6 +251,12 @@ pub enum Command {
         request: Request,
         scope: Scope,
         budget: Option<Budget>,
+    },
+    /// Nothing was computed on any GPU of these attempts for `after_ms`.
+    IdleAttempts {
+        tokens: Vec<Token>,
+        action: IdleAction,
+        after_ms: u64,
     },
     /// Time to look at what budgets have come to: the leader says so once a minute.
     Settle,

@@ -2,6 +2,7 @@
 
 use crate::model::attempt::Cause;
 use crate::model::budget::{Budget, Scope};
+use crate::model::idle::IdleAction;
 use crate::model::ids::{IndexRef, JobId, TaskNo, Token, WorkerId};
 
 /// One thing that happened when a command was applied.
@@ -51,6 +52,14 @@ pub enum Event {
     },
     WorkerChanged {
         worker: WorkerId,
+    },
+    /// It has GPUs and has computed nothing on them for so long, ms.
+    AttemptIdle {
+        at: IndexRef,
+        number: u32,
+        token: Token,
+        action: IdleAction,
+        after_ms: u64,
     },
     /// So many per cent of a budget are spent.
     BudgetPassed {

@@ -80,7 +80,7 @@ impl GcpMig {
             ("", region) if !region.is_empty() => ["regions", region],
             _ => {
                 let reason = "give `zone` or `region`: one of them".to_owned();
-                return Err(DriverError::Refused { what: name, reason });
+                return Err(DriverError::Unusable { what: name, reason });
             }
         };
         let [places, place] = place;

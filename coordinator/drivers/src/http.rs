@@ -228,7 +228,7 @@ pub(crate) fn address(
     segments: &[&str],
 ) -> Result<Url, DriverError> {
     let endpoint = if endpoint.is_empty() { default } else { endpoint };
-    let bad = |reason: &str| DriverError::Refused {
+    let bad = |reason: &str| DriverError::Unusable {
         what: what.to_owned(),
         reason: format!("endpoint `{endpoint}` is not an http or https address{reason}"),
     };
@@ -291,7 +291,7 @@ mod tests {
             Ok("http://[::1]:7/x/a%20b/c%2Fd".into())
         );
         for bad in ["cloud.example", "ftp://cloud.example", "http://me:secret@cloud.example", "data:x"] {
-            assert!(matches!(url(bad), Err(DriverError::Refused { .. })), "{bad}");
+            assert!(matches!(url(bad), Err(DriverError::Unusable { .. })), "{bad}");
         }
     }
 }

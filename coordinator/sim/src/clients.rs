@@ -165,7 +165,11 @@ impl World {
             .filter(|j| j.state() == JobState::Held || j.counts().held > 0)
             .map(|j| j.id)
             .collect();
-        let drained: Vec<WorkerId> = state.workers().filter(|w| w.drain.is_some()).map(|w| w.id).collect();
+        let drained: Vec<WorkerId> = state
+            .workers()
+            .filter(|w| w.drain.as_ref().is_some_and(|drain| !drain.leaves))
+            .map(|w| w.id)
+            .collect();
         // What their own machines said they take back themselves.
         let by_operators = |w: &&Worker| {
             w.notice.as_ref().is_some_and(|noticed| noticed.notice.source == NoticeSource::Operator)

@@ -1,5 +1,6 @@
 //! Everything that can be due in the world, and on whom it waits while that one is stopped.
 
+use crate::cloud::{Errand, Told};
 use crate::faults::Fault;
 use crate::register::JobAnswer;
 use crate::saver::Upload;
@@ -201,6 +202,25 @@ pub enum Event {
         read: usize,
         answer: JobAnswer,
     },
+    // The provider of the pools.
+    CloudMoves,
+    Configured {
+        member: usize,
+        number: usize,
+    },
+    GroupAsked {
+        member: usize,
+        term: u64,
+        pool: String,
+        goes_on: bool,
+    },
+    GroupTold {
+        member: usize,
+        term: u64,
+        pool: String,
+        told: Told,
+    },
+    OrderDue(Box<Errand>),
     // Operators.
     Retire,
     Roll {
@@ -282,6 +302,13 @@ impl Event {
             Self::IndexConfirmed { read, index, .. } => ("index", *read as u64, *index),
             Self::Serve { read, via, .. } => ("serve", *read as u64, *via as u64),
             Self::Seen { read, .. } => ("seen", *read as u64, 0),
+            Self::CloudMoves => ("cloud", 0, 0),
+            Self::Configured { member, number } => ("configured", *member as u64, *number as u64),
+            Self::GroupAsked { member, term, .. } => ("group-asked", *member as u64, *term),
+            Self::GroupTold { member, term, told, .. } => {
+                ("group-told", *member as u64, term * 2 + u64::from(matches!(told, Told::Trouble)))
+            }
+            Self::OrderDue(errand) => ("order", errand.member as u64, errand.given),
             Self::Retire => ("retire", 0, 0),
             Self::Roll { step } => ("roll", *step as u64, 0),
             Self::NextFault => ("next-fault", 0, 0),

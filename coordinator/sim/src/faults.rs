@@ -291,6 +291,7 @@ impl World {
         self.network.loss_permille = 0;
         self.network.duplicate_permille = 0;
         self.network.late_permille = 0;
+        self.cloud_heals();
         self.at(100, Event::ReleaseHeld);
     }
 }

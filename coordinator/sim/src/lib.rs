@@ -7,6 +7,7 @@
 //! Architecture invariants: no runtime, clock, thread or file; chance comes from the seed alone, so a seed repeats to the last event.
 
 mod clients;
+mod cloud;
 mod event;
 mod faults;
 mod invariants;

@@ -7,10 +7,18 @@ use crate::rng::Rng;
 pub const MEMBERS: usize = 3;
 /// After the heal, everything has to be finished this long, ms of virtual time.
 pub const LIVENESS_MS: u64 = 20 * 60 * 1000;
+/// After the last job, machines of pools that idle have so long to go, ms: the longest time that a pool whose machines did not come waits
+/// with its min, and some.
+pub const SCALED_IN_MS: u64 = 10 * 60 * 1000;
 /// After the last job, workers get this long to let go of everything, ms …
 pub const QUIET_MS: u64 = 60_000;
 /// … and now and then nothing happens for this long: a cluster over lunch.
 pub const IDLE_MS: u64 = 15 * 60 * 1000;
+
+/// Runs in 1,000 that have pools.
+const CLOUDED_PERMILLE: u64 = 300;
+/// The phase with faults of one that has, at least, ms.
+const CLOUDED_MS: u64 = 120_000;
 
 /// The dimensions of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +48,8 @@ pub struct Options {
     pub long_permille: u64,
     /// The wall clocks of the members are wrong, and jump.
     pub wall_jumps: bool,
+    /// There are pools, and a provider of machines for them.
+    pub cloud: bool,
     /// Quiet at the end, ms.
     pub quiet_ms: u64,
     /// Made by [`Options::hostile`].
@@ -69,10 +79,18 @@ impl Options {
             late_permille: if calm { 0 } else { rng.pick(&[0, 100, 300]) },
             long_permille: 40,
             wall_jumps: true,
+            cloud: false,
             quiet_ms: if seed.is_multiple_of(10) { IDLE_MS } else { QUIET_MS },
             hostile: false,
             plant: None,
         }
+        .clouded(Rng::new(seed, "clouded").chance(CLOUDED_PERMILLE))
+    }
+
+    /// With pools, or without. What a provider said is forgotten after a minute, so it takes longer.
+    fn clouded(self, cloud: bool) -> Self {
+        let safety_ms = if cloud { self.safety_ms.max(CLOUDED_MS) } else { self.safety_ms };
+        Self { cloud, safety_ms, ..self }
     }
 
     /// A run of this seed in which much breaks and much runs long, so that leases matter in most of them.
@@ -98,6 +116,8 @@ impl Options {
     /// A hostile run of this seed with this bug in it.
     #[must_use]
     pub fn planted(seed: u64, plant: Plant) -> Self {
-        Self { plant: Some(plant), ..Self::hostile(seed) }
+        let cloud = plant.invariant() == "I13";
+        let plain = Self { plant: Some(plant), ..Self::hostile(seed) };
+        if cloud { plain.clouded(true) } else { Self { cloud, ..plain } }
     }
 }

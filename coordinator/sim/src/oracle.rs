@@ -54,6 +54,7 @@ pub struct Oracle {
     pub saves: invariants::i7_resume::Saves,
     pub going: invariants::i11_preemptions::Going,
     pub capacity: invariants::i21_ledger::Capacity,
+    pub leaving: invariants::i13_scale_in::Leaving,
     pub ended: BTreeSet<Token>,
     pub succeeded: BTreeMap<IndexRef, Token>,
     /// Ended for good, until a rerun.
@@ -119,6 +120,7 @@ impl World {
                     invariants::i4_devices::on_granted(self, m, *token, &seats);
                     invariants::i7_resume::on_placed(self, m, *at, *token);
                     invariants::i11_preemptions::on_granted(self, *token, &seats);
+                    invariants::i13_scale_in::on_granted(self, *token, &seats);
                     invariants::i9_gangs::on_granted(self, *at, *token, &seats);
                     invariants::i5_parents::on_placed(self, *at);
                     invariants::i10_final::on_placed(self, *at);
@@ -174,6 +176,7 @@ impl World {
         }
         invariants::i4_devices::on_applied(self, command, &applied.reply);
         invariants::i11_preemptions::on_applied(self, command, applied);
+        invariants::i13_scale_in::on_applied(self, command, applied);
         self.oracle.reference.applied(command, &applied.reply);
         match (command, &applied.reply) {
             (Command::Cancel { target, .. }, Reply::Changed { .. })

@@ -266,6 +266,7 @@ impl World {
             let state = Box::new(member.state.full_delta());
             self.lead(m, Input::Elected { term, state });
             self.at(100, Event::Timer { member: m, term });
+            self.lines_open(m, term);
         } else if is_ready {
             let delta = Box::new(member.state.delta(changes));
             self.lead(m, Input::Delta(delta));

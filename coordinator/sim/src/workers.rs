@@ -25,6 +25,8 @@ pub struct Machine {
     /// Counts boots: processes and journal of an older one are gone.
     pub boot: u32,
     pub is_on: bool,
+    /// Its provider has ended it: it never comes back.
+    pub gone: bool,
     pub agent: Option<Agent>,
     /// Counts agents of this machine.
     pub agent_number: u32,
@@ -91,6 +93,7 @@ impl Machine {
             },
             boot: 0,
             is_on: true,
+            gone: false,
             agent: Some(Agent::new(Vec::new(), Token(0), 0)),
             agent_number: 0,
             paused: false,
@@ -113,6 +116,11 @@ impl Machine {
             ppm: rng.range(0, 20_000) as i64 - 10_000,
             clock_base: rng.below(1 << 32),
         }
+    }
+
+    /// A machine of a pool, with an agent that starts by itself.
+    pub(crate) fn of_pool(seed: u64, w: usize, spec: WorkerSpec) -> Self {
+        Self { spec, ..Self::new(seed, w) }
     }
 
     /// What it says of itself: a driver names only the devices that answered when the agent started.
@@ -375,8 +383,16 @@ impl World {
         machine.boot += 1;
     }
 
+    /// Power off, for good.
+    pub(crate) fn end_machine(&mut self, w: usize) {
+        if self.machines[w].is_on {
+            self.crash_machine(w);
+        }
+        self.machines[w].gone = true;
+    }
+
     pub(crate) fn boot_machine(&mut self, w: usize) {
-        if !self.machines[w].is_on {
+        if !self.machines[w].is_on && !self.machines[w].gone {
             self.machines[w].is_on = true;
             self.start_agent(w);
         }

@@ -63,6 +63,9 @@ impl World {
             self.at(rng.range(span / 4, span * 3 / 4), Event::Roll { step: 0 });
         }
         self.plan_preemptions();
+        if self.options.cloud {
+            self.plan_pool_jobs();
+        }
         for _ in 0..rng.below(4) {
             let worker = WorkerId(rng.range(1, self.machines.len() as u64));
             let deadline_ms = rng.chance(500).then(|| rng.range(0, 10_000));

@@ -2,11 +2,12 @@
 //! finish. Decisions are the real code's; what the rooms beside this file model is said in each.
 
 use crate::clients::Clients;
+use crate::cloud::Cloud;
 use crate::event::{Event, Who};
 use crate::faults::Faults;
 use crate::invariants;
 use crate::network::Network;
-use crate::options::{LIVENESS_MS, MEMBERS, Options};
+use crate::options::{LIVENESS_MS, MEMBERS, Options, SCALED_IN_MS};
 use crate::oracle::Oracle;
 use crate::plants::Planted;
 use crate::reads::Reads;
@@ -34,6 +35,8 @@ pub struct Stats {
     pub fenced: u64,
     pub elections: u64,
     pub faults: u64,
+    /// To the providers of pools.
+    pub orders: u64,
 }
 
 /// Violations above this many are not collected: one bug is enough.
@@ -53,6 +56,7 @@ pub struct World {
     pub(crate) clients: Clients,
     pub(crate) reads: Reads,
     pub(crate) faults: Faults,
+    pub(crate) cloud: Cloud,
     pub(crate) store: Store,
     pub(crate) oracle: Oracle,
     pub(crate) planted: Planted,
@@ -80,6 +84,7 @@ impl World {
             clients: Clients::new(&options),
             reads: Reads::default(),
             faults: Faults::new(&options),
+            cloud: Cloud::new(&options),
             store: Store::default(),
             oracle: Oracle::default(),
             planted: Planted::new(options.plant),
@@ -96,6 +101,9 @@ impl World {
         }
         world.plan_workload();
         world.at(5_000, Event::NextFault);
+        if world.cloud.is_there() {
+            world.at(0, Event::CloudMoves);
+        }
         world
     }
 
@@ -109,7 +117,12 @@ impl World {
         // 3. Liveness: every call is answered, every job ends.
         self.run_until(healed + LIVENESS_MS, Self::is_finished);
         invariants::i11_liveness::check(self);
-        // 4. Quiet: workers let go of what ended.
+        // 4. Machines of pools that nobody needs any more go.
+        if self.cloud.is_there() {
+            self.run_until(self.now + SCALED_IN_MS, Self::is_at_min);
+            invariants::i13_scale_in::check(self);
+        }
+        // 5. Quiet: workers let go of what ended.
         self.run_until(self.now + self.options.quiet_ms, |_| false);
         (0..MEMBERS).for_each(|m| self.catch_up(m));
         invariants::at_the_end(self);
@@ -176,10 +189,14 @@ impl World {
             | Event::Answered { member: m, .. }
             | Event::Register { via: m, .. }
             | Event::LookAt { via: m, .. }
+            | Event::Configured { member: m, .. }
+            | Event::GroupAsked { member: m, .. }
+            | Event::GroupTold { member: m, .. }
             | Event::IndexAsked { leader: m, .. }
             | Event::IndexConfirmed { leader: m, .. }
             | Event::Serve { via: m, .. }
             | Event::Call { via: m, .. } => member(*m),
+            Event::OrderDue(errand) if !errand.under_way => member(errand.member),
             Event::Up { session, .. } | Event::ClosedAtLeader { session } => {
                 self.network.sessions.get(session).and_then(|s| s.leader).map_or(Who::Nobody, member)
             }
@@ -245,6 +262,13 @@ impl World {
             }
             Event::Serve { read, via, index } => self.serve(read, via, index),
             Event::Seen { read, answer } => self.seen(read, answer),
+            Event::CloudMoves => self.cloud_moves(),
+            Event::Configured { member, number } => self.configured(member, number),
+            Event::GroupAsked { member, term, pool, goes_on } => {
+                self.group_asked(member, term, &pool, goes_on);
+            }
+            Event::GroupTold { member, term, pool, told } => self.group_told(member, term, pool, told),
+            Event::OrderDue(errand) => self.order_due(&errand),
             Event::Retire => self.retire(),
             Event::Roll { step } => self.roll(step),
             Event::Ask { op } => self.ask(op),

@@ -25,6 +25,10 @@ fn forty_seeds_reach_every_command_and_every_cause() {
         "DeviceEvents",
         "ReturnDevice",
         "Notice",
+        "SetFleet",
+        "Scale",
+        "ScaleIn",
+        "Forget",
     ];
     let causes =
         ["Exit", "Signal", "Oom", "Timeout", "Evicted", "Lost", "Launch", "Contract", "Cancelled", "Device"];

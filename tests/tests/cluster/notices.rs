@@ -34,6 +34,32 @@ async fn dev_gives_each_worker_an_endpoint_of_its_own() {
     kill_all_under(dir.path());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_says_which_machine_of_its_cloud_it_is_on() {
+    let emulator = Emulator::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let machine = json!({"id": "i-0123456789abcdef0", "image": "ami-0abc", "zone": "eu-west-1b"});
+    emulator.put("w1", "aws/machine", &machine).unwrap();
+    emulator.put("w2", "fault", &json!({"kind": "status", "status": 503})).unwrap();
+    let endpoint = emulator.endpoint("{worker}");
+    let mut cluster = Cluster::start(1, 0, &[]);
+    let cloud = ["--notice-sources", "aws", "--notice-aws-endpoint", endpoint.as_str()];
+    cluster.add_worker("w1", &[&cloud[..], &["--label", "zone=mine", "--label", "rack=7"]].concat());
+    cluster.add_worker("w2", &cloud);
+    cluster.wait_workers(2);
+    let labels = |cluster: &Cluster, name: &str| {
+        let workers = cluster.cli.json(&["workers"]).unwrap();
+        let all = workers["workers"].as_array().unwrap();
+        all.iter().find(|worker| worker["name"] == name).unwrap()["labels"].clone()
+    };
+    // The operator's word counts before the machine's.
+    let expected =
+        json!({"instance_id": "i-0123456789abcdef0", "image": "ami-0abc", "zone": "mine", "rack": "7"});
+    assert_eq!(labels(&cluster, "w1"), expected);
+    assert_eq!(labels(&cluster, "w2"), json!({}), "a service that does not say it holds nobody up");
+    let log = std::fs::read_to_string(cluster.dir.path().join("w2.log")).unwrap();
+    assert!(log.contains("the machine does not say which one it is"), "{log}");
+}
+
 #[test]
 fn with_the_source_sigterm_an_idle_agent_ends_by_itself() {
     let mut cluster = Cluster::start(1, 0, &[]);

@@ -1,11 +1,13 @@
 //! AWS: the instance metadata service, version 2 only. Three things are looked at: the interruption of a spot machine, the
-//! recommendation that often comes before it, and what an autoscaling group wants of the machine.
+//! recommendation that often comes before it, and what an autoscaling group wants of the machine. At the start it is asked which machine
+//! this is.
 
 use super::Pace;
 use super::config::{AWS_NOTICE, Rebalance};
 use super::http::{Answer, Ask, AskError, Endpoint, ask, object};
 use super::merge::Standing;
 use super::mouth::{Mouth, Trouble};
+use super::which::Facts;
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -23,6 +25,9 @@ const ABSENT_MAX: u32 = 2;
 const ACTION: &str = "/latest/meta-data/spot/instance-action";
 const REBALANCE: &str = "/latest/meta-data/events/recommendations/rebalance";
 const LIFECYCLE: &str = "/latest/meta-data/autoscaling/target-lifecycle-state";
+const INSTANCE_ID: &str = "/latest/meta-data/instance-id";
+const IMAGE: &str = "/latest/meta-data/ami-id";
+const ZONE: &str = "/latest/meta-data/placement/availability-zone";
 
 /// Why a look at something failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,27 @@ pub async fn watch(endpoint: Endpoint, rebalance: Rebalance, pace: Pace, mouth: 
             look.once(&mut session, &mouth).await;
         }
         sleep(pace.aws).await;
+    }
+}
+
+/// Which machine this is.
+///
+/// # Errors
+/// Its id cannot be read. An image or a zone that is not there is none.
+pub async fn facts(endpoint: Endpoint, within: Duration) -> Result<Facts, AwsError> {
+    let mut session = Session { endpoint, within, token: None };
+    let id = text(session.get(INSTANCE_ID).await?)?.ok_or(AwsError::Status(404))?;
+    let image = text(session.get(IMAGE).await?)?;
+    let zone = text(session.get(ZONE).await?)?;
+    Ok(Facts { instance_id: id, image, zone })
+}
+
+/// None: there is no such thing here.
+fn text(answer: Answer) -> Result<Option<String>, AwsError> {
+    match answer.status {
+        200 => answer.text().map(|text| Some(text.to_owned())).ok_or(AwsError::NoText),
+        404 => Ok(None),
+        status => Err(AwsError::Status(status)),
     }
 }
 

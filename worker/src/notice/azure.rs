@@ -1,10 +1,11 @@
 //! Azure: scheduled events. The service is switched on by the first question, which may take two minutes, and off by a day without
-//! any: so it is asked every second from the worker's start.
+//! any: so it is asked every second from the worker's start. At the start the instance metadata service is asked which machine this is.
 
 use super::Pace;
 use super::http::{Answer, Ask, AskError, Endpoint, ask, object, parse_date};
 use super::merge::{Standing, words};
 use super::mouth::Mouth;
+use super::which::Facts;
 use hyper::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 const EVENTS: &str = "/metadata/scheduledevents?api-version=2020-07-01";
 const NAME: &str = "/metadata/instance/compute/name?api-version=2021-02-01&format=text";
+const COMPUTE: &str = "/metadata/instance/compute?api-version=2021-02-01&format=json";
 const HEADERS: [(&str, &str); 1] = [("metadata", "true")];
 /// Most events of one document that are looked at.
 const EVENTS_MAX: usize = 64;
@@ -23,7 +25,7 @@ const ID_MAX: usize = 128;
 
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
-enum AzureError {
+pub enum AzureError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error("the answer has status {0}")]
@@ -101,6 +103,64 @@ pub async fn watch(azure: Azure, pace: Pace, mouth: Mouth) {
             }
         }
         sleep_until(asked + pace.azure).await;
+    }
+}
+
+/// What compute metadata says, as far as it is of use.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Compute {
+    vm_id: String,
+    #[serde(default)]
+    location: String,
+    /// A number within the location; empty: the machine is in no zone.
+    #[serde(default)]
+    zone: String,
+    #[serde(default)]
+    storage_profile: Storage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Storage {
+    #[serde(default)]
+    image_reference: Image,
+}
+
+/// An image of one's own has an id, one of the marketplace the rest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Image {
+    id: Option<String>,
+    publisher: Option<String>,
+    offer: Option<String>,
+    sku: Option<String>,
+    version: Option<String>,
+}
+
+/// Which machine this is.
+///
+/// # Errors
+/// The document cannot be had, or has no `vmId`.
+pub async fn facts(endpoint: &Endpoint, within: Duration) -> Result<Facts, AzureError> {
+    let answer = ask(endpoint, Ask::get(COMPUTE, &HEADERS, within)).await?;
+    if answer.status != 200 {
+        return Err(AzureError::Status(answer.status));
+    }
+    Ok(facts_of(object(&answer.body)?))
+}
+
+fn facts_of(compute: Compute) -> Facts {
+    let Compute { vm_id, location, zone, storage_profile: Storage { image_reference: image } } = compute;
+    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let parts = [image.publisher, image.offer, image.sku, image.version];
+    let parts = || parts.into_iter().map(said).collect::<Option<Vec<_>>>().map(|parts| parts.join(":"));
+    Facts {
+        // As the scale set's listing has it, whichever tool wrote it here.
+        instance_id: vm_id.to_ascii_lowercase(),
+        image: said(image.id).or_else(parts),
+        // `1` is another zone in each location.
+        zone: (!zone.is_empty()).then(|| format!("{location}-{zone}")),
     }
 }
 

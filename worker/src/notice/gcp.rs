@@ -1,15 +1,20 @@
 //! Google's metadata server: `instance/preempted`, and `instance/maintenance-event` for machines that cannot be moved. Both are waited
-//! for in a hanging GET, so that they are known as soon as the server knows.
+//! for in a hanging GET, so that they are known as soon as the server knows. At the start it is asked which machine this is.
 
 use super::Pace;
 use super::http::{Answer, Ask, AskError, Endpoint, ask};
 use super::merge::Standing;
 use super::mouth::Mouth;
+use super::which::Facts;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 const PREEMPTED: &str = "/computeMetadata/v1/instance/preempted";
 const MAINTENANCE: &str = "/computeMetadata/v1/instance/maintenance-event";
+/// A number that is never used again, unlike the machine's name.
+const ID: &str = "/computeMetadata/v1/instance/id";
+const IMAGE: &str = "/computeMetadata/v1/instance/image";
+const ZONE: &str = "/computeMetadata/v1/instance/zone";
 /// The least that is documented from a maintenance event's announcement to its start. Machines with GPUs have an hour; which it is
 /// is not said.
 const MAINTENANCE_NOTICE: Duration = Duration::from_secs(60);
@@ -18,7 +23,7 @@ const TAG_MAX: usize = 128;
 
 /// Why a wait failed.
 #[derive(Debug, thiserror::Error)]
-enum GcpError {
+pub enum GcpError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error("the answer has status {0}")]
@@ -110,6 +115,10 @@ async fn wait(endpoint: &Endpoint, key: &str, tag: Option<&str>, pace: Pace) -> 
             ask(endpoint, Ask::get(&path, &headers, hang + pace.answer)).await?
         }
     };
+    checked(answer)
+}
+
+fn checked(answer: Answer) -> Result<Answer, GcpError> {
     if answer.status != 200 {
         return Err(GcpError::Status(answer.status));
     }
@@ -117,6 +126,26 @@ async fn wait(endpoint: &Endpoint, key: &str, tag: Option<&str>, pace: Pace) -> 
         return Err(GcpError::Stranger);
     }
     Ok(answer)
+}
+
+/// Which machine this is.
+///
+/// # Errors
+/// Its number cannot be read. An image or a zone that is not there is none.
+pub async fn facts(endpoint: &Endpoint, within: Duration) -> Result<Facts, GcpError> {
+    let get = async |key| {
+        let answer = ask(endpoint, Ask::get(key, &[("metadata-flavor", "Google")], within)).await?;
+        Ok(checked(answer)?.text().unwrap_or_default().to_owned())
+    };
+    let absent = |answer: Result<String, GcpError>| match answer {
+        Err(GcpError::Status(404)) => Ok(None),
+        answer => answer.map(Some),
+    };
+    let id: String = get(ID).await?;
+    let image = absent(get(IMAGE).await)?;
+    // `projects/123456789012/zones/us-central1-a`: the last part is what everybody calls it.
+    let zone = absent(get(ZONE).await)?.and_then(|zone| Some(zone.rsplit('/').next()?.to_owned()));
+    Ok(Facts { instance_id: id, image, zone })
 }
 
 /// It goes into the next question as it is.

@@ -11,9 +11,11 @@ mod merge;
 mod mouth;
 mod pick;
 mod systemd;
+mod which;
 
 pub use config::{NoticeConfig, NoticeError, Rebalance};
 pub use pick::sources;
+pub use which::{Which, ZONE_LABEL};
 
 use azure::Azure;
 use merge::{Said, Standing, Standings};

@@ -22,7 +22,7 @@ use crate::devices::open::{self, Opened};
 use crate::executor::{Dirs, Held, HostEnv, ShimClient, ShimConfig, ShimEvent};
 use crate::join::{Identity, identity};
 use crate::journal::{Journal, JournalError};
-use crate::notice::{Notices, Pace};
+use crate::notice::{Notices, Pace, Which};
 use crate::session::{Members, Session, SessionError, UNHEARD};
 use crate::shim::clock::boot_ms;
 use crate::telemetry::Gauge;
@@ -73,7 +73,10 @@ pub enum Shutdown {
 ///
 /// # Errors
 /// [`WorkerError`]: something without which there is no worker. A member that does not answer is no error.
-pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>) -> Result<(), WorkerError> {
+pub async fn run(
+    mut config: WorkerConfig,
+    shutdown: impl Future<Output = Shutdown>,
+) -> Result<(), WorkerError> {
     let mut shutdown = std::pin::pin!(shutdown);
     // 1. Who and where: before anything is started.
     config.validate()?;
@@ -82,6 +85,10 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
         identity = identity(&config) => identity?,
         _ = &mut shutdown => return Ok(()),
     };
+    let boot = shim::boot_id().map_err(WorkerError::BootId)?;
+    // Beside what follows: a machine that does not say what it is must not hold up tasks whose leases run.
+    let which = Which::here(&config, &identity.name, &boot);
+    let which = AbortOnDropHandle::new(tokio::spawn(async move { which.labels().await }));
     // 2. Where its files are.
     let url = config.store.address()?.unwrap_or_else(|| identity.store_url.clone());
     if url.is_empty() {
@@ -91,7 +98,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     let cache = Arc::new(Cache::open(config.data_dir.join("cache"), store.clone(), config.cache.bytes())?);
     // 3. What it ran before, and what still runs.
     // The journal's lock also guards the directories.
-    let journal = open_journal(&config.data_dir).await?;
+    let journal = open_journal(&config.data_dir, &boot).await?;
     let dirs = Arc::new(Dirs::open(&config.data_dir).map_err(data_dir(&config.data_dir))?);
     let shim_config = ShimConfig {
         program: config.shim_program.clone(),
@@ -117,6 +124,10 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = Shutdown>)
     let opened = open_devices(&config, &identity.name).await?;
     let devices = opened.devices.fingerprint();
     let isolation = client.backend().kind.name();
+    // What the operator says of the machine counts before what it says of itself.
+    for (label, value) in which.await.unwrap_or_default() {
+        config.labels.entry(label).or_insert(value);
+    }
     let spec = machine::describe(&config, &identity.name, (&devices, &opened.devices.driver()), isolation);
     tracing::info!(
         name = spec.name,
@@ -481,11 +492,10 @@ async fn open_devices(config: &WorkerConfig, name: &str) -> Result<Opened, Worke
     Ok(opened.map_err(crate::config::ConfigError::from)?)
 }
 
-async fn open_journal(dir: &Path) -> Result<Journal, WorkerError> {
-    let boot = shim::boot_id().map_err(WorkerError::BootId)?;
+async fn open_journal(dir: &Path, boot: &str) -> Result<Journal, WorkerError> {
     let give_up = Instant::now() + LOCK_PATIENCE;
     loop {
-        match Journal::open(&dir.join("journal"), &boot) {
+        match Journal::open(&dir.join("journal"), boot) {
             Err(JournalError::Locked { .. }) if Instant::now() < give_up => {
                 tokio::time::sleep(Duration::from_millis(50)).await
             }

@@ -9,6 +9,7 @@ mod faults;
 mod file;
 mod gcp;
 mod systemd;
+mod which;
 
 use futures::FutureExt;
 use muster_cloud_metadata::Emulator;

@@ -73,7 +73,7 @@ impl Args {
             merge::<CoordinatorFile>(self.config.config.as_deref(), &KEYS, &self.flags(), std::env::vars())?;
         warn(&warnings);
         let fetch_token = own_token(&mut settings);
-        let config = settings.check()?;
+        let config = settings.check(self.config.config.as_deref())?;
         if self.config.check_config {
             output::talk("the configuration is sound");
             return Ok(DONE);

@@ -52,7 +52,8 @@ fn of_pool(situation: &Situation<'_>, pool: &Pool<'_>, chosen: Vec<WorkerId>) ->
     let desired = if pool.blind && pool.scale.generation > 0 { pool.scale.desired } else { desired };
     let mut scale = pool.scale.clone();
     scale.desired = desired;
-    if pool.failed {
+    // A machine that never came is seen until it is gone: that is one failure, not one a second.
+    if pool.failed && now >= scale.retry_at {
         scale.failures = scale.failures.saturating_add(1);
         let wait = (RETRY_FIRST_MS << scale.failures.saturating_sub(1).min(16)).min(RETRY_LAST_MS);
         scale.retry_at = now.plus(wait);
@@ -61,10 +62,11 @@ fn of_pool(situation: &Situation<'_>, pool: &Pool<'_>, chosen: Vec<WorkerId>) ->
     if desired > known.map_or(pool.current, |known| known.desired.max(pool.current)) {
         scale.grown = Some(now);
     }
-    if removed > 0 || desired < known.map_or(0, |known| known.desired) {
+    if desired < known.map_or(pool.current, |known| known.desired) {
         scale.shrunk = Some(now);
     }
-    let is_first = known.is_none() && desired == pool.current;
+    // Whoever carries it out has to know by which entry of the log, also of a pool that was taken out and comes again.
+    let is_first = known.is_none() && desired == pool.current && (!spec.driven || pool.blind);
     let scale = (!is_first && known != Some(&scale)).then_some(scale);
     let leaving = situation.machines.iter().filter(|m| m.spec.pool == pool.name && m.leaves);
     let remove = leaving.map(|m| m.id).chain(chosen.iter().copied()).collect();
@@ -125,6 +127,9 @@ fn reason(pool: &Pool<'_>, removed: u32, worth: Option<u64>) -> String {
     }
     if pool.booting > 0 {
         return format!("{} on their way", pool.booting);
+    }
+    if !pool.jobs.is_empty() {
+        return "no more can be had for what waits".to_owned();
     }
     "what is there is enough".to_owned()
 }

@@ -336,6 +336,11 @@ fn a_machine_that_never_joins_backs_its_pool_off_and_another_takes_over() {
     assert_eq!((cheap.stuck.clone(), cheap.desired, dear.desired), (vec!["i-1".to_owned()], 0, 1));
     let scale = cheap.scale.clone().expect("it changed");
     assert_eq!((scale.failures, scale.retry_at), (1, NOW.plus(RETRY_FIRST_MS)));
+
+    // It is still there a second later, and that is the same failure.
+    scene.apply(&decision);
+    let again = scene.decide();
+    assert_eq!((again.pools[0].stuck.clone(), again.pools[0].scale.clone()), (vec!["i-1".to_owned()], None));
 }
 
 #[test]
@@ -368,6 +373,17 @@ fn workers_that_do_not_say_their_instance_are_not_waited_for_again() {
     let scene = Scene::default().pool("a", 8, (0, 9), 10).driven("a", group).worker("a", 8, None);
     let decision = scene.waits(gpus(8), 1, None).decide();
     assert_eq!((decision.pools[0].current, decision.pools[0].booting, decision.pools[0].desired), (1, 0, 2));
+}
+
+#[test]
+fn no_machine_is_ended_that_a_worker_without_a_name_may_be_on() {
+    let old = Tick(NOW.0 - 16 * MIN);
+    let instances = vec![instance("i-1", None, old), instance("i-2", None, old)];
+    let group = GroupSeen { at: NOW, desired: 2, max: 9, instances, ..GroupSeen::default() };
+    let none_there = Scene::default().pool("a", 8, (0, 9), 10).driven("a", group);
+    assert_eq!(none_there.decide().pools[0].stuck, ["i-1", "i-2"]);
+    let decision = none_there.worker("a", 8, None).decide();
+    assert_eq!((decision.pools[0].stuck.len(), decision.pools[0].booting), (0, 0));
 }
 
 #[test]

@@ -139,7 +139,8 @@ fn one<'a>(
     }
     // Of those that have a template the one in force is the next machine; else one that is there.
     let like = spec.template.as_deref().or_else(|| here.map(|m| m.spec).next());
-    let ordered = if scale.generation == 0 { 0 } else { scale.desired.saturating_sub(current) };
+    // Never over the max: it may be less than when they were asked for, and a machine that came unasked and is lost is not asked for.
+    let ordered = if scale.generation == 0 { 0 } else { scale.desired.min(spec.max).saturating_sub(current) };
     let mut pool = Pool {
         name,
         spec,
@@ -187,8 +188,8 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
     let nameless = machines.iter().filter(|m| !m.spec.labels.contains_key(INSTANCE_LABEL)).count();
     let unjoined = unjoined.get(nameless.min(unjoined.len())..).unwrap_or_default();
     let is_late = |since| situation.now.since(since) > timing.boot_limit_ms;
-    pool.stuck = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
-    let coming = u32::try_from(unjoined.len() - pool.stuck.len()).unwrap_or(u32::MAX);
+    let late: Vec<String> = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
+    let coming = u32::try_from(unjoined.len() - late.len()).unwrap_or(u32::MAX);
     // What was ordered and is not even seen, long after: the provider has none.
     let ordered_late = pool.scale.grown.is_none_or(is_late);
     if pool.booting > coming && ordered_late {
@@ -196,7 +197,9 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
         pool.booting = coming;
     }
     pool.booting = pool.booting.max(coming);
-    pool.failed |= !pool.stuck.is_empty();
+    pool.failed |= !late.is_empty();
+    // On which of them the nameless ones are nobody knows: any could have work on it.
+    pool.stuck = if nameless == 0 { late } else { Vec::new() };
 }
 
 /// How many machines may be asked for now.

@@ -32,6 +32,9 @@ const ORDER_AGAIN_MS: u64 = 8_000;
 const HOLD_EVERY_MS: u64 = 12_000;
 /// A lost worker whose machine the provider does not have any more is forgotten after this long, ms.
 const FORGET_AFTER_MS: u64 = 600_000;
+/// A majority said so long ago at most, ms, that this member leads, when a machine is ended because no worker is on it: a newer leader may
+/// know one. Two ticks of the shell.
+const SURE_FOR_MS: u64 = 250;
 /// Tasks whose run time is remembered.
 const RUNS_MAX: usize = 4_096;
 /// Workers that are asked to go in one entry of the log at most.
@@ -57,6 +60,12 @@ pub(super) struct Scaling {
     troubles: BTreeMap<String, (String, u64)>,
     /// When each order was given last.
     orders: BTreeMap<(String, Order), u64>,
+    /// A majority is to be asked whether this member leads; when it was asked last, and when it was of those times that it said so.
+    pub asks: bool,
+    asked: u64,
+    sure: Option<u64>,
+    /// An order waits for that.
+    waits_for_sure: bool,
     /// What was ordered last, by pool.
     said: BTreeMap<String, u32>,
     idle: BTreeMap<WorkerId, Tick>,
@@ -74,6 +83,20 @@ impl Scaling {
 
     pub fn trouble(&mut self, pool: String, reason: String, until: u64) {
         self.troubles.insert(pool, (reason, until));
+    }
+
+    pub fn asked(&mut self, now: u64) {
+        (self.asks, self.asked) = (false, now);
+    }
+
+    /// A majority has answered. What waited for that is due at once.
+    pub fn confirmed(&mut self, now: u64, ok: bool) {
+        if ok {
+            self.sure = Some(self.asked);
+            if std::mem::take(&mut self.waits_for_sure) {
+                self.due = now;
+            }
+        }
     }
 
     pub fn worker_changed(&mut self, worker: WorkerId) {
@@ -323,6 +346,7 @@ impl Leader {
         let scale = self.view.scales.get(pool).cloned().unwrap_or_default();
         let worker =
             |instance: &InstanceSeen| self.view.workers.get(&instance.worker?).map(|view| &view.worker);
+        let has_nameless = self.nameless(pool).next().is_some();
         let mut orders = Vec::new();
         let mut called: Vec<_> = Vec::new();
         for instance in &group.instances {
@@ -340,11 +364,16 @@ impl Leader {
                         }
                     }
                 }
-                None if instance.held => orders.push(Order::Release(id())),
+                // Unless a worker that does not say where it is may be on it: then the hook's own time runs out.
+                None if instance.held && !has_nameless => orders.push(Order::Release(id())),
                 Some(worker) if leaves(worker) && worker.state == WorkerState::Drained => {
                     if self.view.tokens_of(worker.id).next().is_none() {
                         orders.push(Order::Terminate(id()));
                     }
+                }
+                // Its end was ordered while nobody was on it, and may come at any moment.
+                Some(worker) if worker.drain.is_none() && self.was_ordered(pool, &instance.id) => {
+                    called.push((worker.id, worker.incarnation.clone()));
                 }
                 Some(_) | None => {}
             }
@@ -366,7 +395,14 @@ impl Leader {
             .collect();
         orders.extend(lost.into_iter().map(Order::Terminate));
         if scale.generation > 0 {
-            let wanted = self.in_group(pool, group, &scale, of_pool.map_or(0, |of| of.stuck.len()));
+            let (wanted, out) = self.in_group(pool, group, &scale, of_pool.map_or(0, |of| of.stuck.len()));
+            // What is in the log may be from before somebody lowered the max.
+            let wanted = wanted.min(group.desired.max(spec.max.saturating_add(out)));
+            // A provider that is asked for fewer takes those that it does not call up: not while a worker is on one of these.
+            let here = group.instances.iter().filter(|i| !i.going && !i.held);
+            let is_early = here.clone().any(|instance| instance.booting && instance.worker.is_some());
+            let here = u32::try_from(here.count()).unwrap_or(u32::MAX);
+            let wanted = if is_early { wanted.max(here.min(group.desired)) } else { wanted };
             if wanted != group.desired {
                 orders.push(Order::SetDesired(wanted.clamp(group.min, group.max.max(group.min))));
             }
@@ -378,6 +414,10 @@ impl Leader {
         if !bare.is_empty() {
             orders.push(Order::Protect(bare));
         }
+        if scale.generation == 0 {
+            // Nothing of this pool is in the log yet: whoever remembers an order of before would refuse this one as older.
+            orders.retain(|order| !matches!(order, Order::Terminate(_)));
+        }
         let seen_at = now.saturating_sub(self.tick(now).since(group.at));
         for order in orders {
             let again = if matches!(order, Order::Hold(_)) { HOLD_EVERY_MS } else { ORDER_AGAIN_MS };
@@ -385,6 +425,11 @@ impl Leader {
             let given = self.scaling.orders.get(&key).copied();
             if given.is_some_and(|at| now < at + again || (seen_at <= at && !matches!(order, Order::Hold(_))))
             {
+                continue;
+            }
+            let is_sure = self.scaling.sure.is_some_and(|at| now.saturating_sub(at) <= SURE_FOR_MS);
+            if !is_sure && self.ends_the_empty(&order, group) {
+                (self.scaling.asks, self.scaling.waits_for_sure) = (true, true);
                 continue;
             }
             self.scaling.orders.insert(key, now);
@@ -405,9 +450,35 @@ impl Leader {
         self.scaling.orders.retain(|_, at| now < *at + 10 * HOLD_EVERY_MS);
     }
 
+    /// Workers of the pool that do not say on which machine they are.
+    fn nameless<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = &'a Worker> {
+        let there = self.view.workers.values().map(|view| &view.worker);
+        there.filter(move |worker| {
+            worker.spec.pool == pool
+                && worker.state != WorkerState::Lost
+                && !worker.spec.labels.contains_key(INSTANCE_LABEL)
+        })
+    }
+
+    fn was_ordered(&self, pool: &str, instance: &str) -> bool {
+        self.scaling.orders.contains_key(&(pool.to_owned(), Order::Terminate(instance.to_owned())))
+    }
+
+    /// Whether the order ends machines because no worker is known on them. (One that is drained for good stays so under any leader.)
+    fn ends_the_empty(&self, order: &Order, group: &GroupSeen) -> bool {
+        match order {
+            Order::SetDesired(desired) => *desired < group.desired,
+            Order::Terminate(id) | Order::Release(id) => {
+                group.instances.iter().any(|instance| instance.id == *id && instance.worker.is_none())
+            }
+            Order::Hold(_) | Order::Protect(_) => false,
+        }
+    }
+
     /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
-    /// one, which makes the group want one less each time. Workers of the pool that are on none of its machines count for themselves.
-    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: usize) -> u32 {
+    /// one, which makes the group want one less each time; and how many these last are. Workers of the pool that are on none of its machines
+    /// count for themselves.
+    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: usize) -> (u32, u32) {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let there = |worker: &&Worker| worker.spec.pool == pool && worker.state != WorkerState::Lost;
         let workers = || self.view.workers.values().map(|view| &view.worker).filter(there);
@@ -415,13 +486,14 @@ impl Leader {
         let live = || group.instances.iter().filter(|instance| !instance.going && !instance.held);
         let on: BTreeSet<WorkerId> = live().filter_map(|instance| instance.worker).collect();
         let unjoined = live().filter(|instance| instance.worker.is_none()).count().saturating_sub(stuck);
-        let nameless = workers().filter(|worker| !worker.spec.labels.contains_key(INSTANCE_LABEL)).count();
+        let nameless = self.nameless(pool).count();
         // A worker that does not say where it is, is on one of the machines that have none.
         let elsewhere =
             staying.filter(|worker| !on.contains(&worker.id)).count().saturating_sub(nameless.min(unjoined));
         let leaving =
             workers().filter(|worker| worker.state != WorkerState::Ready && on.contains(&worker.id)).count();
-        scale.desired.saturating_sub(count(elsewhere)).saturating_add(count(leaving + stuck))
+        let out = count(leaving + stuck);
+        (scale.desired.saturating_sub(count(elsewhere)).saturating_add(out), out)
     }
 
     /// Workers whose machines are gone for good.

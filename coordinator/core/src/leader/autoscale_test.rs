@@ -30,6 +30,8 @@ struct Cloud {
     made: u32,
     /// With a lifecycle hook: a machine that is ended waits for us.
     hook: bool,
+    /// Its workers do not say on which machine they are.
+    anonymous: bool,
     silent: bool,
     record: Vec<Order>,
 }
@@ -59,6 +61,7 @@ impl Cloud {
             machines: BTreeMap::new(),
             made: 0,
             hook: false,
+            anonymous: false,
             silent: false,
             record: Vec::new(),
         }
@@ -117,7 +120,9 @@ impl Cloud {
     fn join(&mut self, id: &str) {
         let mut spec = worker_spec(id, 8, 8);
         spec.pool = POOL.to_owned();
-        spec.labels.insert(INSTANCE_LABEL.to_owned(), id.to_owned());
+        if !self.anonymous {
+            spec.labels.insert(INSTANCE_LABEL.to_owned(), id.to_owned());
+        }
         let incarnation = Incarnation("x".to_owned());
         self.rig.apply(Command::Register { spec: Box::new(spec), incarnation, held: Vec::new() });
         let worker = self.rig.test.state.worker_named(id).expect("it registered").id.0;
@@ -292,4 +297,21 @@ fn a_machine_that_the_provider_ends_is_held_until_nothing_lives_on_it() {
 
     cloud.end(worker, token, job, 0, 0);
     cloud.until("it is released", |cloud| cloud.record.iter().any(|o| *o == Order::Release(id.clone())));
+}
+
+#[test]
+fn a_machine_is_not_released_where_a_worker_does_not_say_which_one_it_is_on() {
+    let mut cloud = Cloud::new(1, 1);
+    cloud.anonymous = true;
+    let job = cloud.rig.test.submit(&TestJob::new().task(&[]).amount(GpuAmount::Whole(8)));
+    let state = Box::new(cloud.rig.test.state.full_delta());
+    cloud.rig.step(Input::Delta(state));
+    cloud.until("it runs", |cloud| cloud.live(job, 0).is_some());
+    let machine = cloud.machines.values_mut().next().expect("one");
+    machine.phase = InstancePhase::Held;
+    for _ in 0..60 {
+        cloud.second();
+    }
+    let ends = |order: &&Order| matches!(order, Order::Release(_) | Order::Terminate(_));
+    assert_eq!(cloud.record.iter().find(ends), None);
 }

@@ -1,12 +1,16 @@
 //! Devices that a running attempt has and on which nothing computes. What two measurements in a row agree on is proposed once a minute; the
 //! log moves that time from useful to held empty. Simulated devices measure nothing and are never called empty.
+//!
+//! An attempt on whose devices nothing computes for long falls under the cluster's rule, if there is one.
 
 use super::step::Leader;
 use crate::command::{Command, EmptyClaim};
 use crate::ledger::meter::class_of;
 use crate::ledger::{Class, EmptyPart};
+use crate::model::idle::{IdleAction, IdlePolicy};
 use crate::model::ids::{Token, WorkerId};
 use crate::model::time::Tick;
+use std::collections::BTreeSet;
 
 /// Between two proposals, ms. One that is lost is not made again: it is a minute of an account, not a decision.
 const CLAIM_EVERY_MS: u64 = 60_000;
@@ -79,9 +83,9 @@ impl Leader {
     }
 
     /// What is known and not proposed, once a minute.
-    pub(super) fn claim_empties(&mut self, now: u64) -> Option<Command> {
+    pub(super) fn claim_empties(&mut self, now: u64, tick: Tick) -> Vec<Command> {
         if now < self.next_empty {
-            return None;
+            return Vec::new();
         }
         self.next_empty = now + CLAIM_EVERY_MS;
         let mut claims = Vec::new();
@@ -92,7 +96,33 @@ impl Leader {
             }
         }
         self.empties.retain(|_, known| known.units > 0);
-        (!claims.is_empty()).then_some(Command::HeldEmpty { claims })
+        let mut commands: Vec<Command> = self.find_idle(tick).into_iter().collect();
+        if !claims.is_empty() {
+            commands.push(Command::HeldEmpty { claims });
+        }
+        commands
+    }
+
+    /// Attempts all of whose devices have computed nothing for as long as the rule says.
+    fn find_idle(&mut self, tick: Tick) -> Option<Command> {
+        let IdlePolicy { after_ms, action } = self.idle?;
+        let idle = |seat: &(Token, WorkerId)| {
+            let known = self.empties.get(seat).filter(|known| tick.since(known.at) <= GAP_MAX_MS);
+            known.and_then(|known| known.all_since).is_some_and(|since| tick.since(since) >= after_ms)
+        };
+        let mut found: BTreeSet<Token> = self.empties.keys().map(|(token, _)| *token).collect();
+        found.retain(|token| {
+            let attempt = self.view.live.get(token).map(|live| &live.attempt).filter(|a| a.stop.is_none());
+            attempt.is_some_and(|attempt| {
+                let seats = attempt.seats.iter().filter(|seat| !seat.devices.is_empty());
+                seats.map(|seat| (*token, seat.worker)).all(|seat| idle(&seat))
+            })
+        });
+        self.idle_said.retain(|token| found.contains(token));
+        // Whoever is to stop is asked again until it does; a warning is said once.
+        let tokens = found.into_iter().filter(|t| self.idle_said.insert(*t) || action != IdleAction::Warn);
+        let tokens: Vec<Token> = tokens.collect();
+        (!tokens.is_empty()).then_some(Command::IdleAttempts { tokens, action, after_ms })
     }
 
     pub(super) fn forget_empties(&mut self, token: Token) {

@@ -80,7 +80,8 @@ impl Leader {
 
     /// One confirmation for all heartbeats that wait; while one is under way the next ones gather.
     pub(super) fn confirm(&mut self, outputs: &mut Vec<Output>) {
-        if self.confirming.is_none() && !self.unconfirmed.is_empty() {
+        if self.confirming.is_none() && (!self.unconfirmed.is_empty() || self.scaling.asks) {
+            self.scaling.asked(self.clock);
             self.confirms += 1;
             self.confirming = Some((self.confirms, std::mem::take(&mut self.unconfirmed)));
             outputs.push(Output::Confirm { batch: self.confirms });
@@ -89,6 +90,7 @@ impl Leader {
 
     pub(super) fn confirmed(&mut self, now: u64, batch: u64, ok: bool) {
         let Some((_, heartbeats)) = self.confirming.take_if(|(number, _)| *number == batch) else { return };
+        self.scaling.confirmed(now, ok);
         let Some(term) = self.term.filter(|_| ok) else { return };
         for (id, seq, received, held) in heartbeats {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -149,7 +151,7 @@ impl Leader {
             let before = Tick(tick.0.saturating_sub(super::proposals::RETIRE_AFTER_MS));
             commands.extend([Command::Retire { before }, Command::Settle]);
         }
-        commands.extend(self.claim_empties(now));
+        commands.extend(self.claim_empties(now, tick));
         if now >= self.next_look {
             self.next_look = now + LOOK_MS;
             self.view.look_at_spot();

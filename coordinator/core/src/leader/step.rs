@@ -10,6 +10,7 @@ use crate::command::{Command, Report};
 use crate::health::XidPolicy;
 use crate::model::checkpoint::Saved;
 use crate::model::device_event::Judged;
+use crate::model::idle::IdlePolicy;
 use crate::model::ids::{JobId, TaskNo, Token, WorkerId};
 use crate::model::notice::Notice;
 use crate::model::time::Tick;
@@ -84,6 +85,10 @@ pub struct Leader {
     pub(super) computing: BTreeMap<WorkerId, BTreeSet<u16>>,
     /// Seats on which nothing computes, as last measured.
     pub(super) empties: BTreeMap<(Token, WorkerId), Emptiness>,
+    /// What is done about those that compute nothing for long.
+    pub(super) idle: Option<IdlePolicy>,
+    /// Of these it was said.
+    pub(super) idle_said: BTreeSet<Token>,
     /// When what is known of them is proposed again.
     pub(super) next_empty: u64,
     /// When each worker was last asked to look at its devices again.
@@ -105,6 +110,12 @@ impl Leader {
     #[must_use]
     pub fn with_health(health: XidPolicy) -> Self {
         Self { health: Arc::new(health), ..Self::default() }
+    }
+
+    /// The same, with a rule about attempts that compute nothing.
+    #[must_use]
+    pub fn with_idle(self, idle: Option<IdlePolicy>) -> Self {
+        Self { idle, ..self }
     }
 
     /// Whether it leads.
@@ -152,6 +163,7 @@ impl Leader {
             confirms: self.confirms,
             proposals: self.proposals,
             health: self.health.clone(),
+            idle: self.idle,
             scaling: self.scaling.afresh(),
             ..Self::new()
         }

@@ -121,6 +121,12 @@ impl Ledger {
         &self.budgets
     }
 
+    /// When a live attempt was last found to compute nothing for too long.
+    #[must_use]
+    pub fn idle(&self, token: Token) -> Option<Stamp> {
+        self.tabs.get(&token)?.idle
+    }
+
     /// What was booked for a job that is in memory.
     #[must_use]
     pub fn job(&self, id: JobId) -> Amounts {

@@ -115,6 +115,8 @@ pub struct EmptyPart {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tab {
     pub spells: Vec<Spell>,
+    /// When it was last found to compute nothing for too long.
+    pub idle: Option<Stamp>,
 }
 
 /// What one seat is doing, and since when.

@@ -32,6 +32,10 @@ pub enum StopReason {
     Device(Fault),
     /// What it may cost is spent.
     Budget,
+    /// It has GPUs and computes nothing: it is queued again.
+    Idle,
+    /// The same, and it fails.
+    IdleTooLong,
 }
 
 /// What a rank of a gang does.
@@ -159,6 +163,8 @@ pub enum Cause {
         step: u64,
         reason: String,
     },
+    /// It had GPUs and computed nothing on them for too long.
+    Idle,
 }
 
 impl Cause {
@@ -167,7 +173,7 @@ impl Cause {
     pub fn is_charged(&self) -> bool {
         match self {
             Self::Exit(code) => *code != 0,
-            Self::Signal(_) | Self::Oom | Self::Timeout | Self::Contract(_) => true,
+            Self::Signal(_) | Self::Oom | Self::Timeout | Self::Idle | Self::Contract(_) => true,
             Self::Evicted(_)
             | Self::Lost
             | Self::Launch(_)
@@ -196,7 +202,7 @@ impl Cause {
         match self {
             Self::Exit(code) => *code,
             Self::Signal(n) => 128 + n,
-            Self::Timeout => 124,
+            Self::Timeout | Self::Idle => 124,
             _ => 125,
         }
     }
@@ -212,6 +218,8 @@ impl fmt::Display for Cause {
             Self::Evicted(StopReason::Drain) => f.write_str("evicted(drain)"),
             Self::Evicted(StopReason::Notice) => f.write_str("evicted(notice)"),
             Self::Evicted(StopReason::Budget) => f.write_str("evicted(budget)"),
+            Self::Evicted(StopReason::Idle) => f.write_str("evicted(idle)"),
+            Self::Idle => f.write_str("timeout(idle)"),
             Self::Evicted(_) => f.write_str("evicted(operator)"),
             Self::Lost => f.write_str("lost(worker)"),
             Self::Launch(reason) => write!(f, "launch({reason})"),

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod fleet;
 pub mod gang;
 pub mod gpu_spec;
+pub mod idle;
 pub mod ids;
 pub mod job;
 pub mod job_spec;

@@ -3,6 +3,7 @@
 pub mod i10_final;
 pub mod i11_liveness;
 pub mod i11_preemptions;
+pub mod i13_scale_in;
 pub mod i14_linearizable;
 pub mod i15_replicas;
 pub mod i19_gone;

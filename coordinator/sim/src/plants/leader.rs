@@ -39,6 +39,12 @@ impl World {
                 }
                 Input::Delta(delta)
             }
+            Input::Delta(mut delta) if self.planted.is(Plant::ForgetsLeaving) => {
+                for worker in delta.workers.iter_mut().filter_map(|(_, worker)| worker.as_mut()) {
+                    super::scale::forget_leaving(worker);
+                }
+                Input::Delta(delta)
+            }
             Input::DeviceEvents { session, events } if self.planted.is(Plant::SettlesEventsEarly) => {
                 if let Some(seq) = events.iter().map(|event| event.seq).max() {
                     self.send_down(session.0, vec![Instruction::EventsSettled { seq }]);
@@ -72,7 +78,7 @@ impl World {
 
     /// What the leader asks for instead. Gives back the outputs that are still to be performed.
     pub(crate) fn plant_in_outputs(&mut self, m: usize, outputs: Vec<Output>) -> Vec<Output> {
-        let mut left = Vec::with_capacity(outputs.len());
+        let mut left = self.plant_orders(m, &outputs);
         for output in outputs {
             match output {
                 Output::Confirm { batch } if self.planted.is(Plant::RenewsAlone) => {

@@ -2,18 +2,20 @@
 //!
 //! The code under test stays as it is; every mistake sits at a seam of the simulator, between the core and what the core is told, asks
 //! for, or remembers. `state.rs` perverts what the log and the rows say, `leader.rs` what the leader hears and says, `worker.rs` the
-//! agent, its journal and the shim, `checkpoint.rs` what any of them does about checkpoints.
+//! agent, its journal and the shim, `checkpoint.rs` what any of them does about checkpoints, `scale.rs` about machines of pools.
 
 mod checkpoint;
 mod hunt;
 mod leader;
+mod scale;
 mod state;
 mod worker;
 
 pub use hunt::Caught;
+use muster_core::autoscale::GroupReport;
 use muster_core::model::attempt::Attempt;
-use muster_core::model::ids::Token;
-use std::collections::BTreeMap;
+use muster_core::model::ids::{Token, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +71,11 @@ pub enum Plant {
     ForgetsNotices,
     ChargesEvictions,
     ForgetsIdle,
+    EndsUndrained,
+    EndsUndrainedYet,
+    BelievesOldReports,
+    ForgetsLeaving,
+    BuysInPart,
 }
 
 /// Plant, name, the invariant that has to catch it, what it does.
@@ -209,6 +216,36 @@ const TABLE: &[(Plant, &str, &str, &str)] = &[
         "I21",
         "what nobody had of a worker until something ended there is not booked",
     ),
+    (
+        Plant::EndsUndrained,
+        "ends-undrained",
+        "I13",
+        "the leader orders the end of a machine although its worker was told that it stays",
+    ),
+    (
+        Plant::EndsUndrainedYet,
+        "ends-undrained-yet",
+        "I13",
+        "the leader orders the end of a machine when it decides it, before its worker is drained",
+    ),
+    (
+        Plant::BelievesOldReports,
+        "believes-old-reports",
+        "I13",
+        "while a provider says nothing, what it said last is taken for what it says",
+    ),
+    (
+        Plant::ForgetsLeaving,
+        "forgets-leaving",
+        "I13",
+        "neither the leader nor the state remembers which workers leave",
+    ),
+    (
+        Plant::BuysInPart,
+        "buys-in-part",
+        "I13",
+        "the log holds one machine less than a growing pool is to have",
+    ),
 ];
 
 impl Plant {
@@ -252,6 +289,10 @@ pub struct Planted {
     which: Option<Plant>,
     attempts: BTreeMap<Token, Attempt>,
     made_up: u64,
+    /// What each pool's provider said last.
+    pub(crate) last_reports: BTreeMap<String, GroupReport>,
+    /// Workers that were once to leave.
+    leavers: BTreeSet<WorkerId>,
 }
 
 impl Planted {

@@ -59,6 +59,10 @@ impl World {
                 Command::Reports { .. } if self.planted.is(Plant::EndsTwice) => {
                     changed.extend([command.clone(), command]);
                 }
+                Command::Scale { pool, based_on, scale } if self.planted.is(Plant::BuysInPart) => {
+                    let scale = self.with_one_less(&pool, scale);
+                    changed.push(Command::Scale { pool, based_on, scale });
+                }
                 other => changed.push(other),
             }
         }
@@ -146,6 +150,16 @@ impl World {
                     self.members[m].state = rebuilt(state, None, |row| {
                         if let Row::Worker(worker) = row {
                             forget_notice(worker);
+                        }
+                    });
+                }
+            }
+            Command::ApplyPlan { .. } if self.planted.is(Plant::ForgetsLeaving) => {
+                let state = &self.members[m].state;
+                if state.workers().any(super::scale::leaves) {
+                    self.members[m].state = rebuilt(state, None, |row| {
+                        if let Row::Worker(worker) = row {
+                            super::scale::forget_leaving(worker);
                         }
                     });
                 }

@@ -2,6 +2,7 @@
 
 use super::Origin;
 use crate::event::Event;
+use crate::invariants;
 use crate::world::World;
 use muster_core::command::Command;
 use muster_core::leader::{Input, Output, SessionId};
@@ -46,13 +47,20 @@ impl World {
         let Some(term) = self.members[m].led.as_ref().map(|l| l.term) else { return };
         for output in self.plant_in_outputs(m, outputs) {
             match output {
-                Output::Propose { id, commands } => self.offer(m, term, id, commands),
+                Output::Propose { id, commands } => {
+                    invariants::i13_scale_in::on_proposed(self, m, term, &commands);
+                    self.offer(m, term, id, commands);
+                }
                 Output::Confirm { batch } => {
                     let delay = self.cluster.rng.range(1, 10);
                     self.at(delay, Event::QuorumAsked { member: m, term, batch });
                 }
-                // No pools are configured here: the simulator's own world is the fleet.
-                Output::Signals(_) | Output::Drive { .. } => {}
+                // What is shown to people and to other scalers.
+                Output::Signals(signals) => {
+                    let detail = || format!("{:?}", signals.decision);
+                    self.trace.note(self.now, "signals", m as u64, signals.version, detail);
+                }
+                Output::Drive { pool, generation, order } => self.drive(m, term, pool, generation, order),
                 Output::Close { session: SessionId(session) } => self.break_session(session, false),
                 Output::Instruct { session: SessionId(session), instructions } => {
                     self.send_down(session, instructions)

@@ -16,6 +16,7 @@ pub(super) fn timeline(state: &State, job: &Job, tasks: &[TaskDoc]) -> Vec<Timel
     }
     of_checkpoints(&mut all, state, job);
     of_budget(&mut all, state, job);
+    of_idle(&mut all, state, job);
     if let Some(ended) = job.ended {
         all.push(entry(&time(ended), "job_ended", format!("it {}", job.state().as_str())));
     }
@@ -51,6 +52,7 @@ fn of_attempt(all: &mut Vec<TimelineDoc>, task: &TaskDoc, attempt: &AttemptDoc) 
         let (event, why) = match evicted {
             Some("evicted(notice)") => ("notice", ": a preemption notice for its machine"),
             Some("evicted(drain)") => ("drain", ": its worker is drained"),
+            Some("evicted(idle)" | "timeout(idle)") => ("idle", ": it computes nothing on its GPUs"),
             Some("evicted(budget)") => ("budget", ": what it may cost is spent"),
             _ => ("stop_asked", ""),
         };
@@ -59,6 +61,17 @@ fn of_attempt(all: &mut Vec<TimelineDoc>, task: &TaskDoc, attempt: &AttemptDoc) 
     if let Some(ended) = &attempt.ended {
         let cause = evicted.unwrap_or_default();
         all.push(entry(ended, "attempt_ended", format!("{name} {}: {cause}", attempt.state)));
+    }
+}
+
+/// Live attempts that were found to compute nothing.
+fn of_idle(all: &mut Vec<TimelineDoc>, state: &State, job: &Job) {
+    for attempt in state.live_of_job(job.id) {
+        let Some(found) = state.ledger().idle(attempt.token) else { continue };
+        let task = job.spec.task(attempt.at.task).map_or("", |task| &task.name);
+        let name =
+            attempt_name(task, user_index(&job.spec, attempt.at.task, attempt.at.index), attempt.number);
+        all.push(entry(&time(found), "idle", format!("{name} computes nothing on its GPUs")));
     }
 }
 

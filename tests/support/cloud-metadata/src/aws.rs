@@ -1,7 +1,7 @@
 //! EC2's instance metadata service, with tokens required.
-//! Source: "Use the Instance Metadata Service to access instance metadata" and "Spot Instance interruption notices", EC2 user guide.
+//! Sources: "Instance metadata categories", "Use the Instance Metadata Service to access instance metadata" and "Spot Instance interruption notices", EC2 user guide.
 
-use crate::machine::Machine;
+use crate::machine::{Facts, Machine, number};
 use crate::serve::{Ask, Reply};
 use hyper::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -13,8 +13,9 @@ use tokio::time::Instant;
 /// The longest life of a token, seconds.
 const TTL_MAX_S: u32 = 21_600;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Aws {
+    pub machine: Facts,
     pub action: Option<Action>,
     /// When it was recommended.
     pub rebalance: Option<Timestamp>,
@@ -40,6 +41,23 @@ pub struct Announcement {
 }
 
 impl Aws {
+    pub fn new(name: &str) -> Self {
+        let machine = Facts {
+            id: format!("i-{:017x}", number(name)),
+            image: Some("ami-0abcdef1234567890".into()),
+            zone: Some("eu-west-1a".into()),
+        };
+        Self {
+            machine,
+            action: None,
+            rebalance: None,
+            lifecycle: None,
+            token_ttl_s: None,
+            tokens: Vec::new(),
+            granted: 0,
+        }
+    }
+
     pub fn announce(&mut self, announcement: Announcement, now: Timestamp) {
         let time = now + SignedDuration::from_millis(announcement.in_ms);
         self.action = Some(Action { action: announcement.action, time });
@@ -59,6 +77,9 @@ pub fn answer(machine: &mut Machine, ask: &Ask<'_>) -> Reply {
         return Reply::new(401, page(401, "Unauthorized"));
     }
     let found = match ask.path {
+        "/latest/meta-data/instance-id" => Some(machine.aws.machine.id.clone()),
+        "/latest/meta-data/ami-id" => machine.aws.machine.image.clone(),
+        "/latest/meta-data/placement/availability-zone" => machine.aws.machine.zone.clone(),
         "/latest/meta-data/spot/instance-action" => machine.aws.action.as_ref().map(|action| {
             json!({ "action": action.action, "time": format!("{:.0}", action.time) }).to_string()
         }),

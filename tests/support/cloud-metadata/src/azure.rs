@@ -1,12 +1,12 @@
-//! Azure's instance metadata service: the machine's name and its scheduled events.
+//! Azure's instance metadata service: which machine it is and its scheduled events.
 //! Source: "Scheduled Events for Linux VMs" and "Azure Instance Metadata Service", Azure documentation.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, number};
 use crate::serve::{Ask, Reply, date};
 use hyper::Method;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 const EVENTS_VERSIONS: [&str; 8] = [
@@ -24,6 +24,8 @@ const INSTANCE_VERSIONS: [&str; 4] = ["2019-06-01", "2020-06-01", "2021-01-01", 
 #[derive(Debug)]
 pub struct Azure {
     pub name: String,
+    /// What else compute metadata has.
+    pub compute: Map<String, Value>,
     events: BTreeMap<String, Event>,
     /// Goes up with every change of the document.
     incarnation: u64,
@@ -57,7 +59,29 @@ fn scheduled() -> String {
 
 impl Azure {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), events: BTreeMap::new(), incarnation: 1, acknowledged: Vec::new() }
+        let image = json!({
+            "id": "", "publisher": "Canonical", "offer": "0001-com-ubuntu-server-jammy", "sku": "22_04-lts-gen2", "version": "latest",
+        });
+        let compute = [
+            // The service writes it in either case.
+            ("vmId", json!(format!("02AAB8A4-74EF-476E-8182-{:012X}", number(name) & 0xffff_ffff_ffff))),
+            ("location", json!("westeurope")),
+            ("zone", json!("1")),
+            ("storageProfile", json!({ "imageReference": image })),
+        ];
+        Self {
+            name: name.to_owned(),
+            compute: compute.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            events: BTreeMap::new(),
+            incarnation: 1,
+            acknowledged: Vec::new(),
+        }
+    }
+
+    fn instance(&self) -> Value {
+        let mut compute = self.compute.clone();
+        compute.insert("name".into(), json!(self.name));
+        compute.into()
     }
 
     pub fn schedule(&mut self, id: &str, schedule: Schedule, now: Timestamp) {
@@ -135,14 +159,23 @@ pub fn answer(machine: &mut Machine, ask: &Ask<'_>) -> Reply {
             Some(()) => Reply::new(200, ""),
             None => bad("The request names an event that does not exist"),
         },
-        ("/metadata/instance/compute/name", _) if !known(&INSTANCE_VERSIONS) => {
+        ("/metadata/instance/compute" | "/metadata/instance/compute/name", _)
+            if !known(&INSTANCE_VERSIONS) =>
+        {
             bad("api-version is invalid or was not specified")
         }
+        ("/metadata/instance/compute", &Method::GET) => match ask.parameter("format") {
+            None | Some("json") => json_reply(&machine.azure.instance()),
+            Some(_) => bad("The requested resource is no leaf: ask for format=json"),
+        },
         ("/metadata/instance/compute/name", &Method::GET) => match ask.parameter("format") {
             Some("text") => Reply::new(200, machine.azure.name.clone()),
             _ => bad("The requested resource is a leaf: ask for format=text"),
         },
-        ("/metadata/scheduledevents" | "/metadata/instance/compute/name", _) => Reply::new(405, ""),
+        (
+            "/metadata/scheduledevents" | "/metadata/instance/compute" | "/metadata/instance/compute/name",
+            _,
+        ) => Reply::new(405, ""),
         _ => Reply::new(404, json!({ "error": "Not found" }).to_string()),
     }
 }

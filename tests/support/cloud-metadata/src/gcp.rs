@@ -1,8 +1,8 @@
-//! Compute Engine's metadata server, as far as preemption goes.
-//! Source: "About VM metadata", "Query metadata server for maintenance event notices", Compute Engine documentation.
+//! Compute Engine's metadata server, as far as preemption goes, and which machine it is.
+//! Source: "About VM metadata", "Predefined metadata keys", "Query metadata server for maintenance event notices", Compute Engine documentation.
 
 use crate::Clouds;
-use crate::machine::Machine;
+use crate::machine::{Facts, Machine, number};
 use crate::serve::{Ask, Reply};
 use hyper::Method;
 use std::time::Duration;
@@ -11,15 +11,23 @@ use tokio::time::{Instant, timeout_at};
 /// A wait without a limit of its own ends all the same.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
+pub const NO_MAINTENANCE: &str = "NONE";
+
 #[derive(Debug)]
 pub struct Gcp {
+    pub machine: Facts,
     pub preempted: bool,
     pub maintenance: String,
 }
 
-impl Default for Gcp {
-    fn default() -> Self {
-        Self { preempted: false, maintenance: "NONE".into() }
+impl Gcp {
+    pub fn new(name: &str) -> Self {
+        let machine = Facts {
+            id: number(name).to_string(),
+            image: Some("projects/debian-cloud/global/images/debian-12-bookworm-v20250910".into()),
+            zone: Some("projects/123456789012/zones/us-central1-a".into()),
+        };
+        Self { machine, preempted: false, maintenance: NO_MAINTENANCE.into() }
     }
 }
 
@@ -60,17 +68,17 @@ fn value(machine: &Machine, path: &str) -> Option<String> {
         "/computeMetadata/v1/instance/preempted" => {
             Some(if machine.gcp.preempted { "TRUE" } else { "FALSE" }.to_owned())
         }
+        "/computeMetadata/v1/instance/id" => Some(machine.gcp.machine.id.clone()),
+        "/computeMetadata/v1/instance/image" => machine.gcp.machine.image.clone(),
+        "/computeMetadata/v1/instance/zone" => machine.gcp.machine.zone.clone(),
         "/computeMetadata/v1/instance/maintenance-event" => Some(machine.gcp.maintenance.clone()),
         _ => None,
     }
 }
 
-/// Sixteen hexadecimal digits that go with the value (FNV-1a).
+/// Sixteen hexadecimal digits that go with the value.
 fn tag(value: &str) -> String {
-    let hash = value
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", number(value))
 }
 
 fn flavoured(mut reply: Reply) -> Reply {

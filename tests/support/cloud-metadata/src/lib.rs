@@ -6,6 +6,9 @@
 //!
 //! | `PUT` (`DELETE` takes it back) | body |
 //! |---|---|
+//! | `aws/machine` | `{"id": "i-0abc", "image": "ami-0abc", "zone": "eu-west-1a"}`; what is left out is not there |
+//! | `gcp/machine` | the same: `{"id": "4711", "zone": "projects/1/zones/us-central1-a"}` |
+//! | `azure/compute` | `{"vmId": "…", "location": "westeurope", "zone": "1", "storageProfile": {"imageReference": {"id": "…"}}}` |
 //! | `aws/instance-action` | `{"action": "terminate", "in_ms": 120000}` |
 //! | `aws/rebalance` | `null` |
 //! | `aws/lifecycle` | `"Terminated"` |

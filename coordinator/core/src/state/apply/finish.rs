@@ -162,7 +162,7 @@ fn next_of(job: &mut Job, attempt: &Attempt, cause: &Cause, newest: Option<u64>)
         Cause::Exit(code) => retry.tries_again(ChargedEnd::Exit(*code), charged),
         Cause::Signal(n) => retry.tries_again(ChargedEnd::Signal(*n), charged),
         Cause::Oom => retry.tries_again(ChargedEnd::Oom, charged),
-        Cause::Timeout => retry.tries_again(ChargedEnd::Timeout, charged),
+        Cause::Timeout | Cause::Idle => retry.tries_again(ChargedEnd::Timeout, charged),
         Cause::Contract(_) => retry.tries_again(ChargedEnd::Contract, charged),
         Cause::Launch(_) if launch >= LAUNCHES_MAX => false,
         Cause::Launch(_) => {
@@ -218,8 +218,15 @@ pub(super) fn cause_of(outcome: &Outcome, stop: Option<StopReason>) -> Cause {
         (_, Outcome::Exit(0)) => Cause::Exit(0),
         (Some(StopReason::Device(fault)), _) => Cause::Device(fault),
         (Some(StopReason::Timeout), _) => Cause::Timeout,
+        (Some(StopReason::IdleTooLong), _) => Cause::Idle,
         (
-            Some(reason @ (StopReason::Drain | StopReason::Hold | StopReason::Notice | StopReason::Budget)),
+            Some(
+                reason @ (StopReason::Drain
+                | StopReason::Hold
+                | StopReason::Notice
+                | StopReason::Budget
+                | StopReason::Idle),
+            ),
             _,
         ) => Cause::Evicted(reason),
         (None, Outcome::Exit(code)) => Cause::Exit(*code),

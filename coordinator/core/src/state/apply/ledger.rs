@@ -36,7 +36,7 @@ impl Apply<'_> {
             Spell::new(class, units, meters.get(id), self.stamp.tick)
         };
         let spells = workers.iter().zip(is).map(begin).collect();
-        self.state.ledger.tabs.insert(token, Tab { spells });
+        self.state.ledger.tabs.insert(token, Tab { spells, idle: None });
         self.touch(Key::Tab(token));
     }
 

@@ -8,6 +8,7 @@ mod finish;
 mod fleet;
 mod flow;
 mod gang;
+mod idle;
 mod inventory;
 mod ledger;
 mod member;
@@ -153,6 +154,9 @@ impl Apply<'_> {
             Command::Restored => self.restored(),
             Command::SetBudget { request, scope, budget } => {
                 self.once(request, command, |a| a.set_budget(scope, *budget))
+            }
+            Command::IdleAttempts { tokens, action, after_ms } => {
+                self.idle_attempts(tokens, *action, *after_ms)
             }
             Command::Settle => self.look_at_budgets(),
             Command::HeldEmpty { claims } => self.held_empty(claims),
