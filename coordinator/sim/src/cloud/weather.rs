@@ -47,6 +47,7 @@ impl Cloud {
                 },
             };
             let spec = PoolSpec {
+                driver: String::new(),
                 min: rng.pick(&[0, 0, 1]).min(max),
                 max,
                 spot: group.template.spot,
@@ -176,7 +177,7 @@ impl World {
             let request = self.clients.request();
             self.oracle.reference.written(&request.id, &job);
             let delay = rng.below(span * 3 / 4);
-            self.plan_op(delay, Command::Submit { request, spec, parts: 0 }, false);
+            self.plan_op(delay, Command::Submit { request, spec, parts: 0, forecast_micro_usd: None }, false);
         }
         for _ in 0..rng.below(5) {
             let worker = WorkerId(self.options.workers as u64 + rng.range(1, 6));
@@ -232,6 +233,7 @@ fn pool_job(rng: &mut Rng, number: u64) -> JobSpec {
         });
     }
     JobSpec {
+        budget: None,
         name: format!("pool-{number}"),
         queue: "default".to_owned(),
         priority: rng.range(0, 100) as u8,
