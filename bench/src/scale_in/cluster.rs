@@ -606,7 +606,6 @@ fn job(machines: u32, grace_ms: u64) -> JobSpec {
         workdir: None,
         params: BTreeMap::new(),
         compat_slurm: false,
-        budget: None,
         commons: TASKS.iter().map(common).collect(),
         tasks: (0..).zip(&TASKS).map(task).collect(),
     }
