@@ -17,7 +17,7 @@ use std::path::Path;
 /// Idle time before a machine goes, s: ours (its default, of a pool's `scale_in_cooldown`, is 300) and Kubernetes' (its default is 600), for all
 /// machines alike and divided by their GPUs.
 const IDLE_S: [u64; 8] = [30, 60, 120, 300, 600, 1_200, 2_400, 4_800];
-/// Where ours is compared: chosen on the tuning part, as the one that is cheapest beside the others there.
+/// Where ours is compared: chosen on the tuning part, before the other part was looked at; not searched for further.
 pub const OUR_SETTING: &str = "idle 300 s a GPU";
 const TARGETS_PCT: [u64; 7] = [30, 40, 50, 60, 70, 80, 90];
 /// Machines of eight GPUs.

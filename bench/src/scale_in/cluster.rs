@@ -178,7 +178,8 @@ impl Cluster {
     #[must_use]
     pub fn is_whole(&self, machines: u32) -> bool {
         let indices: u32 = TASKS.iter().map(|(_, each)| each * machines).sum();
-        let works = |p: &&Process| p.since.is_some() && !p.stops;
+        // One that saves stands still and has more than it has committed.
+        let works = |p: &&Process| !p.stops && (p.since.is_some() || p.step > p.committed);
         let running = self.machines.values().flat_map(|m| m.processes.values()).filter(works).count();
         running == indices as usize && self.machines.len() == machines as usize
     }
@@ -606,7 +607,6 @@ fn job(machines: u32, grace_ms: u64) -> JobSpec {
         workdir: None,
         params: BTreeMap::new(),
         compat_slurm: false,
-        budget: None,
         commons: TASKS.iter().map(common).collect(),
         tasks: (0..).zip(&TASKS).map(task).collect(),
     }

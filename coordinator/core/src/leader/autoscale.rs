@@ -427,6 +427,10 @@ impl Leader {
             {
                 continue;
             }
+            // With each machine that is ended the group wants one less: what the provider said before that counts it still.
+            if matches!(order, Order::SetDesired(_)) && self.has_ended_since(pool, seen_at) {
+                continue;
+            }
             let is_sure = self.scaling.sure.is_some_and(|at| now.saturating_sub(at) <= SURE_FOR_MS);
             if !is_sure && self.ends_the_empty(&order, group) {
                 (self.scaling.asks, self.scaling.waits_for_sure) = (true, true);
@@ -458,6 +462,12 @@ impl Leader {
                 && worker.state != WorkerState::Lost
                 && !worker.spec.labels.contains_key(INSTANCE_LABEL)
         })
+    }
+
+    /// Whether a machine of the pool was ended, as far as it was ordered, at this moment or later.
+    fn has_ended_since(&self, pool: &str, since: u64) -> bool {
+        let ends = |order: &Order| matches!(order, Order::Terminate(_) | Order::Release(_));
+        self.scaling.orders.iter().any(|((of, order), at)| of == pool && ends(order) && *at >= since)
     }
 
     fn was_ordered(&self, pool: &str, instance: &str) -> bool {
