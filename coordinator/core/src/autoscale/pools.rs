@@ -198,6 +198,8 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
     }
     pool.booting = pool.booting.max(coming);
     pool.failed |= !pool.stuck.is_empty();
+    // A machine that never came fails once, however long it takes until it is ended.
+    pool.failed &= situation.now >= pool.scale.retry_at;
 }
 
 /// How many machines may be asked for now.
