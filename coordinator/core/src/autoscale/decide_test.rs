@@ -152,6 +152,7 @@ fn instance(id: &str, worker: Option<u64>, since: Tick) -> InstanceSeen {
         id: id.into(),
         worker,
         since,
+        lost: None,
         booting: worker.is_none(),
         held: false,
         going: false,

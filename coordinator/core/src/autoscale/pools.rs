@@ -1,6 +1,6 @@
 //! The pools as a decision finds them: how many are there, how many are coming, how many more there may be, and why not now.
 
-use super::situation::{GroupSeen, Machine, MachineState, Situation};
+use super::situation::{GroupSeen, InstanceSeen, Machine, MachineState, Situation};
 use super::{BOOT_UNKNOWN_MS, GROUP_STALE_MS};
 use crate::model::fleet::{Limits, PoolScale, PoolSpec};
 use crate::model::ids::JobId;
@@ -188,8 +188,11 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
     let nameless = machines.iter().filter(|m| !m.spec.labels.contains_key(INSTANCE_LABEL)).count();
     let unjoined = unjoined.get(nameless.min(unjoined.len())..).unwrap_or_default();
     let is_late = |since| situation.now.since(since) > timing.boot_limit_ms;
-    let late: Vec<String> = unjoined.iter().filter(|i| is_late(i.since)).map(|i| i.id.clone()).collect();
-    let coming = u32::try_from(unjoined.len() - late.len()).unwrap_or(u32::MAX);
+    // One whose worker is lost is not waited for, nor ended at once: whoever is cut off comes again, and all may be cut off together.
+    let is_stuck = |i: &&&InstanceSeen| is_late(i.lost.unwrap_or(i.since));
+    let stuck: Vec<String> = unjoined.iter().filter(is_stuck).map(|i| i.id.clone()).collect();
+    let comes = unjoined.iter().filter(|i| i.lost.is_none() && !is_late(i.since)).count();
+    let coming = u32::try_from(comes).unwrap_or(u32::MAX);
     // What was ordered and is not even seen, long after: the provider has none.
     let ordered_late = pool.scale.grown.is_none_or(is_late);
     if pool.booting > coming && ordered_late {
@@ -197,9 +200,11 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
         pool.booting = coming;
     }
     pool.booting = pool.booting.max(coming);
-    pool.failed |= !late.is_empty();
+    pool.failed |= unjoined.iter().any(|i| i.lost.is_none() && is_late(i.since));
+    // A machine that never came fails once, however long it takes until it is ended.
+    pool.failed &= situation.now >= pool.scale.retry_at;
     // On which of them the nameless ones are nobody knows: any could have work on it.
-    pool.stuck = if nameless == 0 { late } else { Vec::new() };
+    pool.stuck = if nameless == 0 { stuck } else { Vec::new() };
 }
 
 /// How many machines may be asked for now.

@@ -100,6 +100,8 @@ pub struct InstanceSeen {
     pub worker: Option<WorkerId>,
     /// Since when it is known.
     pub since: Tick,
+    /// Since when its worker is lost: it may be cut off, and come again.
+    pub lost: Option<Tick>,
     /// Asked for and not up.
     pub booting: bool,
     /// The provider is about to end it and waits for us.

@@ -84,7 +84,10 @@ fn lives_on(world: &World, pool: &str, id: &str) -> Option<(Option<WorkerId>, St
     let machine = &world.machines[w];
     let state = &world.members[world.most_applied()].state;
     let worker = state.worker_named(&machine.spec.name).map(|worker| worker.id);
-    let leases = worker.map(|worker| state.tokens_of(worker)).unwrap_or_default();
+    let lives = |token: &Token, id| state.attempt(*token).is_some_and(|attempt| attempt.lives_on(id));
+    let leases: Vec<Token> = worker.map_or_else(Vec::new, |id| {
+        state.tokens_of(id).into_iter().filter(|token| lives(token, id)).collect()
+    });
     let processes: Vec<Token> = machine.processes.keys().copied().collect();
     let lives = !leases.is_empty() || !processes.is_empty();
     lives.then(|| (worker, format!("leases {leases:?}, processes {processes:?}")))

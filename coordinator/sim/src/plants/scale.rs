@@ -21,14 +21,14 @@ impl World {
             _ => None,
         });
         let chosen: Vec<WorkerId> = chosen.flatten().map(|(worker, _)| *worker).collect();
-        self.planted.leavers.extend(&chosen);
         let state = &self.members[m].state;
+        self.planted.leavers.extend(state.workers().filter(|worker| leaves(worker)).map(|worker| worker.id));
         let stays =
             |id: &&WorkerId| state.worker(**id).is_some_and(|worker| worker.state == WorkerState::Ready);
         let concerned: Vec<WorkerId> = match () {
             () if self.planted.is(Plant::EndsUndrainedYet) => chosen,
             () if self.planted.is(Plant::EndsUndrained) => {
-                self.planted.leavers.iter().filter(|id| !chosen.contains(id)).filter(stays).copied().collect()
+                self.planted.leavers.iter().filter(stays).copied().collect()
             }
             () => return Vec::new(),
         };
