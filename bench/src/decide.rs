@@ -149,6 +149,7 @@ impl Cluster {
         });
         let groups = self.specs.iter().enumerate().map(|(pool, (spec, _))| {
             let instance = |n: u64| InstanceSeen {
+                lost: None,
                 id: format!("i-{pool}-{n}"),
                 worker: Some(WorkerId(pool as u64 * MACHINES + n + 1)),
                 since: Tick(0),

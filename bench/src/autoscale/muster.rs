@@ -144,6 +144,7 @@ impl Muster {
 fn group(world: &World<'_>, pool: usize, now: Tick) -> GroupSeen {
     let machines = world.machines.iter().filter(|(_, m)| m.pool == pool);
     let instances = machines.map(|(id, m)| InstanceSeen {
+        lost: None,
         id: format!("i-{}", id.0),
         worker: m.joined_s.map(|_| *id),
         since: Tick(m.launched_s * 1_000),
