@@ -54,10 +54,10 @@ pub(crate) fn on_applied(world: &mut World, command: &Command, applied: &Applied
         (Command::Undrain { worker, .. } | Command::Forget { worker, .. }, _) => {
             leaving.workers.remove(worker);
         }
-        (Command::Register { .. }, Reply::Registered { worker }) => {
-            if leaving.lost.remove(worker) || !leaving.came.contains_key(worker) {
-                leaving.came.insert(*worker, now);
-            }
+        (Command::Register { .. }, Reply::Registered { worker })
+            if leaving.lost.remove(worker) || !leaving.came.contains_key(worker) =>
+        {
+            leaving.came.insert(*worker, now);
         }
         (Command::LoseWorker { worker, .. }, Reply::Done) => {
             leaving.lost.insert(*worker);
@@ -145,8 +145,8 @@ fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
     let (Some(group), Some(spec)) = (world.cloud.groups.get(pool), state.fleet().pools.get(pool)) else {
         return;
     };
-    let told = world.oracle.leaving.told.get(&(m, pool.to_owned())).map(|(_, _, report)| &report.instances);
-    let counted = told.into_iter().flatten();
+    let Some((_, _, told)) = world.oracle.leaving.told.get(&(m, pool.to_owned())) else { return };
+    let counted = told.instances.iter();
     let counted = counted.filter(|i| matches!(i.phase, InstancePhase::Booting | InstancePhase::InService));
     let goes_out = counted.filter(|instance| {
         let truth = group.instances.get(&instance.id);
@@ -156,7 +156,7 @@ fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
         }
     });
     let limit = spec.max + goes_out.count() as u32;
-    let there = group.counted();
+    let there = group.counted().max(told.desired);
     if desired > limit && desired > there {
         world.violate(format!(
             "I13: m{m} orders {desired} machines in pool {pool}, which may have {limit} and has {there}"
