@@ -12,7 +12,7 @@ use crate::autoscale::{
 };
 use crate::command::{Command, ReportKind};
 use crate::model::attempt::Outcome;
-use crate::model::fleet::{Fleet, PoolScale};
+use crate::model::fleet::Fleet;
 use crate::model::ids::{IndexRef, JobId, Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
@@ -398,26 +398,8 @@ impl Leader {
             .filter(|id| group.instances.iter().any(|i| i.id == *id && !i.going && !i.held))
             .collect();
         orders.extend(lost.into_iter().map(Order::Terminate));
-        if scale.generation > 0 {
-            let (wanted, out) =
-                self.in_group(pool, group, &scale, of_pool.map_or(&[], |of| of.stuck.as_slice()));
-            // What is in the log may be from before somebody lowered the max.
-            let wanted = wanted.min(group.desired.max(spec.max.saturating_add(out)));
-            // A provider that is asked for fewer takes those that it does not call up: not while a worker is on one of these.
-            let here = group.instances.iter().filter(|i| !i.going && !i.held);
-            let is_new = |worker: &Worker| {
-                let id = worker.spec.labels.get(INSTANCE_LABEL);
-                let is_seen = id.is_none_or(|id| group.instances.iter().any(|instance| instance.id == *id));
-                !is_seen && group.at.since(worker.joined.tick) < GROUP_STALE_MS
-            };
-            let mut workers = self.view.workers.values().map(|view| &view.worker);
-            let is_early = here.clone().any(|instance| instance.booting && instance.worker.is_some())
-                || workers.any(|w| w.spec.pool == pool && w.state != WorkerState::Lost && is_new(w));
-            let wanted = if is_early { wanted.max(group.desired) } else { wanted };
-            if wanted != group.desired {
-                orders.push(Order::SetDesired(wanted.clamp(group.min, group.max.max(group.min))));
-            }
-        }
+        let stuck = of_pool.map_or(&[][..], |of| of.stuck.as_slice());
+        orders.extend(self.in_group(pool, spec, group, &scale, stuck).map(Order::SetDesired));
         // The provider chooses none by itself: it does not know what runs where.
         let bare =
             group.instances.iter().filter(|i| i.worker.is_some() && !i.protected && !i.held && !i.going);
@@ -474,30 +456,6 @@ impl Leader {
             }
             Order::Hold(_) | Order::Protect(_) => false,
         }
-    }
-
-    /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
-    /// one, which makes the group want one less each time; and how many these last are. Workers of the pool that are on none of its machines
-    /// count for themselves.
-    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: &[String]) -> (u32, u32) {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let there = |worker: &&Worker| worker.spec.pool == pool && worker.state != WorkerState::Lost;
-        let workers = || self.view.workers.values().map(|view| &view.worker).filter(there);
-        let staying = workers().filter(|worker| worker.state == WorkerState::Ready);
-        let live = || group.instances.iter().filter(|instance| !instance.going && !instance.held);
-        let on: BTreeSet<WorkerId> = live().filter_map(|instance| instance.worker).collect();
-        // Lost for a while, or never joined: they are ended one by one too.
-        let is_dead = |i: &&InstanceSeen| i.worker.is_none() && (i.lost.is_some() || stuck.contains(&i.id));
-        let dead = live().filter(is_dead).count();
-        let unjoined = live().filter(|instance| instance.worker.is_none()).count() - dead;
-        let nameless = workers().filter(|worker| !worker.spec.labels.contains_key(INSTANCE_LABEL)).count();
-        // A worker that does not say where it is, is on one of the machines that have none.
-        let elsewhere =
-            staying.filter(|worker| !on.contains(&worker.id)).count().saturating_sub(nameless.min(unjoined));
-        let leaving =
-            workers().filter(|worker| worker.state != WorkerState::Ready && on.contains(&worker.id)).count();
-        let out = count(leaving + dead);
-        (scale.desired.saturating_sub(count(elsewhere)).saturating_add(out), out)
     }
 
     /// Workers whose machines are gone for good.
