@@ -345,6 +345,55 @@ fn a_machine_that_never_joins_backs_its_pool_off_and_another_takes_over() {
 }
 
 #[test]
+fn a_machine_that_never_joins_fails_once_however_long_it_stands_there() {
+    let late = vec![instance("i-1", None, Tick(NOW.0 - 16 * MIN))];
+    let group = GroupSeen { at: NOW, desired: 1, max: 9, instances: late, ..GroupSeen::default() };
+    let mut scene = Scene::default().pool("a", 8, (0, 9), 10).driven("a", group);
+    let grown = Some(Tick(NOW.0 - 16 * MIN));
+    scene.scales.insert("a".into(), PoolScale { desired: 1, generation: 7, grown, ..PoolScale::default() });
+    let first = scene.decide();
+    assert_eq!(first.pools[0].scale.as_ref().map(|scale| scale.failures), Some(1));
+    scene.apply(&first);
+    scene.now = Some(NOW.plus(1_000));
+    let again = scene.decide();
+    assert_eq!((again.pools[0].scale.clone(), again.pools[0].stuck.clone()), (None, vec!["i-1".to_owned()]));
+}
+
+#[test]
+fn a_machine_whose_worker_is_lost_is_neither_waited_for_nor_ended_at_once() {
+    let old = Tick(NOW.0 - 60 * MIN);
+    let cut_off = InstanceSeen { lost: Some(Tick(NOW.0 - MIN)), ..instance("i-1", None, old) };
+    let group = GroupSeen { at: NOW, desired: 1, max: 9, instances: vec![cut_off], ..GroupSeen::default() };
+    let mut scene = Scene::default().pool("a", 8, (0, 9), 10).driven("a", group).waits(gpus(8), 1, None);
+    scene.scales.insert("a".into(), PoolScale { desired: 0, generation: 7, ..PoolScale::default() });
+    let pool = scene.decide().pools.remove(0);
+    assert_eq!((pool.desired, pool.booting, pool.stuck, pool.hold), (1, 0, vec![], None));
+    scene.now = Some(NOW.plus(15 * MIN));
+    scene.groups.get_mut("a").expect("a group").at = NOW.plus(15 * MIN);
+    assert_eq!(scene.decide().pools[0].stuck, ["i-1"]);
+}
+
+#[test]
+fn what_was_ordered_under_a_larger_max_is_not_waited_for() {
+    let mut scene = Scene::default().pool("a", 8, (0, 2), 10).worker("a", 8, None);
+    let grown = Some(NOW);
+    scene.scales.insert("a".into(), PoolScale { desired: 5, generation: 7, grown, ..PoolScale::default() });
+    let pool = scene.decide().pools.remove(0);
+    assert_eq!((pool.booting, pool.desired), (1, 2));
+}
+
+#[test]
+fn what_nobody_ends_is_written_down_once() {
+    let mut scene = Scene::default().pool("a", 8, (0, 9), 10).worker("a", 8, Some(Tick(0)));
+    let first = scene.decide();
+    assert_eq!(first.pools[0].chosen, [WorkerId(1)]);
+    scene.apply(&first);
+    scene.now = Some(NOW.plus(1_000));
+    let again = scene.decide();
+    assert_eq!((again.pools[0].chosen.clone(), again.pools[0].scale.clone()), (vec![WorkerId(1)], None));
+}
+
+#[test]
 fn a_provider_that_gives_nothing_is_left_for_another() {
     let group = GroupSeen { at: NOW, desired: 2, max: 9, ..GroupSeen::default() };
     let mut scene =

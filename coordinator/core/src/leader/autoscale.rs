@@ -12,7 +12,7 @@ use crate::autoscale::{
 };
 use crate::command::{Command, ReportKind};
 use crate::model::attempt::Outcome;
-use crate::model::fleet::{Fleet, PoolScale};
+use crate::model::fleet::Fleet;
 use crate::model::ids::{IndexRef, JobId, Token, WorkerId};
 use crate::model::lease::LEADER_LEASE_MS;
 use crate::model::time::Tick;
@@ -400,26 +400,8 @@ impl Leader {
             .filter(|id| group.instances.iter().any(|i| i.id == *id && !i.going && !i.held))
             .collect();
         orders.extend(lost.into_iter().map(Order::Terminate));
-        if scale.generation > 0 {
-            let (wanted, out) =
-                self.in_group(pool, group, &scale, of_pool.map_or(&[], |of| of.stuck.as_slice()));
-            // What is in the log may be from before somebody lowered the max.
-            let wanted = wanted.min(group.desired.max(spec.max.saturating_add(out)));
-            // A provider that is asked for fewer takes those that it does not call up: not while a worker is on one of these.
-            let here = group.instances.iter().filter(|i| !i.going && !i.held);
-            let is_new = |worker: &Worker| {
-                let id = worker.spec.labels.get(INSTANCE_LABEL);
-                let is_seen = id.is_none_or(|id| group.instances.iter().any(|instance| instance.id == *id));
-                !is_seen && group.at.since(worker.joined.tick) < GROUP_STALE_MS
-            };
-            let mut workers = self.view.workers.values().map(|view| &view.worker);
-            let is_early = here.clone().any(|instance| instance.booting && instance.worker.is_some())
-                || workers.any(|w| w.spec.pool == pool && w.state != WorkerState::Lost && is_new(w));
-            let wanted = if is_early { wanted.max(group.desired) } else { wanted };
-            if wanted != group.desired {
-                orders.push(Order::SetDesired(wanted.clamp(group.min, group.max.max(group.min))));
-            }
-        }
+        let stuck = of_pool.map_or(&[][..], |of| of.stuck.as_slice());
+        orders.extend(self.in_group(pool, spec, group, &scale, stuck).map(Order::SetDesired));
         // The provider chooses none by itself: it does not know what runs where.
         let bare =
             group.instances.iter().filter(|i| i.worker.is_some() && !i.protected && !i.held && !i.going);
@@ -498,6 +480,7 @@ impl Leader {
         }
     }
 
+<<<<<<< HEAD
     /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
     /// one, which makes the group want one less each time; and how many these last are. Workers of the pool that are on none of its machines
     /// count for themselves.
@@ -522,6 +505,8 @@ impl Leader {
         (scale.desired.saturating_sub(count(elsewhere)).saturating_add(out), out)
     }
 
+=======
+>>>>>>> sim
     /// Workers whose machines are gone for good.
     fn forget(&self, tick: Tick, groups: &BTreeMap<String, GroupSeen>, commands: &mut Vec<Command>) {
         let lost =

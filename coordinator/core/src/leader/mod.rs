@@ -19,6 +19,7 @@ mod foreign;
 mod foreign_test;
 #[cfg(test)]
 mod gang_test;
+mod group_size;
 pub mod instruction;
 mod io;
 #[cfg(test)]

@@ -32,8 +32,9 @@ pub struct Leaving {
     workers: BTreeSet<WorkerId>,
     /// When a leader was last told of a pool's group, by member and pool: its term, when, and what.
     told: BTreeMap<(usize, String), (u64, u64, GroupReport)>,
-    /// When a worker registered first.
-    joined: BTreeMap<WorkerId, u64>,
+    /// When a worker came: first, or again after it was lost.
+    came: BTreeMap<WorkerId, u64>,
+    lost: BTreeSet<WorkerId>,
     /// Since when nothing lives.
     idle_since: Option<u64>,
 }
@@ -53,8 +54,13 @@ pub(crate) fn on_applied(world: &mut World, command: &Command, applied: &Applied
         (Command::Undrain { worker, .. } | Command::Forget { worker, .. }, _) => {
             leaving.workers.remove(worker);
         }
-        (Command::Register { .. }, Reply::Registered { worker }) => {
-            leaving.joined.entry(*worker).or_insert(now);
+        (Command::Register { .. }, Reply::Registered { worker })
+            if leaving.lost.remove(worker) || !leaving.came.contains_key(worker) =>
+        {
+            leaving.came.insert(*worker, now);
+        }
+        (Command::LoseWorker { worker, .. }, Reply::Done) => {
+            leaving.lost.insert(*worker);
         }
         _ => {}
     }
@@ -126,6 +132,8 @@ pub(crate) fn on_given(world: &mut World, m: usize, term: u64, pool: &str, order
                 world.violate(format!("I13: m{m} orders {order:?} in pool {pool} while it has {what}"));
             }
         }
+        // What one that was replaced has heard, and since when not, is its own.
+        Order::SetDesired(_) if (world.cluster.leader, world.cluster.term) != (Some(m), term) => {}
         Order::SetDesired(desired) => grows(world, m, pool, *desired),
         Order::Hold(_) | Order::Protect(_) => {}
     }
@@ -137,8 +145,8 @@ fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
     let (Some(group), Some(spec)) = (world.cloud.groups.get(pool), state.fleet().pools.get(pool)) else {
         return;
     };
-    let told = world.oracle.leaving.told.get(&(m, pool.to_owned())).map(|(_, _, report)| &report.instances);
-    let counted = told.into_iter().flatten();
+    let Some((_, _, told)) = world.oracle.leaving.told.get(&(m, pool.to_owned())) else { return };
+    let counted = told.instances.iter();
     let counted = counted.filter(|i| matches!(i.phase, InstancePhase::Booting | InstancePhase::InService));
     let goes_out = counted.filter(|instance| {
         let truth = group.instances.get(&instance.id);
@@ -148,7 +156,7 @@ fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
         }
     });
     let limit = spec.max + goes_out.count() as u32;
-    let there = group.counted();
+    let there = group.counted().max(told.desired);
     if desired > limit && desired > there {
         world.violate(format!(
             "I13: m{m} orders {desired} machines in pool {pool}, which may have {limit} and has {there}"
@@ -159,8 +167,8 @@ fn grows(world: &mut World, m: usize, pool: &str, desired: u32) {
 /// The provider carries out an order that ends this machine.
 pub(crate) fn on_executed(world: &mut World, errand: &Errand, id: &str) {
     let Some((worker, what)) = lives_on(world, &errand.pool, id) else { return };
-    let joined = worker.and_then(|worker| world.oracle.leaving.joined.get(&worker)).copied();
-    if joined.is_some_and(|joined| joined > errand.given) {
+    let came = worker.and_then(|worker| world.oracle.leaving.came.get(&worker)).copied();
+    if came.is_some_and(|came| came > errand.given) {
         return;
     }
     world.violate(format!("I13: {:?} of pool {} ends {id} while it has {what}", errand.order, errand.pool));
