@@ -480,33 +480,6 @@ impl Leader {
         }
     }
 
-<<<<<<< HEAD
-    /// How many machines the provider's group is to have: those that stay, those that boot, and those that leave until they are ended one by
-    /// one, which makes the group want one less each time; and how many these last are. Workers of the pool that are on none of its machines
-    /// count for themselves.
-    fn in_group(&self, pool: &str, group: &GroupSeen, scale: &PoolScale, stuck: &[String]) -> (u32, u32) {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let there = |worker: &&Worker| worker.spec.pool == pool && worker.state != WorkerState::Lost;
-        let workers = || self.view.workers.values().map(|view| &view.worker).filter(there);
-        let staying = workers().filter(|worker| worker.state == WorkerState::Ready);
-        let live = || group.instances.iter().filter(|instance| !instance.going && !instance.held);
-        let on: BTreeSet<WorkerId> = live().filter_map(|instance| instance.worker).collect();
-        // Lost for a while, or never joined: they are ended one by one too.
-        let is_dead = |i: &&InstanceSeen| i.worker.is_none() && (i.lost.is_some() || stuck.contains(&i.id));
-        let dead = live().filter(is_dead).count();
-        let unjoined = live().filter(|instance| instance.worker.is_none()).count() - dead;
-        let nameless = self.nameless(pool).count();
-        // A worker that does not say where it is, is on one of the machines that have none.
-        let elsewhere =
-            staying.filter(|worker| !on.contains(&worker.id)).count().saturating_sub(nameless.min(unjoined));
-        let leaving =
-            workers().filter(|worker| worker.state != WorkerState::Ready && on.contains(&worker.id)).count();
-        let out = count(leaving + dead);
-        (scale.desired.saturating_sub(count(elsewhere)).saturating_add(out), out)
-    }
-
-=======
->>>>>>> sim
     /// Workers whose machines are gone for good.
     fn forget(&self, tick: Tick, groups: &BTreeMap<String, GroupSeen>, commands: &mut Vec<Command>) {
         let lost =
