@@ -314,7 +314,7 @@ mod tests {
         assert!(GcpMig::open(&zonal).is_ok());
         assert!(GcpMig::open(&GcpMigConfig { region: "r".into(), ..config.clone() }).is_ok());
         for bad in [GcpMigConfig { region: "r".into(), ..zonal }, config] {
-            assert!(matches!(GcpMig::open(&bad), Err(DriverError::Refused { .. })));
+            assert!(matches!(GcpMig::open(&bad), Err(DriverError::Unusable { .. })));
         }
     }
 }

@@ -33,10 +33,10 @@ pub struct Capacity {
     taken: u128,
 }
 
-fn there(spec: &WorkerSpec) -> There {
+fn there(spec: &WorkerSpec, fleet: &Fleet) -> There {
     let devices = spec.devices.len() as u64;
     let parts = if devices > 0 { devices * WHOLE } else { spec.cpu_milli };
-    let price = price::micro_usd_per_hour(spec, &Fleet::default());
+    let price = price::micro_usd_per_hour(spec, fleet);
     There { gpu_milli: devices * WHOLE, rate: price::rate(price, parts) * u128::from(parts) }
 }
 
@@ -58,9 +58,14 @@ pub(crate) fn on_applied(world: &mut World, m: usize, command: &Command) {
         Command::LoseWorker { worker, .. } | Command::Forget { worker, .. } => Some(*worker),
         _ => None,
     };
-    if let Some(id) = concerned {
+    // Another price of a pool concerns whoever is there.
+    let priced: Vec<WorkerId> = match command {
+        Command::SetFleet { .. } => books.there.keys().copied().collect(),
+        _ => Vec::new(),
+    };
+    for id in concerned.into_iter().chain(priced) {
         match state.worker(id).filter(|worker| worker.state != WorkerState::Lost) {
-            Some(worker) => books.there.insert(id, there(&worker.spec)),
+            Some(worker) => books.there.insert(id, there(&worker.spec, state.fleet())),
             None => books.there.remove(&id),
         };
     }
