@@ -401,7 +401,8 @@ impl Leader {
             .collect();
         orders.extend(lost.into_iter().map(Order::Terminate));
         let stuck = of_pool.map_or(&[][..], |of| of.stuck.as_slice());
-        orders.extend(self.in_group(pool, spec, group, &scale, stuck).map(Order::SetDesired));
+        // Before the ends: it counts those that are still there, and a provider that wants fewer than it has ends none by name.
+        orders.splice(0..0, self.in_group(pool, spec, group, &scale, stuck).map(Order::SetDesired));
         // The provider chooses none by itself: it does not know what runs where.
         let bare =
             group.instances.iter().filter(|i| i.worker.is_some() && !i.protected && !i.held && !i.going);
