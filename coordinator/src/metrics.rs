@@ -5,7 +5,7 @@
 //! older text that `promtool check metrics` reads, and the others know no OpenMetrics.
 //!
 //! Architecture invariant: the number of series is bounded by what an operator configures and by the machines there are, never by jobs, users or
-//! tasks ([`scrape`] has the limits).
+//! tasks (`scrape` has the limits).
 
 mod counters;
 mod histogram;

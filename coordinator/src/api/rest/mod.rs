@@ -1,7 +1,7 @@
 //! REST: the use cases of [`super::service`] over HTTP, beside gRPC on the one port, and their OpenAPI document.
 //!
-//! One file a resource: its routes with what the document says of them, then its handlers. [`openapi`] puts them together, [`problem`] is every
-//! refusal, [`extract`] what handlers take.
+//! One file a resource: its routes with what the document says of them, then its handlers. [`openapi`] puts them together, `problem` is every
+//! refusal, `extract` what handlers take.
 //!
 //! Architecture invariant: nothing is answered without the token of a user but `/healthz` and `/readyz`.
 
