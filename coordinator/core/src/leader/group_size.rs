@@ -33,7 +33,7 @@ impl Leader {
         let is_dead = |i: &&InstanceSeen| i.worker.is_none() && (i.lost.is_some() || stuck.contains(&i.id));
         let dead = live().filter(is_dead).count();
         let unjoined = live().filter(|instance| instance.worker.is_none()).count() - dead;
-        let nameless = workers().filter(|worker| !worker.spec.labels.contains_key(INSTANCE_LABEL)).count();
+        let nameless = self.nameless(pool).count();
         // A worker that does not say where it is, is on one of the machines that have none.
         let (staying, leaving): (Vec<&Worker>, Vec<&Worker>) =
             workers().partition(|worker| worker.state == WorkerState::Ready);

@@ -11,6 +11,7 @@ mod checkpoints;
 mod devices;
 #[cfg(test)]
 mod devices_test;
+mod drive;
 mod empties;
 #[cfg(test)]
 mod empties_test;
@@ -30,7 +31,9 @@ mod notice_test;
 mod notices;
 mod orders;
 mod proposals;
+mod providers;
 mod reconcile;
+mod scaling;
 #[cfg(test)]
 mod spot_test;
 mod step;

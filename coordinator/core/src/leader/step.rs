@@ -1,11 +1,11 @@
 //! `Leader::step`: the dispatch, and the end of a burst, where everything that waited is proposed and sent at once.
 
-use super::autoscale::Scaling;
 use super::empties::Emptiness;
 use super::instruction::Instruction;
 use super::io::{Input, Output, SessionId};
 use super::liveness::Session;
 use super::proposals::InFlight;
+use super::scaling::Scaling;
 use crate::command::{Command, Report};
 use crate::health::XidPolicy;
 use crate::model::checkpoint::Saved;
