@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// Between two looks at a group. Six of them are what may fail before what was seen counts as unknown.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -19,6 +20,10 @@ const LOOK_AFTER_ORDER: Duration = Duration::from_secs(2);
 const BACK_OFF_FIRST: Duration = Duration::from_secs(5);
 /// … and this at most.
 const BACK_OFF_LAST: Duration = Duration::from_secs(300);
+/// A provider that says when to come back is believed up to this: more would be a typing error that stops a pool for a day.
+const ASKED_LAST: Duration = Duration::from_secs(3600);
+/// An order that has waited longer is dropped: the leader gives it again as long as it is true.
+const GOOD_FOR: Duration = Duration::from_secs(8);
 /// Orders that wait for a provider; more are dropped, and given again by the leader while they are due.
 const ORDERS_MAX: usize = 256;
 /// Prices are looked at this often.
@@ -26,19 +31,26 @@ const PRICES_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the leader's orders go, by pool. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Drives(Arc<BTreeMap<String, mpsc::Sender<(Order, u64)>>>);
+pub struct Drives(Arc<BTreeMap<String, mpsc::Sender<Ordered>>>);
 
 impl Drives {
     /// Never blocks. An order to a pool without a driver, or to one that is slow, is dropped: the leader gives it again.
     pub fn order(&self, pool: &str, order: Order, generation: u64) {
         if let Some(sender) = self.0.get(pool) {
-            let _ = sender.try_send((order, generation));
+            let _ = sender.try_send(Ordered { order, generation, at: Instant::now() });
         }
     }
 }
 
-/// An order and the generation behind it.
-type Orders = mpsc::Receiver<(Order, u64)>;
+/// An order, the generation behind it, and when it was given.
+#[derive(Debug)]
+struct Ordered {
+    order: Order,
+    generation: u64,
+    at: Instant,
+}
+
+type Orders = mpsc::Receiver<Ordered>;
 
 /// What waits for the member to run: one task a pool.
 pub struct Driving {
@@ -65,7 +77,7 @@ impl Driving {
     /// From now on the leader hears what its pools are and cost, and its orders are carried out while this member leads.
     pub fn start(self, leader: &LeaderHandle, leadership: &watch::Receiver<Leadership>) {
         for (pool, driver, orders) in self.lines {
-            let line = Line { pool, driver, leader: leader.clone(), failures: 0 };
+            let line = Line { pool, driver, leader: leader.clone(), failures: 0, order_failed: false };
             tokio::spawn(line.run(orders, leadership.clone()));
         }
         tokio::spawn(tell_fleet(self.pools, leader.clone(), leadership.clone()));
@@ -108,6 +120,8 @@ struct Line {
     leader: LeaderHandle,
     /// In a row.
     failures: u32,
+    /// The last order did.
+    order_failed: bool,
 }
 
 impl Line {
@@ -118,23 +132,38 @@ impl Line {
                 return;
             }
             while orders.try_recv().is_ok() {}
-            // 2. While it leads: looks, and orders between them.
-            let mut wait = self.look().await;
+            // 2. While it leads: looks when they are due, however many orders come, and orders between them.
+            let mut due = Instant::now() + self.look().await;
             loop {
                 tokio::select! {
+                    // A member that has just lost the lead takes no further order, and a look that is due goes before orders.
+                    biased;
                     goes_on = until(&mut leadership, false) => {
                         if !goes_on {
                             return;
                         }
                         break;
                     }
-                    Some((order, generation)) = orders.recv() => {
-                        wait = match self.carry_out(&order, generation).await {
-                            Ok(()) => wait.min(LOOK_AFTER_ORDER),
-                            Err(error) => self.failed(&error),
-                        };
+                    () = tokio::time::sleep_until(due) => due = Instant::now() + self.look().await,
+                    Some(Ordered { order, generation, at }) = orders.recv() => {
+                        // What has waited behind slow calls is not true any more; the leader gives it again while it is.
+                        if at.elapsed() > GOOD_FOR {
+                            continue;
+                        }
+                        match self.carry_out(&order, generation).await {
+                            Ok(()) => {
+                                self.order_failed = false;
+                                self.succeeded();
+                                due = due.min(Instant::now() + LOOK_AFTER_ORDER);
+                            }
+                            Err(error) => {
+                                self.order_failed = true;
+                                // What waits behind it would only be refused too.
+                                while orders.try_recv().is_ok() {}
+                                due = Instant::now() + self.failed(&error);
+                            }
+                        }
                     }
-                    () = tokio::time::sleep(wait) => wait = self.look().await,
                 }
             }
         }
@@ -142,20 +171,20 @@ impl Line {
 
     /// What the group is, to the leader; when to look again.
     async fn look(&mut self) -> Duration {
-        match self.driver.describe().await {
+        let message = match self.driver.describe().await {
             Ok(Some(group)) => {
-                self.succeeded();
                 let report = report(group, self.driver.protects());
-                self.leader.send(ToLeader::Group { pool: self.pool.clone(), report });
-                LOOK_EVERY
+                ToLeader::Group { pool: self.pool.clone(), report }
             }
-            Ok(None) => {
-                self.succeeded();
-                self.leader.send(ToLeader::Unseen { pool: self.pool.clone() });
-                LOOK_EVERY
-            }
-            Err(error) => self.failed(&error),
+            Ok(None) => ToLeader::Unseen { pool: self.pool.clone() },
+            Err(error) => return self.failed(&error),
+        };
+        self.leader.send(message);
+        // Whoever describes and refuses all orders is not well.
+        if !self.order_failed {
+            self.succeeded();
         }
+        LOOK_EVERY
     }
 
     async fn carry_out(&mut self, order: &Order, generation: u64) -> Result<(), DriverError> {
@@ -188,7 +217,7 @@ impl Line {
     fn failed(&mut self, error: &DriverError) -> Duration {
         let wait = (BACK_OFF_FIRST * 2_u32.saturating_pow(self.failures.min(10))).min(BACK_OFF_LAST);
         let wait = match error {
-            DriverError::Throttled { after: Some(after), .. } => wait.max(*after).min(BACK_OFF_LAST * 4),
+            DriverError::Throttled { after: Some(after), .. } => wait.max((*after).min(ASKED_LAST)),
             _ => wait,
         };
         self.failures += 1;

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const EVERY_S: u64 = 10;
 /// A provider that has no machine says so within this time, s.
 const REFUSED_S: u64 = 60;
-/// A spot machine that has not come after so long is not waited for (`boot_limit` of its pool), s: it boots for three minutes, or there is none.
+/// A spot machine that has not come after so long is not waited for (`boot_timeout` of its pool), s: it boots for three minutes, or there is none.
 const SPOT_LIMIT_S: u64 = 300;
 
 /// See the head of the file.

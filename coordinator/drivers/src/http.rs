@@ -22,8 +22,6 @@ const ANSWER_MAX: usize = 8 << 20;
 pub(crate) const PAGES_MAX: usize = 100;
 /// Most machines named in one call that ends machines. Google takes 1,000.
 pub(crate) const BATCH_MAX: usize = 500;
-/// However long a provider asks us to wait: one wrong number must not stop a pool for a day.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Most characters of a provider's own words in an error.
 const WORDS_MAX: usize = 300;
 
@@ -77,7 +75,7 @@ impl Http {
             let status = response.status().as_u16();
             let after = response.headers().get("retry-after").and_then(|after| after.to_str().ok());
             let after = after.and_then(|after| after.trim().parse().ok());
-            let after = after.map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX));
+            let after = after.map(Duration::from_secs);
             let mut body = Vec::new();
             while let Some(piece) = response.chunk().await.map_err(|error| unavailable(what, &error))? {
                 if body.len() + piece.len() > ANSWER_MAX {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Causes of an eviction (SPEC section 6), there from the start: a rate of what never happened is zero, not absent.
-const CAUSES: [&str; 6] = ["notice", "preemption", "drain", "budget", "operator", "device"];
+const CAUSES: [&str; 7] = ["notice", "preemption", "drain", "budget", "operator", "device", "idle"];
 
 /// Counters of one member. Cheap to clone.
 #[derive(Debug, Clone, Default)]

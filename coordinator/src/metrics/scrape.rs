@@ -120,7 +120,7 @@ fn write_state(all: &mut Exposition, seen: &Seen) {
 fn write_pools(all: &mut Exposition, pools: &[PoolSignalDoc]) {
     let mut each = |name: &'static str, help: &str, value: &dyn Fn(&PoolSignalDoc) -> Option<f64>| {
         let mut family = all.family(Kind::Gauge, name, help);
-        for pool in pools.iter().take(POOLS_MAX) {
+        for pool in pools.iter().take(crate::pools::POOLS_MAX) {
             if let Some(value) = value(pool) {
                 family.sample(&[("pool", &pool.pool)], value);
             }
@@ -152,7 +152,7 @@ fn write_pools(all: &mut Exposition, pools: &[PoolSignalDoc]) {
     });
     let mut workers =
         all.family(Kind::Gauge, "muster_pool_workers", "Workers of a configured pool, by state.");
-    for pool in pools.iter().take(POOLS_MAX) {
+    for pool in pools.iter().take(crate::pools::POOLS_MAX) {
         for (state, count) in &pool.workers {
             workers.count(&[("pool", &pool.pool), ("state", state)], u64::from(*count));
         }

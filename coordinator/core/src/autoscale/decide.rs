@@ -29,12 +29,12 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     Decision { pools: pools.iter().enumerate().map(one).collect(), unmet: packed.unmet }
 }
 
-/// No more at once than the pool's step, but for whole gangs: what was bought for a gang in one pool is never cut, so only a pool that has no
-/// gangs in its purchase is cut.
+/// No more at once than the pool's step, but for gangs: what they sit on is never cut.
 fn steps(pool: &mut Pool<'_>) {
     let step = pool.spec.timing.step_max;
-    if step > 0 && pool.bought > step && pool.gang_bought == 0 {
-        pool.bought = step;
+    let most = step.max(pool.gang_bought);
+    if step > 0 && pool.bought > most {
+        pool.bought = most;
         pool.hold = Some(format!("at most {step} machines are asked for at once"));
     }
 }

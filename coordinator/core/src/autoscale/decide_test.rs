@@ -394,6 +394,23 @@ fn what_nobody_ends_is_written_down_once() {
 }
 
 #[test]
+fn a_worker_that_goes_long_after_is_no_machine_that_never_came() {
+    let instances = (1..5).map(|n| instance(&format!("i-{n}"), Some(n), Tick(0))).collect();
+    let group = GroupSeen { at: NOW, desired: 4, max: 9, instances, ..GroupSeen::default() };
+    let mut scene = Scene::default().pool("a", 8, (0, 9), 10).driven("a", group);
+    for _ in 0..4 {
+        scene = scene.worker("a", 8, None);
+        let spec = &mut scene.workers.last_mut().expect("one").0;
+        spec.labels.insert("instance_id".into(), format!("i-{}", spec.labels.len()));
+    }
+    let grown = Some(Tick(NOW.0 - 60 * MIN));
+    scene.scales.insert("a".into(), PoolScale { desired: 5, generation: 7, grown, ..PoolScale::default() });
+    let pool = scene.waits(gpus(8), 1, None).decide().pools.remove(0);
+    assert_eq!((pool.hold, pool.desired), (None, 5));
+    assert_eq!(pool.scale.map_or(0, |scale| scale.failures), 0);
+}
+
+#[test]
 fn a_provider_that_gives_nothing_is_left_for_another() {
     let group = GroupSeen { at: NOW, desired: 2, max: 9, ..GroupSeen::default() };
     let mut scene =

@@ -395,6 +395,10 @@ impl<'a> Packer<'a> {
             let is_near = gang.require.as_ref().is_none_or(|l| bin.spec.labels.get(l) == like.labels.get(l));
             if bin.pool == n && bin.count > 0 && is_near && fit(resources, bin.spec, &bin.used).is_some() {
                 let machines = bin.count.min(ranks);
+                // It sits on what was bought for others.
+                if bin.source == Source::New && !bin.fresh {
+                    pools[n].gang_bought += machines;
+                }
                 self.split(at, machines, resources, 1, pools);
                 ranks -= machines;
             }

@@ -16,6 +16,8 @@ pub(super) struct Pool<'a> {
     /// What a worker of it has; none: nobody knows.
     pub like: Option<&'a WorkerSpec>,
     pub current: u32,
+    /// On their way out, and still there: they count for the provider and for what is paid.
+    pub leaving: u32,
     /// Asked for and not joined.
     pub booting: u32,
     /// That are needed, of these.
@@ -76,7 +78,9 @@ impl<'a> Left<'a> {
             micro_usd_per_hour: limits.micro_usd_per_hour,
             quotas: limits.quotas.iter().map(|(name, n)| (name.as_str(), u64::from(*n))).collect(),
         };
-        pools.iter().for_each(|pool| left.take(pool, pool.current + pool.booting + pool.topped));
+        pools
+            .iter()
+            .for_each(|pool| left.take(pool, pool.current + pool.booting + pool.topped + pool.leaving));
         left
     }
 
@@ -147,6 +151,7 @@ fn one<'a>(
         scale,
         like,
         current,
+        leaving: u32::try_from(machines.len()).unwrap_or(u32::MAX).saturating_sub(current),
         booting: ordered,
         booting_needed: 0,
         room: 0,
@@ -196,7 +201,10 @@ fn seen(pool: &mut Pool<'_>, situation: &Situation<'_>, group: &GroupSeen, machi
     // What was ordered and is not even seen, long after: the provider has none.
     let ordered_late = pool.scale.grown.is_none_or(is_late);
     if pool.booting > coming && ordered_late {
-        pool.failed = pool.booting > 0 && pool.scale.desired > pool.current + coming;
+        // Only what becomes late now: a worker that goes later is no machine that never came.
+        let limit = timing.boot_limit_ms + GROUP_STALE_MS;
+        let was_asked = pool.scale.grown.is_some_and(|at| situation.now.since(at) <= limit);
+        pool.failed = was_asked && pool.scale.desired > pool.current + coming;
         pool.booting = coming;
     }
     pool.booting = pool.booting.max(coming);
@@ -216,13 +224,16 @@ fn room(pool: &mut Pool<'_>, situation: &Situation<'_>) {
         pool.room = 0;
         return;
     }
-    if group_max < spec.max {
-        pool.room = pool.room.min(group_max.saturating_sub(pool.current + pool.booting));
-        if pool.room == 0 {
-            pool.hold = Some(format!(
-                "the provider's group allows {group_max} machines, fewer than the pool's max of {}",
-                spec.max
-            ));
+    let allowed = group_max.saturating_sub(pool.current + pool.booting + pool.leaving);
+    if allowed < pool.room {
+        pool.room = allowed;
+        if allowed == 0 {
+            let leave = if pool.leaving > 0 {
+                format!(", of which {} still leave", pool.leaving)
+            } else {
+                String::new()
+            };
+            pool.hold = Some(format!("the provider's group allows {group_max} machines{leave}"));
         }
     }
     if pool.failed || now < scale.retry_at {

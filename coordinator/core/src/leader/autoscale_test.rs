@@ -33,6 +33,8 @@ struct Cloud {
     /// Its workers do not say on which machine they are.
     anonymous: bool,
     silent: bool,
+    /// It takes orders and describes nothing.
+    mute: bool,
     record: Vec<Order>,
 }
 
@@ -63,6 +65,7 @@ impl Cloud {
             hook: false,
             anonymous: false,
             silent: false,
+            mute: false,
             record: Vec::new(),
         }
     }
@@ -92,8 +95,8 @@ impl Cloud {
             self.join(&id);
         }
         if now.is_multiple_of(5_000) && !self.silent {
-            let report = self.report();
-            self.rig.step(Input::Group { pool: POOL.to_owned(), report });
+            let (pool, report) = (POOL.to_owned(), self.report());
+            self.rig.step(if self.mute { Input::Unseen { pool } } else { Input::Group { pool, report } });
         }
         self.rig.settle();
         for (_, _, order) in std::mem::take(&mut self.rig.orders) {
@@ -314,4 +317,25 @@ fn a_machine_is_not_released_where_a_worker_does_not_say_which_one_it_is_on() {
     }
     let ends = |order: &&Order| matches!(order, Order::Release(_) | Order::Terminate(_));
     assert_eq!(cloud.record.iter().find(ends), None);
+}
+
+/// A web hook that answers nothing: whoever is ended there is not bought again.
+#[test]
+fn a_provider_that_describes_nothing_is_told_each_number_once() {
+    let mut cloud = Cloud::new(0, 8);
+    cloud.mute = true;
+    let job = cloud.rig.test.submit(&TestJob::new().task(&[]).amount(GpuAmount::Whole(8)).array(2, None));
+    let state = Box::new(cloud.rig.test.state.full_delta());
+    cloud.rig.step(Input::Delta(state));
+    cloud.until("both run", |cloud| cloud.live(job, 0).is_some() && cloud.live(job, 1).is_some());
+    for index in 0..2 {
+        let token = cloud.live(job, index).expect("it runs");
+        let worker = cloud.rig.test.state.attempt(Token(token)).expect("live").first_worker().0;
+        cloud.end(worker, token, job, index, 0);
+    }
+    cloud.until("both are ended", |cloud| cloud.machines.is_empty());
+    (0..60).for_each(|_| cloud.second());
+    let numbers: Vec<&Order> = cloud.record.iter().filter(|o| matches!(o, Order::SetDesired(_))).collect();
+    assert!(numbers.iter().all(|order| **order == Order::SetDesired(2)), "{:?}", cloud.record);
+    assert_eq!((cloud.made, cloud.desired), (2, 0));
 }

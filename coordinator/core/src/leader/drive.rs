@@ -33,9 +33,7 @@ impl Leader {
         commands: &mut Vec<Command>,
     ) {
         let Some(spec) = self.view.fleet.pools.get(pool).filter(|spec| spec.driven) else { return };
-        if self.scaling.troubles.get(pool).is_some_and(|(_, until)| now < *until) {
-            return;
-        }
+        let is_troubled = self.scaling.troubles.get(pool).is_some_and(|(_, until)| now < *until);
         let deadline_ms = spec.timing.drain_ms;
         let scale = self.view.scales.get(pool).cloned().unwrap_or_default();
         let worker =
@@ -51,6 +49,8 @@ impl Leader {
                     let is_empty = self.view.tokens_of(worker.id).next().is_none();
                     if worker.state == WorkerState::Drained && is_empty && leaves(worker) {
                         orders.push(Order::Release(id()));
+                    } else if worker.state == WorkerState::Drained && is_empty {
+                        // Drained by somebody else: there is nothing to wait for, and nothing to decide. The hook's own time runs out.
                     } else {
                         orders.push(Order::Hold(id()));
                         if !leaves(worker) && worker.drain.is_none() {
@@ -97,6 +97,10 @@ impl Leader {
         let bare: Vec<String> = bare.map(|instance| instance.id.clone()).collect();
         if !bare.is_empty() {
             orders.push(Order::Protect(bare));
+        }
+        if is_troubled {
+            // A machine that its provider holds for us is not given up, whatever else it refuses: its tasks are being saved.
+            orders.retain(|order| matches!(order, Order::Hold(_)));
         }
         if scale.generation == 0 {
             // Nothing of this pool is in the log yet: whoever remembers an order of before would refuse this one as older.
@@ -154,7 +158,7 @@ impl Leader {
         self.scaling.orders.iter().any(|((of, order), at)| of == pool && ends(order) && *at >= since)
     }
 
-    fn was_ordered(&self, pool: &str, instance: &str) -> bool {
+    pub(super) fn was_ordered(&self, pool: &str, instance: &str) -> bool {
         self.scaling.orders.contains_key(&(pool.to_owned(), Order::Terminate(instance.to_owned())))
     }
 

@@ -55,7 +55,9 @@ impl Leader {
 /// Whether the worker says that it is on a machine that is not in the group, and came when this may be for want of a look. One whose machine
 /// has vanished is lost soon.
 fn is_newer(worker: &Worker, group: &GroupSeen) -> bool {
+    if group.at.since(worker.joined.tick) >= GROUP_STALE_MS {
+        return false;
+    }
     let id = worker.spec.labels.get(INSTANCE_LABEL);
-    let is_seen = id.is_none_or(|id| group.instances.iter().any(|instance| instance.id == *id));
-    !is_seen && group.at.since(worker.joined.tick) < GROUP_STALE_MS
+    id.is_some_and(|id| group.instances.iter().all(|instance| instance.id != *id))
 }

@@ -48,7 +48,8 @@ impl Leader {
             there.filter(|w| w.state != WorkerState::Lost).filter_map(|w| w.spec.labels.get(INSTANCE_LABEL));
         let machine = |id: &String| InstanceReport {
             id: id.clone(),
-            phase: InstancePhase::InService,
+            // Nobody says that it goes: what was ordered counts, and is ordered again when it has been forgotten.
+            phase: if self.was_ordered(&pool, id) { InstancePhase::Going } else { InstancePhase::InService },
             protected: true,
             image: None,
         };

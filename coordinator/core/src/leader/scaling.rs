@@ -56,6 +56,8 @@ impl Scaling {
     }
 
     pub fn trouble(&mut self, pool: String, reason: String, until: u64) {
+        // Of a provider that only takes orders: it did not take the last one, so it is told again.
+        self.said.remove(&pool);
         self.troubles.insert(pool, (reason, until));
     }
 
@@ -69,6 +71,8 @@ impl Scaling {
             self.sure = Some(self.asked);
             if std::mem::take(&mut self.waits_for_sure) {
                 self.due = now;
+                // The word is good for a moment: no plan goes before.
+                self.waits = Some(0);
             }
         }
     }

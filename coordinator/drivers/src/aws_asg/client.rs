@@ -30,7 +30,7 @@ pub async fn connect(config: &AwsAsgConfig) -> Client {
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_MAX)
-                .operation_timeout(Duration::from_secs(config.timeout_s))
+                .operation_timeout(Duration::from_millis(config.timeout.0))
                 .build(),
         );
     if !config.credentials_file.as_os_str().is_empty() {

@@ -1,5 +1,6 @@
 //! Which group, and how to reach it.
 
+use muster_core::model::duration::Millis;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -31,14 +32,14 @@ pub struct AwsAsgConfig {
     /// The profile in the credentials file, or in the shared files. Empty: `AWS_PROFILE`, or `default`.
     #[serde(default)]
     pub profile: String,
-    /// How long one call may take, seconds, with the credentials that it may have to fetch first.
+    /// How long one call may take, with the credentials that it may have to fetch first.
     #[serde(default = "timeout")]
-    pub timeout_s: u64,
+    pub timeout: Millis,
 }
 
 /// AWS answers in well under a second; a description of the largest group (a few thousand machines) takes a few.
-fn timeout() -> u64 {
-    20
+fn timeout() -> Millis {
+    Millis(20_000)
 }
 
 impl AwsAsgConfig {

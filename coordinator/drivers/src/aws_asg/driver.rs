@@ -57,7 +57,7 @@ impl AwsAsg {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let error = told(self.config.what(call), self.config.timeout_s, error);
+        let error = told(self.config.what(call), self.config.timeout.0.div_ceil(1_000), error);
         if matches!(error, DriverError::Denied { .. }) {
             *self.client.lock().await = None;
         }

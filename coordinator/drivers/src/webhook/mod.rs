@@ -19,8 +19,6 @@ use std::time::Duration;
 const SIGNATURE: &str = "Muster-Signature";
 /// The header that is the same when a call is made again.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// The longest `Retry-After` that is believed: more would be a typing error that stops a pool for a day.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The driver.
 #[derive(Debug)]
@@ -134,7 +132,7 @@ impl Head {
     fn of(answer: &Response) -> Self {
         let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         Self {
-            retry_after: seconds.map(Duration::from_secs).map(|after| after.min(RETRY_AFTER_MAX)),
+            retry_after: seconds.map(Duration::from_secs),
             redirects: answer.status().is_redirection() && answer.headers().contains_key(LOCATION),
         }
     }

@@ -271,7 +271,7 @@ async fn no_answer_is_given_up() {
     let rig = Rig::new(json!({"desired": 1})).await;
     rig.fault(json!({"kind": "hang"}));
     let asg = crate::driver(json!({
-        "kind": "aws-asg", "group": "gpu", "region": "eu-west-1", "endpoint": rig.cloud.endpoint(), "timeout_s": 1,
+        "kind": "aws-asg", "group": "gpu", "region": "eu-west-1", "endpoint": rig.cloud.endpoint(), "timeout": "1s",
         "credentials_file": rig.key.file.path(),
     }));
     assert!(matches!(asg.describe().await, Err(DriverError::TimedOut { seconds: 1, .. })));
